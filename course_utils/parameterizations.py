@@ -1,0 +1,154 @@
+r"""What a network may predict, and how each prediction turns into the others.
+
+From x_t = alpha_t x_0 + sigma_t eps any one of these gives all the rest, at any t with 0 < alpha_t and 0 < sigma_t:
+
+    x_0                                     the clean image
+    eps                                     the noise                           (Ho et al. 2020)
+    v = alpha_t eps - sigma_t x_0           the velocity                        (Salimans & Ho 2022, appendix D)
+    u = eps - x_0                           the flow, from data to noise        (Lipman et al. 2023, time reversed)
+    score = grad log q(x_t) = -eps / sigma_t, for the *expected* eps given x_t  (Song et al. 2021)
+
+Lesson 03 derives them. All functions take and return tensors of one shape (b, …), work on every schedule, and are exact
+inverses of each other. At t = 0 the noise is unknowable, at alpha_t = 0 the image is: a conversion that would have to
+divide by that zero raises a ValueError that says so.
+"""
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from course_utils._validate import require_same
+from course_utils.schedules import Schedule, Time, coeffs_for
+
+Images = Float[Tensor, "b *shape"]
+
+
+def _coeffs(x_t: Tensor, name: str, other: Tensor, t: Time, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    require_same(name, other, "x_t", x_t)
+    return coeffs_for(x_t, t, schedule)
+
+
+def _nonzero(coefficient: Tensor, why: str) -> Tensor:
+    if (coefficient == 0).any():
+        raise ValueError(f"t: {why}")
+    return coefficient
+
+
+_NO_IMAGE = "at this t alpha_t = 0 and x_t holds no image; predict x0 or v there"
+_NO_NOISE = "at this t sigma_t = 0 and x_t holds no noise; start from t > 0"
+
+
+def x0_from_eps(x_t: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
+    """x_0 = (x_t - sigma_t eps) / alpha_t           (DDPM, Eq. 4 solved for x_0)"""
+    alpha, sigma = _coeffs(x_t, "eps", eps, t, schedule)
+    return (x_t - sigma * eps) / _nonzero(alpha, _NO_IMAGE)
+
+
+def eps_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
+    """eps = (x_t - alpha_t x_0) / sigma_t           (DDPM, Eq. 4 solved for eps)"""
+    alpha, sigma = _coeffs(x_t, "x_0", x_0, t, schedule)
+    return (x_t - alpha * x_0) / _nonzero(sigma, _NO_NOISE)
+
+
+def v_from_x0_eps(x_0: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
+    """v = alpha_t eps - sigma_t x_0                 (Salimans & Ho 2022, appendix D)"""
+    alpha, sigma = _coeffs(x_0, "eps", eps, t, schedule)
+    return alpha * eps - sigma * x_0
+
+
+def x0_from_v(x_t: Images, v: Images, t: Time, schedule: Schedule) -> Images:
+    """x_0 = (alpha_t x_t - sigma_t v) / (alpha_t² + sigma_t²); the divisor is 1 when variance is preserved."""
+    alpha, sigma = _coeffs(x_t, "v", v, t, schedule)
+    return (alpha * x_t - sigma * v) / (alpha**2 + sigma**2)
+
+
+def eps_from_v(x_t: Images, v: Images, t: Time, schedule: Schedule) -> Images:
+    """eps = (sigma_t x_t + alpha_t v) / (alpha_t² + sigma_t²)"""
+    alpha, sigma = _coeffs(x_t, "v", v, t, schedule)
+    return (sigma * x_t + alpha * v) / (alpha**2 + sigma**2)
+
+
+def v_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
+    """v from x_t and a predicted x_0, by way of eps."""
+    return v_from_x0_eps(x_0, eps_from_x0(x_t, x_0, t, schedule), t, schedule)
+
+
+def v_from_eps(x_t: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
+    """v from x_t and a predicted eps, by way of x_0."""
+    return v_from_x0_eps(x0_from_eps(x_t, eps, t, schedule), eps, t, schedule)
+
+
+def x0_from_u(x_t: Images, u: Images, t: Time, schedule: Schedule) -> Images:
+    """x_0 = (x_t - sigma_t u) / (alpha_t + sigma_t); the divisor is 1 on the flow-matching path."""
+    alpha, sigma = _coeffs(x_t, "u", u, t, schedule)
+    return (x_t - sigma * u) / (alpha + sigma)
+
+
+def u_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
+    """u = eps - x_0, by way of eps."""
+    return eps_from_x0(x_t, x_0, t, schedule) - x_0
+
+
+def score_from_eps(x_t: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
+    """score = -eps / sigma_t                        (Song et al. 2021; Vincent 2011)"""
+    _, sigma = _coeffs(x_t, "eps", eps, t, schedule)
+    return -eps / _nonzero(sigma, _NO_NOISE)
+
+
+def score_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
+    """score = (alpha_t x_0 - x_t) / sigma_t²        (Tweedie's formula, solved for the score)"""
+    alpha, sigma = _coeffs(x_t, "x_0", x_0, t, schedule)
+    return (alpha * x_0 - x_t) / _nonzero(sigma, _NO_NOISE) ** 2
+
+
+def x0_from_score(x_t: Images, score: Images, t: Time, schedule: Schedule) -> Images:
+    """E[x_0 | x_t] = (x_t + sigma_t² score) / alpha_t       (Tweedie's formula; Efron 2011, Eq. 2.8)"""
+    alpha, sigma = _coeffs(x_t, "score", score, t, schedule)
+    return (x_t + sigma**2 * score) / _nonzero(alpha, _NO_IMAGE)
+
+
+_TO_X0: dict[str, Callable[[Tensor, Tensor, Time, Schedule], Tensor]] = {
+    "x0": lambda x_t, x_0, t, schedule: x_0,
+    "eps": x0_from_eps,
+    "v": x0_from_v,
+    "u": x0_from_u,
+    "score": x0_from_score,
+}
+_FROM_X0: dict[str, Callable[[Tensor, Tensor, Time, Schedule], Tensor]] = {
+    "x0": lambda x_t, x_0, t, schedule: x_0,
+    "eps": eps_from_x0,
+    "v": v_from_x0,
+    "u": u_from_x0,
+    "score": score_from_x0,
+}
+KINDS = tuple(_TO_X0)
+"""The names `convert` knows: x0, eps, v, u, score."""
+
+
+def convert(prediction: Images, kind: str, to: str, x_t: Images, t: Time, schedule: Schedule) -> Images:
+    """A prediction of one kind as another, by way of x_0: `convert(out, "v", "eps", x_t, t, schedule)`.
+
+    Raises:
+        ValueError: an unknown kind, or a t at which the wanted quantity is undefined.
+    """
+    for name, value in (("kind", kind), ("to", to)):
+        if value not in KINDS:
+            raise ValueError(f"{name}: wanted one of {', '.join(KINDS)}, got {value!r}")
+    require_same("prediction", prediction, "x_t", x_t)
+    if kind == to:
+        return prediction
+    if kind == "v" and to == "eps":
+        return eps_from_v(x_t, prediction, t, schedule)  # defined at t = 0 too, where the way over x_0 is not
+    return _FROM_X0[to](x_t, _TO_X0[kind](x_t, prediction, t, schedule), t, schedule)
+
+
+def as_denoiser(network: Callable[..., Tensor], kind: str, schedule: Schedule) -> Callable[..., Tensor]:
+    """The denoiser `denoise(x_t, t, **cond) -> x0_hat` of a network that predicts `kind`."""
+    if kind not in KINDS:
+        raise ValueError(f"kind: wanted one of {', '.join(KINDS)}, got {kind!r}")
+
+    def denoise(x_t: Tensor, t: Time, **cond: object) -> Tensor:
+        return convert(network(x_t, t, **cond), kind, "x0", x_t, t, schedule)
+
+    return denoise

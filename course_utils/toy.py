@@ -1,0 +1,224 @@
+r"""Data whose diffusion is known exactly: Gaussians, mixtures of Gaussians, and a finite set of images.
+
+For these the best possible denoiser E[x_0 | x_t], the score and the likelihood of every noise level are closed forms,
+so each network and sampler of the course can be compared with the truth.
+
+With x_0 ~ sum_k w_k N(mu_k, S_k) and x_t = alpha x_0 + sigma eps, x_t ~ sum_k w_k N(alpha mu_k, C_k),
+C_k = alpha² S_k + sigma² I, and with r_k(x_t) the probability that x_t came from part k:
+
+    score         = sum_k r_k C_k^{-1} (alpha mu_k - x_t)
+    E[x_0 | x_t]  = sum_k r_k [mu_k + alpha S_k C_k^{-1} (x_t - alpha mu_k)]
+
+Lessons 03 and 05 derive these; Karras et al. 2022, appendix B.3, has the last one for a set of images.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from course_utils._validate import require_float
+from course_utils.schedules import Schedule, Time
+
+Denoiser = Callable[..., Tensor]
+
+
+def _per_point(value: Tensor, x: Tensor) -> Tensor:
+    """A coefficient of a time, or of one time per point, as (1 or b, 1) to meet flattened points (b, d)."""
+    value = value.to(x.device, x.dtype)
+    if value.ndim == 1 and len(value) != len(x):
+        raise ValueError(f"t: wanted one time, or one per point of a batch of {len(x)}, got {len(value)} times")
+    return value.reshape(-1, 1)
+
+
+class GaussianMixture:
+    """A mixture of K Gaussians in any dimension, and everything diffusion makes of it.
+
+    Args:
+        means: (K, *shape), floating point; the shape of one data point is `shape`.
+        covariances: (K, d, d) full, (K, d) or (d,) diagonal, (K,) or a number for variance times identity; zero is
+            allowed (points). d is the number of elements of `shape`.
+        weights: (K,) positive, summing to 1; equal unless told.
+
+    Raises:
+        ValueError: shapes that do not fit, weights that are no distribution, covariances with negative eigenvalues.
+    """
+
+    def __init__(self, means: Tensor, covariances: Tensor | float, weights: Tensor | None = None):
+        require_float("means", means)
+        if means.ndim < 2:
+            raise ValueError(f"means: wanted (K, *shape of a point), got shape {tuple(means.shape)}")
+        self.shape = means.shape[1:]
+        self.means = means.flatten(1)  # (K, d)
+        K, d = self.means.shape
+        weights = torch.full((K,), 1 / K) if weights is None else torch.as_tensor(weights)
+        weights = weights.to(means)
+        if weights.shape != (K,) or (weights <= 0).any() or abs(weights.sum().item() - 1) > 1e-5:
+            raise ValueError(f"weights: wanted {K} positive numbers that sum to 1, got {weights.tolist()}")
+        self.weights = weights / weights.sum()
+        covariances = torch.as_tensor(covariances).to(means)
+        self.axes: Tensor | None = None  # (K, d, d), columns are eigenvectors; None when covariances are diagonal
+        if covariances.shape == (K, d, d):
+            if not torch.allclose(covariances, covariances.mT, atol=1e-6):
+                raise ValueError("covariances: wanted symmetric matrices")
+            self.variances, self.axes = torch.linalg.eigh(covariances)
+            # Rounding may leave a zero eigenvalue a hair below zero.
+            tiny = 1e-6 * self.variances.abs().amax(1, keepdim=True)
+            self.variances = torch.where(self.variances.abs() <= tiny, self.variances.clamp(min=0), self.variances)
+        elif covariances.shape in [(K, d), (d,), (K, 1), ()]:
+            self.variances = covariances.expand(K, d)
+        elif covariances.shape == (K,):
+            self.variances = covariances[:, None].expand(K, d)
+        else:
+            raise ValueError(
+                f"covariances: wanted ({K}, {d}, {d}), ({K}, {d}), ({d},), ({K},) or a number, "
+                f"got {tuple(covariances.shape)}"
+            )
+        if (self.variances < 0).any():
+            raise ValueError("covariances: wanted variances >= 0, got a negative one")
+
+    def _rotate(self, x: Tensor, back: bool = False) -> Tensor:
+        """(b, K, d) into each part's own axes, or back from them."""
+        if self.axes is None:
+            return x
+        axes = self.axes.to(x)
+        return torch.einsum("kde,bke->bkd" if back else "kde,bkd->bke", axes, x)
+
+    def _parts(self, x: Tensor, t: Time | None, schedule: Schedule | None):
+        """alpha (b, 1); in each part's axes, residual and variance C_k (b, K, d); log w_k N(x_t; …) (b, K)."""
+        require_float("x_t", x)
+        if x.shape[1:] != self.shape:
+            raise ValueError(f"x_t: wanted shape (b, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        x = x.flatten(1)
+        if t is None or schedule is None:
+            alpha, sigma = x.new_ones(1, 1), x.new_zeros(1, 1)
+        else:
+            alpha, sigma = (_per_point(value, x) for value in schedule.coeffs(t))
+        residual = self._rotate(x[:, None] - alpha[..., None] * self.means.to(x))  # (b, K, d)
+        variance = alpha[..., None] ** 2 * self.variances.to(x) + sigma[..., None] ** 2  # (b or 1, K, d)
+        if (variance == 0).any():
+            raise ValueError("t: points without width have no density at sigma_t = 0; ask at t > 0")
+        log_density = -0.5 * (residual**2 / variance + variance.log() + math.log(2 * math.pi)).sum(-1)
+        return alpha, residual, variance, log_density + self.weights.to(x).log()
+
+    def log_prob(
+        self, x_t: Float[Tensor, "b *shape"], t: Time | None = None, schedule: Schedule | None = None
+    ) -> Float[Tensor, "b"]:
+        """log q(x_t), in nats; of clean data when t is left out."""
+        return torch.logsumexp(self._parts(x_t, t, schedule)[3], dim=1)
+
+    def responsibilities(
+        self, x_t: Float[Tensor, "b *shape"], t: Time | None = None, schedule: Schedule | None = None
+    ) -> Float[Tensor, "b K"]:
+        """r_k = q(part k | x_t): what a perfect observer believes about which part x_t came from."""
+        return torch.softmax(self._parts(x_t, t, schedule)[3], dim=1)
+
+    def score(
+        self, x_t: Float[Tensor, "b *shape"], t: Time | None = None, schedule: Schedule | None = None
+    ) -> Float[Tensor, "b *shape"]:
+        """grad_x log q(x_t) = sum_k r_k C_k^{-1} (alpha_t mu_k - x_t)."""
+        _, residual, variance, log_joint = self._parts(x_t, t, schedule)
+        each = self._rotate(-residual / variance, back=True)
+        return torch.einsum("bk,bkd->bd", torch.softmax(log_joint, 1), each).reshape(x_t.shape)
+
+    def denoise(self, x_t: Float[Tensor, "b *shape"], t: Time, schedule: Schedule) -> Float[Tensor, "b *shape"]:
+        """E[x_0 | x_t] = sum_k r_k [mu_k + alpha_t S_k C_k^{-1} (x_t - alpha_t mu_k)]: no denoiser errs less."""
+        alpha, residual, variance, log_joint = self._parts(x_t, t, schedule)
+        shrunk = alpha[..., None] * self.variances.to(residual) * residual / variance
+        each = self.means.to(residual) + self._rotate(shrunk, back=True)
+        return torch.einsum("bk,bkd->bd", torch.softmax(log_joint, 1), each).reshape(x_t.shape)
+
+    def denoiser(self, schedule: Schedule) -> Denoiser:
+        """The exact denoiser as the course's contract wants it: denoise(x_t, t, **cond) -> x0_hat."""
+        return lambda x_t, t, **cond: self.denoise(x_t, t, schedule)
+
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, *, return_parts: bool = False
+    ) -> Tensor | tuple[Tensor, Int[Tensor, "n"]]:
+        """n points (n, *shape) of clean data, and the part each came from if asked."""
+        k = torch.multinomial(self.weights.double(), n, replacement=True, generator=generator)
+        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
+        spread = self.variances[k].sqrt() * noise
+        if self.axes is not None:
+            spread = torch.einsum("nde,ne->nd", self.axes[k], spread)
+        x = (self.means[k] + spread).reshape(n, *self.shape)
+        return (x, k) if return_parts else x
+
+
+class Gaussian(GaussianMixture):
+    """One Gaussian: mean (*shape), covariance (d, d), (d,) or a number."""
+
+    def __init__(self, mean: Tensor, covariance: Tensor | float):
+        covariance = torch.as_tensor(covariance)
+        super().__init__(mean[None], covariance[None] if covariance.ndim else covariance)
+
+
+class IdealDenoiser:
+    r"""The exact denoiser of a finite set of images: what an infinitely large network would learn from them.
+
+    With q(x_0) the images themselves, E[x_0 | x_t] = sum_i p_i x_i,
+    p = softmax_i(-|x_t - alpha_t x_i|² / (2 sigma_t²))      (Karras et al. 2022, Eq. 57)
+
+    It is a denoiser, `ideal(x_t, t, **cond)`, and a perfect observer, `ideal.class_posterior(x_t, t)`. Sampling with it
+    can only ever give back the images: a network that generalises is a *worse* denoiser than this.
+
+    Args:
+        images: (n, *shape) floats in [-1, 1].
+        schedule: any schedule.
+        labels: (n,) whole numbers, for `class_posterior` and for `label=` when denoising.
+        chunk: images compared at once, to bound memory.
+    """
+
+    def __init__(
+        self,
+        images: Float[Tensor, "n *shape"],
+        schedule: Schedule,
+        labels: Int[Tensor, "n"] | None = None,
+        chunk: int = 10_000,
+    ):
+        require_float("images", images)
+        if len(images) == 0:
+            raise ValueError("images: wanted at least one, got none")
+        if labels is not None and labels.shape != images.shape[:1]:
+            raise ValueError(f"labels: wanted one per image, {tuple(images.shape[:1])}, got {tuple(labels.shape)}")
+        self.shape, self.schedule, self.labels, self.chunk = images.shape[1:], schedule, labels, chunk
+        self.images = images.flatten(1)
+        self.squared_norms = (self.images**2).sum(1)
+
+    def _logits(self, x_t: Tensor, t: Time) -> Tensor:
+        """-|x_t - alpha_t x_i|² / (2 sigma_t²) up to a constant per row: shape (b, n)."""
+        require_float("x_t", x_t)
+        if x_t.shape[1:] != self.shape:
+            raise ValueError(f"x_t: wanted shape (b, {', '.join(map(str, self.shape))}), got {tuple(x_t.shape)}")
+        x = x_t.flatten(1)
+        alpha, sigma = (_per_point(value, x) for value in self.schedule.coeffs(t))
+        if (sigma == 0).any():
+            raise ValueError("t: wanted t > 0; a clean image needs no denoiser")
+        # |x_t|² is the same for every image and falls out of the softmax.
+        pieces = [
+            (alpha * (x @ images.to(x).T) - alpha**2 / 2 * norms.to(x)) / sigma**2
+            for images, norms in zip(self.images.split(self.chunk), self.squared_norms.split(self.chunk), strict=True)
+        ]
+        return torch.cat(pieces, 1)
+
+    def __call__(
+        self, x_t: Float[Tensor, "b *shape"], t: Time, *, label: Int[Tensor, "b"] | None = None, **cond: object
+    ) -> Float[Tensor, "b *shape"]:
+        """E[x_0 | x_t], or E[x_0 | x_t, label]; t > 0."""
+        logits = self._logits(x_t, t)
+        if label is not None:
+            if self.labels is None:
+                raise ValueError("label: this denoiser was made without labels")
+            logits = logits.masked_fill(label[:, None].to(logits.device) != self.labels.to(logits.device), -math.inf)
+        p = torch.softmax(logits, 1)
+        return (p @ self.images.to(p)).reshape(x_t.shape)
+
+    def class_posterior(self, x_t: Float[Tensor, "b *shape"], t: Time) -> Float[Tensor, "b classes"]:
+        """q(class | x_t): what a perfect observer, who knows every image, believes. Rows sum to 1; t > 0."""
+        if self.labels is None:
+            raise ValueError("labels: this denoiser was made without labels; pass them when making it")
+        p = torch.softmax(self._logits(x_t, t), 1)
+        one_hot = torch.nn.functional.one_hot(self.labels.long()).to(p)
+        return p @ one_hot
