@@ -1,0 +1,203 @@
+"""Checks of lesson 01, the forward process."""
+
+from collections.abc import Callable
+
+import torch
+
+from course_utils.exercises.engine import (
+    AS_COLUMN,
+    BROADCASTING,
+    Answer,
+    Draw,
+    along_the_wrong_axis,
+    column,
+    exercise,
+    expect,
+    numbers,
+)
+from course_utils.forward import q_sample
+from course_utils.parameterizations import x0_from_eps
+from course_utils.schedules import DiscreteSchedule
+
+# A batch as wide as its images are (4) is where a t that is spread over the wrong axis goes unnoticed by PyTorch.
+CASES = [
+    (shape, dtype)
+    for shape in [(4, 1, 4, 4), (3, 3, 8, 8), (5, 2, 6, 4), (1, 1, 5, 5), (6, 2)]
+    for dtype in [torch.float32, torch.float64]
+]
+
+
+def random_schedule(draw: Draw, T: int = 12, dtype: torch.dtype = torch.float64) -> DiscreteSchedule:
+    """Steps so large that beta and alpha_bar, roots and no roots, t and t - 1 all differ visibly."""
+    betas = draw.uniform(0.02, 0.2, T, dtype=torch.float64)
+    return DiscreteSchedule(DiscreteSchedule.from_betas(betas).alpha_bar.to(dtype))  # exact in the learner's dtype
+
+
+@exercise("01.q_step", "One step of the chain", minutes=5)
+def _(answer: Answer, draw: Draw) -> None:
+    for shape, dtype in CASES:
+        x, eps, beta = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype), draw.number(0.05, 0.6)
+        signal, noise = (1 - beta) ** 0.5, beta**0.5
+        expect(
+            answer(x, beta, eps),
+            signal * x + noise * eps,
+            what="x_t",
+            mistakes={
+                "variances add up, and beta is a variance: both factors are square roots, yours has none": (1 - beta)
+                * x
+                + beta * eps,
+                "the signal's factor is a square root too": (1 - beta) * x + noise * eps,
+                "the noise's factor is a square root too": signal * x + beta * eps,
+                "the image keeps all of its size: the variance will climb at every step": x + noise * eps,
+                "the two factors are swapped: beta is the share of noise": noise * x + signal * eps,
+                "noise is added, not taken away (harmless for one symmetric draw, but not the equation)": signal * x
+                - noise * eps,
+                "the noise is missing: a shrinking image is not a noisy one": signal * x,
+                "one image's noise serves the whole batch: every image needs its own": signal * x + noise * eps[:1],
+            },
+        )
+
+
+@exercise("01.alpha_bar", "How much signal is left after t steps", minutes=5)
+def _(answer: Answer, draw: Draw) -> None:
+    for T, dtype in [(1, torch.float64), (7, torch.float64), (40, torch.float32), (200, torch.float64)]:
+        betas = draw.uniform(0.02, 0.2, T, dtype=dtype)
+        one = betas.new_ones(1)
+        product = torch.cumprod(1 - betas, 0)
+        expect(
+            answer(betas),
+            torch.cat([one, product]),
+            what="alpha_bar",
+            mistakes={
+                "the entry for clean data, alpha_bar[0] = 1, is missing": product,
+                "that is the product of the betas: alpha = 1 - beta is what multiplies up": torch.cat(
+                    [one, torch.cumprod(betas, 0)]
+                ),
+                "factors multiply: a cumulative product, where yours is a sum": torch.cat(
+                    [one, 1 - torch.cumsum(betas, 0)]
+                ),
+                "that is alpha, one step's factor; alpha_bar is the product of all steps so far": torch.cat(
+                    [one, 1 - betas]
+                ),
+                "no root here: alpha_bar is the product itself, its root is taken when it is used": torch.cat(
+                    [one, product.sqrt()]
+                ),
+                "that is 1 - alpha_bar, the noise's share": torch.cat([one, product]) * -1 + 1,
+                "the product runs from the wrong end: step 1 comes first": torch.cat(
+                    [one, torch.cumprod(1 - betas.flip(0), 0)]
+                ),
+                "shifted by one: T betas make T + 1 entries, the last one being all factors": torch.cat(
+                    [one, one, product[:-1]]
+                )[: T + 1],
+            },
+            shape_hint="T betas make T + 1 entries: one more for clean data, in front",
+        )
+
+
+@exercise("01.q_sample", "A thousand steps at once", minutes=10, error_hints=BROADCASTING)
+def _(answer: Answer, draw: Draw) -> None:
+    for shape, dtype in CASES:
+        schedule = random_schedule(draw, dtype=dtype)
+        x, eps = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
+        t = draw.distinct(1, schedule.T, len(x))
+        ab, before = column(schedule.alpha_bar[t], x), column(schedule.alpha_bar[t - 1], x)
+        beta = column(schedule.betas[t], x)
+        mistakes = along_the_wrong_axis(schedule.alpha_bar[t], x, lambda a: a.sqrt() * x + (1 - a).sqrt() * eps) | {
+            "alpha_bar is a variance: the image's factor is its square root": ab * x + (1 - ab).sqrt() * eps,
+            "the noise's factor is sqrt(1 - alpha_bar); without the root the variance sags": ab.sqrt() * x
+            + (1 - ab) * eps,
+            "both factors are square roots": ab * x + (1 - ab) * eps,
+            "t is off by one: alpha_bar[0] is clean data, so alpha_bar[t] is already the right entry": before.sqrt() * x
+            + (1 - before).sqrt() * eps,
+            "that is one step (beta_t); the jump needs the product of all steps, alpha_bar_t": (1 - beta).sqrt() * x
+            + beta.sqrt() * eps,
+            "1 - sqrt(alpha_bar) is not sqrt(1 - alpha_bar)": ab.sqrt() * x + (1 - ab.sqrt()) * eps,
+            "the two factors are swapped": (1 - ab).sqrt() * x + ab.sqrt() * eps,
+            "the noise is missing: eps was handed over to be used": ab.sqrt() * x,
+            "one image's noise serves the whole batch: every image needs its own": ab.sqrt() * x
+            + (1 - ab).sqrt() * eps[:1],
+            "every image has its own t; yours all use the first": ab[:1].sqrt() * x + (1 - ab[:1]).sqrt() * eps,
+        }
+        expect(
+            answer(x, t, schedule.alpha_bar.to(dtype), eps),
+            q_sample(x, t, schedule, eps),
+            what="x_t",
+            mistakes=mistakes,
+            shape_hint=f"x_t is as large as x_0: {AS_COLUMN}",
+        )
+    # Later lessons train through this function: the gradient with respect to x_0 is alpha_t.
+    schedule, t = random_schedule(draw), draw.distinct(1, 12, 3)
+    x, eps, weights = (draw.normal(3, 1, 4, 4, dtype=torch.float64) for _ in range(3))
+    gradient = answer.gradient(x, t, schedule.alpha_bar, eps, wrt=0, cotangent=weights)
+    expect(gradient, column(schedule.alpha_bar[t].sqrt(), x) * weights, what="the gradient with respect to x_0")
+
+
+@exercise("01.t_at_snr", "When is so much signal left?", minutes=5)
+def _(answer: Answer, draw: Draw) -> None:
+    tables, ratios, right = [], [], []
+    for T in (20, 60, 300):
+        betas = draw.uniform(0.5, 1.5, T, dtype=torch.float64) * 4 / T
+        alpha_bar = DiscreteSchedule.from_betas(betas).alpha_bar
+        snr = alpha_bar[1:] / (1 - alpha_bar[1:])  # entry i belongs to t = i + 1
+        for t in draw.distinct(2, T - 1, 4).tolist():
+            tables.append(alpha_bar)
+            ratios.append((snr[t - 2] * snr[t - 1]).sqrt().item())  # between t - 1 and t: no ties
+            right.append(t)
+
+    def first_below(quantity: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """What somebody gets who compares another quantity with the ratio; T if it never falls so far."""
+        found = [
+            next((t for t, q in enumerate(quantity(ab).tolist()) if t > 0 and q <= r), len(ab) - 1)
+            for ab, r in zip(tables, ratios, strict=True)
+        ]
+        return torch.tensor(found, dtype=torch.float64)
+
+    t = torch.tensor(right, dtype=torch.float64)
+    expect(
+        numbers([answer(ab, r) for ab, r in zip(tables, ratios, strict=True)], "t"),
+        t,
+        what="t",
+        mistakes={
+            "one too early: the first t at or below the ratio is wanted, not the last above it": t - 1,
+            "one too late: alpha_bar has its entry for t = 0, so position and t are the same number": t + 1,
+            "the SNR is a ratio of variances, alpha_bar / (1 - alpha_bar): no root": first_below(
+                lambda ab: (ab / (1 - ab)).sqrt()
+            ),
+            "that is where alpha_bar falls to the ratio; the SNR divides it by 1 - alpha_bar": first_below(
+                lambda ab: ab
+            ),
+            "the ratio is upside down: signal over noise": first_below(lambda ab: (1 - ab) / ab),
+            "that is the last t of the table": torch.tensor([len(ab) - 1.0 for ab in tables], dtype=torch.float64),
+            "that is clean data, where the ratio is infinite: wanted is a ratio at or *below*": torch.zeros_like(t),
+        },
+    )
+
+
+@exercise("01.x0_from_eps", "Back, if we knew the noise", minutes=5, error_hints=BROADCASTING)
+def _(answer: Answer, draw: Draw) -> None:
+    for shape, dtype in CASES:
+        schedule = random_schedule(draw, dtype=dtype)
+        x_t, eps = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
+        t = draw.distinct(1, schedule.T, len(x_t))
+        ab, before = column(schedule.alpha_bar[t], x_t), column(schedule.alpha_bar[t - 1], x_t)
+        noise = (1 - ab).sqrt() * eps
+        mistakes = along_the_wrong_axis(schedule.alpha_bar[t], x_t, lambda a: (x_t - (1 - a).sqrt() * eps) / a.sqrt())
+        expect(
+            answer(x_t, t, schedule.alpha_bar.to(dtype), eps),
+            x0_from_eps(x_t, eps, t, schedule),
+            what="x_0",
+            mistakes=mistakes
+            | {
+                "divide by the square root of alpha_bar, the factor that x_0 came with": (x_t - noise) / ab,
+                "the noise came with sqrt(1 - alpha_bar), a root": (x_t - (1 - ab) * eps) / ab.sqrt(),
+                "both factors are square roots": (x_t - (1 - ab) * eps) / ab,
+                "the noise is taken away again, not added once more": (x_t + noise) / ab.sqrt(),
+                "without its noise the image is still too small: divide by sqrt(alpha_bar)": x_t - noise,
+                "divide, do not multiply: the image had been shrunk": (x_t - noise) * ab.sqrt(),
+                "only x_t is divided; brackets go round the whole difference": x_t / ab.sqrt() - noise,
+                "t is off by one: alpha_bar[t] is already the right entry": (x_t - (1 - before).sqrt() * eps)
+                / before.sqrt(),
+                "the noise arrived with a factor, sqrt(1 - alpha_bar), and leaves with it": (x_t - eps) / ab.sqrt(),
+            },
+            shape_hint=f"x_0 is as large as x_t: {AS_COLUMN}",
+        )
