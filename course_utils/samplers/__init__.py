@@ -1,0 +1,13 @@
+"""Samplers: from noise to images. One function an algorithm, all of one form:
+
+sample_<name>(denoise, x_T, schedule, timesteps, *, generator=None, callback=None) -> x at the last of the timesteps
+
+`timesteps` is a descending grid, one step between neighbours; `denoise(x_t, t, **cond) -> x0_hat` is a network wrapped
+by `parameterizations.as_denoiser`, or an exact denoiser of `toy`. `callback` gets a `Step` after each one: films,
+progress bars and plots hang there.
+"""
+
+from course_utils.samplers.ancestral import sample_ddpm
+from course_utils.samplers.grids import Step, uniform_grid
+
+__all__ = ["Step", "sample_ddpm", "uniform_grid"]

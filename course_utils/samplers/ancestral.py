@@ -1,0 +1,51 @@
+"""Ancestral sampling: walk back by drawing from the posterior, with the denoiser's guess in place of x_0."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from course_utils.forward import noise_like, q_posterior
+from course_utils.samplers.grids import Step, check_grid
+from course_utils.schedules import Schedule
+
+
+@torch.no_grad()
+def sample_ddpm(
+    denoise: Callable[..., Tensor],
+    x_T: Float[Tensor, "b *shape"],
+    schedule: Schedule,
+    timesteps: Sequence[int | float],
+    *,
+    generator: torch.Generator | None = None,
+    callback: Callable[[Step], None] | None = None,
+    **cond: object,
+) -> Float[Tensor, "b *shape"]:
+    r"""Draw x_s ~ q(x_s | x_t, x_0 = denoise(x_t, t)) from each time of the grid to the next (Ho et al. 2020, Alg. 2).
+
+    x_s = mean(x_t, x0_hat) + sqrt(variance) z, the posterior of `forward.q_posterior`; no noise is added at s = 0,
+    where the variance is zero. Steps may be longer than one: the posterior is that of the whole jump.
+
+    Args:
+        denoise: `denoise(x_t, t, **cond) -> x0_hat`.
+        x_T: noise at the first time of the grid; its dtype is kept.
+        timesteps: a falling grid; see `uniform_grid`.
+        generator: for the noise of the steps.
+        callback: gets a `Step` after each one.
+
+    Raises:
+        ValueError: a grid that does not fall; a denoiser that returns NaN or infinity, with the step where it did.
+    """
+    check_grid(timesteps)
+    x = x_T
+    for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
+        x0_hat = denoise(x, t, **cond)
+        if not x0_hat.isfinite().all():
+            raise ValueError(f"denoise: returned NaN or infinity at step {i}, t = {t}")
+        mean, variance = q_posterior(x, x0_hat, t, schedule, s)
+        before, x = x, mean + variance.sqrt() * noise_like(x, generator)
+        if callback is not None:
+            callback(Step(i, t, s, before, x0_hat, x))
+    return x
