@@ -1,6 +1,34 @@
 """Checks of arguments, shared by every floor. Each error names the argument, what it got and what it wants."""
 
+from numbers import Real
+
+import torch
 from torch import Tensor
+
+
+def require_count(name: str, n: object, least: int = 1) -> None:
+    """Raise unless `n` is a whole number, `least` or more."""
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"{name}: wanted a whole number, got {n!r}")
+    if n < least:
+        raise ValueError(f"{name}: wanted {least} or more, got {n}")
+
+
+def require_number(name: str, x: object) -> None:
+    """Raise unless `x` is a number or a tensor of numbers; True and False are not numbers."""
+    if isinstance(x, Tensor):
+        if x.dtype == torch.bool or x.dtype.is_complex:
+            raise TypeError(f"{name}: wanted real numbers, got {x.dtype}")
+    elif isinstance(x, bool) or not isinstance(x, Real):
+        raise TypeError(f"{name}: wanted a number or a tensor of numbers, got {type(x).__name__}")
+
+
+def require_whole(name: str, x: object) -> None:
+    """Raise unless `x` is a tensor of whole numbers: labels, times of a discrete schedule."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: wanted a tensor, got {type(x).__name__}")
+    if x.dtype.is_floating_point or x.dtype.is_complex or x.dtype == torch.bool:
+        raise TypeError(f"{name}: wanted whole numbers, got {x.dtype}")
 
 
 def require_float(name: str, x: object) -> None:

@@ -10,7 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._validate import require_float, require_same
-from course_utils.schedules import DiscreteSchedule, Schedule, Time, broadcast, coeffs_for, transition
+from course_utils.schedules import (
+    DiscreteSchedule,
+    Schedule,
+    Time,
+    broadcast,
+    coeffs_for,
+    require_discrete,
+    transition,
+)
 
 
 def noise_like(x: Float[Tensor, "*shape"], generator: torch.Generator | None = None) -> Float[Tensor, "*shape"]:
@@ -37,6 +45,7 @@ def q_step(
         eps: standard normal noise of the shape of x_prev.
     """
     require_same("eps", eps, "x_prev", x_prev)
+    require_discrete(schedule)
     t = schedule.check_t(t)
     if (t < 1).any():
         raise ValueError("t: wanted the time stepped to, 1 … T, got 0")
@@ -67,6 +76,7 @@ def q_chain(
 ) -> Iterator[tuple[int, Float[Tensor, "b *shape"]]]:
     """The forward chain, lazily: yields (0, x_0), (1, x_1), … (T, x_T), holding one x_t at a time."""
     require_float("x_0", x_0)
+    require_discrete(schedule)
     x_t = x_0
     yield 0, x_t
     for t in range(1, schedule.T + 1):

@@ -53,7 +53,8 @@ def eps_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images
 
 def v_from_x0_eps(x_0: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
     """v = alpha_t eps - sigma_t x_0                 (Salimans & Ho 2022, appendix D)"""
-    alpha, sigma = _coeffs(x_0, "eps", eps, t, schedule)
+    require_same("eps", eps, "x_0", x_0)
+    alpha, sigma = coeffs_for(x_0, t, schedule)
     return alpha * eps - sigma * x_0
 
 
@@ -67,6 +68,18 @@ def eps_from_v(x_t: Images, v: Images, t: Time, schedule: Schedule) -> Images:
     """eps = (sigma_t x_t + alpha_t v) / (alpha_t² + sigma_t²)"""
     alpha, sigma = _coeffs(x_t, "v", v, t, schedule)
     return (sigma * x_t + alpha * v) / (alpha**2 + sigma**2)
+
+
+def eps_from_u(x_t: Images, u: Images, t: Time, schedule: Schedule) -> Images:
+    """eps = (x_t + alpha_t u) / (alpha_t + sigma_t)"""
+    alpha, sigma = _coeffs(x_t, "u", u, t, schedule)
+    return (x_t + alpha * u) / (alpha + sigma)
+
+
+def eps_from_score(x_t: Images, score: Images, t: Time, schedule: Schedule) -> Images:
+    """E[eps | x_t] = -sigma_t score"""
+    _, sigma = _coeffs(x_t, "score", score, t, schedule)
+    return -sigma * score
 
 
 def v_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
@@ -115,22 +128,22 @@ _TO_X0: dict[str, Callable[[Tensor, Tensor, Time, Schedule], Tensor]] = {
     "u": x0_from_u,
     "score": x0_from_score,
 }
-_FROM_X0: dict[str, Callable[[Tensor, Tensor, Time, Schedule], Tensor]] = {
-    "x0": lambda x_t, x_0, t, schedule: x_0,
-    "eps": eps_from_x0,
-    "v": v_from_x0,
-    "u": u_from_x0,
-    "score": score_from_x0,
+_TO_EPS: dict[str, Callable[[Tensor, Tensor, Time, Schedule], Tensor]] = {
+    "x0": eps_from_x0,
+    "eps": lambda x_t, eps, t, schedule: eps,
+    "v": eps_from_v,
+    "u": eps_from_u,
+    "score": eps_from_score,
 }
 KINDS = tuple(_TO_X0)
 """The names `convert` knows: x0, eps, v, u, score."""
 
 
 def convert(prediction: Images, kind: str, to: str, x_t: Images, t: Time, schedule: Schedule) -> Images:
-    """A prediction of one kind as another, by way of x_0: `convert(out, "v", "eps", x_t, t, schedule)`.
+    """A prediction of one kind as another: `convert(out, "v", "eps", x_t, t, schedule)`.
 
     Raises:
-        ValueError: an unknown kind, or a t at which the wanted quantity is undefined.
+        ValueError: an unknown kind, or a t at which the prediction does not tell the wanted quantity.
     """
     for name, value in (("kind", kind), ("to", to)):
         if value not in KINDS:
@@ -138,9 +151,16 @@ def convert(prediction: Images, kind: str, to: str, x_t: Images, t: Time, schedu
     require_same("prediction", prediction, "x_t", x_t)
     if kind == to:
         return prediction
-    if kind == "v" and to == "eps":
-        return eps_from_v(x_t, prediction, t, schedule)  # defined at t = 0 too, where the way over x_0 is not
-    return _FROM_X0[to](x_t, _TO_X0[kind](x_t, prediction, t, schedule), t, schedule)
+    # Each way divides by alpha_t or sigma_t only where it must: v tells eps at t = 0, eps the score at alpha_t = 0.
+    if to == "x0":
+        return _TO_X0[kind](x_t, prediction, t, schedule)
+    eps = _TO_EPS[kind](x_t, prediction, t, schedule)
+    if to == "eps":
+        return eps
+    if to == "score":
+        return score_from_eps(x_t, eps, t, schedule)
+    x_0 = _TO_X0[kind](x_t, prediction, t, schedule)
+    return v_from_x0_eps(x_0, eps, t, schedule) if to == "v" else eps - x_0
 
 
 def as_denoiser(network: Callable[..., Tensor], kind: str, schedule: Schedule) -> Callable[..., Tensor]:
@@ -149,6 +169,7 @@ def as_denoiser(network: Callable[..., Tensor], kind: str, schedule: Schedule) -
         raise ValueError(f"kind: wanted one of {', '.join(KINDS)}, got {kind!r}")
 
     def denoise(x_t: Tensor, t: Time, **cond: object) -> Tensor:
-        return convert(network(x_t, t, **cond), kind, "x0", x_t, t, schedule)
+        prediction = network(x_t, t, **cond).to(x_t.dtype)  # autocast may have made it bfloat16
+        return convert(prediction, kind, "x0", x_t, t, schedule)
 
     return denoise

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_float
+from course_utils._validate import require_count, require_float, require_number, require_whole
 
 Time = int | float | Tensor
 """A time for the whole batch (a number or a 0-d tensor), or one per image (shape (b,))."""
@@ -31,6 +31,14 @@ def as_double(values: object, device: torch.device | str | None = None) -> Tenso
     """`values` as a float64 tensor (float32 on Apple's MPS, which has no float64)."""
     wanted = torch.device(device) if device is not None else getattr(values, "device", torch.device("cpu"))
     return torch.as_tensor(values, dtype=torch.float32 if wanted.type == "mps" else torch.float64, device=wanted)
+
+
+def _checked_log_snr(log_snr: float | Tensor) -> Tensor:
+    require_number("log_snr", log_snr)
+    log_snr = as_double(log_snr)
+    if log_snr.isnan().any():
+        raise ValueError("log_snr: wanted numbers, got NaN")
+    return log_snr
 
 
 class Schedule:
@@ -55,13 +63,13 @@ class Schedule:
         raise NotImplementedError
 
 
-def broadcast(value: Tensor, x: Tensor) -> Tensor:
+def broadcast(value: Tensor, x: Tensor, name: str = "t") -> Tensor:
     """`value` (one number, or one per image) with the dtype and device of x, shaped (b, 1, …, 1) to multiply it."""
     if value.ndim > 1:
-        raise ValueError(f"t: wanted a number or a tensor of shape (batch,), got shape {tuple(value.shape)}")
+        raise ValueError(f"{name}: wanted a number or a tensor of shape (batch,), got shape {tuple(value.shape)}")
     if value.ndim == 1:
-        if x.ndim == 0 or len(value) != len(x):
-            raise ValueError(f"t: wanted one time, or one per image of a batch of {len(x)}, got {len(value)} times")
+        if value.shape != x.shape[:1]:
+            raise ValueError(f"{name}: wanted one number, or one per image of {tuple(x.shape)}, got {len(value)}")
         value = value.reshape(-1, *[1] * (x.ndim - 1))
     return value.to(x.device, x.dtype)
 
@@ -81,13 +89,15 @@ def coeffs_for(x: Tensor, t: Time, schedule: Schedule) -> tuple[Tensor, Tensor]:
 def transition(s: Time, t: Time, schedule: Schedule) -> tuple[Tensor, Tensor]:
     """(alpha_{t|s}, sigma²_{t|s}) of the jump q(x_t | x_s) = N(alpha_{t|s} x_s, sigma²_{t|s} I), s < t, float64.
 
-    alpha_{t|s} = alpha_t / alpha_s,  sigma²_{t|s} = sigma_t² - alpha_{t|s}² sigma_s²      (Kingma et al. 2021, appendix A)
+    alpha_{t|s} = alpha_t / alpha_s,  sigma²_{t|s} = sigma_t² - alpha_{t|s}² sigma_s²  (Kingma et al. 2021, app. A)
 
     For s = t - 1 of a DDPM schedule these are sqrt(1 - beta_t) and beta_t.
     """
     s, t = schedule.check_t(s), schedule.check_t(t)
+    if s.ndim and t.ndim and s.shape != t.shape:
+        raise ValueError(f"s: wanted one time, or as many as t, {tuple(t.shape)}, got {tuple(s.shape)}")
     if (s >= t).any():
-        raise ValueError("s: wanted an earlier time than t, s < t, for every image")
+        raise ValueError(f"s: wanted s < t for every image, got s = {s.tolist()} and t = {t.tolist()}")
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
     alpha_ts = alpha_t / alpha_s
     return alpha_ts, sigma_t**2 - alpha_ts**2 * sigma_s**2
@@ -101,7 +111,7 @@ def transition(s: Time, t: Time, schedule: Schedule) -> tuple[Tensor, Tensor]:
 class DiscreteSchedule(Schedule):
     r"""A variance-preserving schedule of T steps, given by its table of alpha_bar.
 
-    alpha_bar_t = prod_{s=1}^t (1 - beta_s), with alpha_bar_0 = 1           (DDPM, below Eq. 4)
+    alpha_bar_t = prod_{s=1}^t (1 - beta_s), with alpha_bar_0 = 1           (DDPM, above Eq. 4)
     alpha_t = sqrt(alpha_bar_t),  sigma_t = sqrt(1 - alpha_bar_t)
 
     Args:
@@ -113,6 +123,8 @@ class DiscreteSchedule(Schedule):
     Raises:
         ValueError: alpha_bar does not start at 1, does not fall, leaves [0, 1], or is not finite.
     """
+
+    T: int
 
     def __init__(self, alpha_bar: Tensor):
         alpha_bar = as_double(alpha_bar, "cpu").clone()
@@ -143,15 +155,19 @@ class DiscreteSchedule(Schedule):
             raise ValueError(
                 f"betas: wanted numbers in (0, 1], got {betas.min().item():.6g} … {betas.max().item():.6g}"
             )
+        if (betas[:-1] == 1).any():
+            raise ValueError(
+                "betas: only the last may be 1, after which nothing is left to take away, got an earlier one"
+            )
         return cls(torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0)]))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(T={self.T}, alpha_bar[T]={self.alpha_bar[-1].item():.3g})"
 
     def check_t(self, t: Time) -> Int[Tensor, "*b"]:
+        require_number("t", t)
         t = torch.as_tensor(t)
-        if t.dtype.is_floating_point or t.dtype.is_complex or t.dtype == torch.bool:
-            raise TypeError(f"t: a discrete schedule wants whole numbers 0 … {self.T}, got {t.dtype}")
+        require_whole("t", t)
         if t.numel() and (t.min() < 0 or t.max() > self.T):
             raise ValueError(f"t: wanted 0 (clean) … {self.T} (all noise), got {t.min().item()} … {t.max().item()}")
         return t.long()
@@ -171,28 +187,32 @@ class DiscreteSchedule(Schedule):
     def t_at_log_snr(self, log_snr: float | Tensor) -> Int[Tensor, "*b"]:
         """The first t in 1 … T whose log-SNR is at or below the value (T if none is)."""
         falling = self.log_snr(torch.arange(1, self.T + 1))
-        wanted = as_double(log_snr).cpu()
+        wanted = _checked_log_snr(log_snr).cpu()
         return (torch.searchsorted(-falling, -wanted) + 1).clamp(max=self.T)
 
 
-def _check_T(T: int) -> None:
-    if isinstance(T, bool) or not isinstance(T, int):
-        raise TypeError(f"T: wanted a whole number of steps, got {T!r}")
-    if T < 1:
-        raise ValueError(f"T: wanted at least one step, got {T}")
+def require_discrete(schedule: object) -> None:
+    """Raise unless `schedule` counts its steps, as what needs a step t - 1 wants."""
+    if not isinstance(schedule, DiscreteSchedule):
+        raise TypeError(f"schedule: wanted a discrete one, with steps t - 1 and t, got {type(schedule).__name__}")
+
+
+def _check_betas(beta_1: float, beta_T: float) -> None:
+    if not 0 < beta_1 < 1 or not 0 < beta_T < 1:
+        raise ValueError(f"beta_1, beta_T: wanted numbers in (0, 1), got {beta_1} and {beta_T}")
 
 
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> DiscreteSchedule:
     """beta_t rises on a straight line from beta_1 to beta_T (DDPM, section 4; its constants are for T = 1000)."""
-    _check_T(T)
+    require_count("T", T)
+    _check_betas(beta_1, beta_T)
     return DiscreteSchedule.from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
 
 
 def exponential(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.04) -> DiscreteSchedule:
-    """beta_t = beta_1 (beta_T / beta_1)^((t - 1) / (T - 1)): each step's variance is the one before times a constant."""
-    _check_T(T)
-    if not 0 < beta_1 < 1 or not 0 < beta_T < 1:
-        raise ValueError(f"beta_1, beta_T: wanted numbers in (0, 1), got {beta_1} and {beta_T}")
+    """beta_t = beta_1 (beta_T / beta_1)^((t - 1) / (T - 1)): variances grow by a constant factor."""
+    require_count("T", T)
+    _check_betas(beta_1, beta_T)
     log_betas = torch.linspace(math.log(beta_1), math.log(beta_T), T, dtype=torch.float64)
     return DiscreteSchedule.from_betas(log_betas.exp())
 
@@ -203,20 +223,28 @@ def from_alpha_bar_function(T: int, alpha_bar: Callable[[Tensor], Tensor], max_b
     Without the clip a function that ends at zero would end with beta_T = 1, and eps-prediction would divide by
     alpha_T = 0 (Nichol & Dhariwal 2021, below Eq. 17). The function need not start at 1: it is divided by its start.
     """
-    _check_T(T)
+    require_count("T", T)
     if not 0 < max_beta <= 1:
         raise ValueError(f"max_beta: wanted a number in (0, 1], got {max_beta}")
     values = alpha_bar(torch.linspace(0, 1, T + 1, dtype=torch.float64))
+    if not ((values.diff() < 0).all() and values[-1] >= 0):
+        raise ValueError(
+            "alpha_bar: wanted a function that falls from u = 0 to u = 1 and stays >= 0, and this one does not"
+        )
     betas = 1 - values[1:] / values[:-1]
     return DiscreteSchedule.from_betas(betas.clamp(max=max_beta))
 
 
 def cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> DiscreteSchedule:
     """alpha_bar_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s) pi/2), betas clipped  (Nichol & Dhariwal 2021, Eq. 17)."""
+    if not s >= 0:
+        raise ValueError(f"s: wanted an offset >= 0, got {s}")
     return from_alpha_bar_function(T, lambda u: ((u + s) / (1 + s) * math.pi / 2).cos() ** 2, max_beta)
 
 
-def sigmoid(T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, max_beta: float = 0.999):
+def sigmoid(
+    T: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0, max_beta: float = 0.999
+) -> DiscreteSchedule:
     """alpha_bar_t falls as a sigmoid: with h(u) = sigmoid((u (end - start) + start) / tau) and u = t/T,
 
     alpha_bar_t = (h(1) - h(u)) / (h(1) - h(0))         (Chen 2023, Algorithm 1), betas clipped to max_beta.
@@ -237,9 +265,10 @@ def rescale_zero_terminal_snr(schedule: DiscreteSchedule) -> DiscreteSchedule:
     sqrt(alpha_bar) is shifted to end at 0 and scaled to keep its value at t = 1. Predict x_0 or v with it: at t = T
     the noise says nothing about x_0, so eps-prediction has nothing to divide by.
     """
-    root = schedule.alpha_bar.sqrt()
+    require_discrete(schedule)
     if schedule.T < 2:
         raise ValueError("schedule: wanted at least two steps to rescale, got T = 1")
+    root = schedule.alpha_bar.sqrt()
     rescaled = (root - root[-1]) * root[1] / (root[1] - root[-1])
     return DiscreteSchedule(torch.cat([root.new_ones(1), rescaled[1:] ** 2]))
 
@@ -253,6 +282,7 @@ class ContinuousSchedule(Schedule):
     """A schedule given by two smooth functions of t in [0, 1]; `coeffs` can be differentiated by autograd."""
 
     def check_t(self, t: Time) -> Float[Tensor, "*b"]:
+        require_number("t", t)
         if isinstance(t, Tensor) and not t.dtype.is_floating_point:
             raise TypeError(f"t: a continuous schedule wants floats in [0, 1], got {t.dtype}")
         t = as_double(t)
@@ -267,7 +297,7 @@ class ContinuousSchedule(Schedule):
     @torch.no_grad()
     def t_at_log_snr(self, log_snr: float | Tensor) -> Float[Tensor, "*b"]:
         """The t at which the log-SNR has the given value, by bisection (to float64's resolution of t)."""
-        wanted = as_double(log_snr)
+        wanted = _checked_log_snr(log_snr)
         low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
         for _ in range(60):
             middle = (low + high) / 2
@@ -344,6 +374,7 @@ class LearnedSchedule(nn.Module, ContinuousSchedule):
 
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 5.0, hidden: int = 64, *, generator=None):
         super().__init__()
+        require_count("hidden", hidden)
         if not gamma_0 < gamma_1:
             raise ValueError(f"gamma_0, gamma_1: wanted gamma_0 < gamma_1, got {gamma_0} and {gamma_1}")
         self.gamma_0, self.gamma_1 = gamma_0, gamma_1
@@ -390,9 +421,8 @@ class LossAwareSampler:
     """
 
     def __init__(self, T: int, history: int = 10, uniform: float = 0.001):
-        _check_T(T)
-        if history < 1:
-            raise ValueError(f"history: wanted at least one loss per t, got {history}")
+        require_count("T", T)
+        require_count("history", history)
         if not 0 <= uniform <= 1:
             raise ValueError(f"uniform: wanted a share in [0, 1], got {uniform}")
         self.T, self.uniform = T, uniform
@@ -402,24 +432,24 @@ class LossAwareSampler:
     @property
     def probabilities(self) -> Float[Tensor, "levels"]:
         """p_t for t = 0 … T, with p_0 = 0: clean images are not trained on."""
-        p = torch.ones(self.T + 1, dtype=torch.float64)
-        if (self.counts[1:] >= self.losses.shape[1]).all():
-            p = self.losses.square().mean(1).sqrt()
-        p[0] = 0
-        # Losses that are all zero say nothing: then every t is as good as another.
-        p = p / p.sum() if p.sum() > 0 else torch.full_like(p, 1 / self.T)
-        p = (1 - self.uniform) * p + self.uniform / self.T
-        p[0] = 0
-        return p / p.sum()
+        p = self.losses[1:].square().mean(1).sqrt()
+        # Too few losses, or losses that are all zero, say nothing: then every t is as good as another.
+        if (self.counts[1:] < self.losses.shape[1]).any() or p.sum() == 0:
+            p = torch.ones_like(p)
+        p = (1 - self.uniform) * p / p.sum() + self.uniform / self.T
+        return torch.cat([p.new_zeros(1), p])
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"]]:
         """n times t in 1 … T, and the weight 1 / (T p_t) of each one's loss."""
+        require_count("n", n)
         p = self.probabilities
         t = torch.multinomial(p, n, replacement=True, generator=generator)
         return t, 1 / (self.T * p[t])
 
     def update(self, t: Int[Tensor, "n"], losses: Float[Tensor, "n"]) -> None:
         """Remember the unweighted loss of each image at its t."""
+        require_whole("t", t)
+        require_float("losses", losses)
         if t.shape != losses.shape or t.ndim != 1:
             raise ValueError(f"losses: wanted one per t, {tuple(t.shape)}, got {tuple(losses.shape)}")
         if t.numel() and (t.min() < 1 or t.max() > self.T):

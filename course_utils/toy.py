@@ -9,7 +9,9 @@ C_k = alpha² S_k + sigma² I, and with r_k(x_t) the probability that x_t came f
     score         = sum_k r_k C_k^{-1} (alpha mu_k - x_t)
     E[x_0 | x_t]  = sum_k r_k [mu_k + alpha S_k C_k^{-1} (x_t - alpha mu_k)]
 
-Lessons 03 and 05 derive these; Karras et al. 2022, appendix B.3, has the last one for a set of images.
+Lessons 03 and 05 derive these; Karras et al. 2022, appendix B.3, has the last one for a set of images. All of it is
+computed in float64 and returned in the dtype of x_t: differences of squared distances, over sigma_t², leave float32 few
+right digits, and autocast or TF32 none.
 """
 
 import math
@@ -19,18 +21,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from course_utils._validate import require_float
-from course_utils.schedules import Schedule, Time
+from course_utils._validate import require_count, require_float, require_whole
+from course_utils.schedules import Schedule, Time, as_double, broadcast
 
 Denoiser = Callable[..., Tensor]
 
 
 def _per_point(value: Tensor, x: Tensor) -> Tensor:
     """A coefficient of a time, or of one time per point, as (1 or b, 1) to meet flattened points (b, d)."""
-    value = value.to(x.device, x.dtype)
-    if value.ndim == 1 and len(value) != len(x):
-        raise ValueError(f"t: wanted one time, or one per point of a batch of {len(x)}, got {len(value)} times")
-    return value.reshape(-1, 1)
+    return broadcast(value, x).reshape(-1, 1)
 
 
 class GaussianMixture:
@@ -38,8 +37,9 @@ class GaussianMixture:
 
     Args:
         means: (K, *shape), floating point; the shape of one data point is `shape`.
-        covariances: (K, d, d) full, (K, d) or (d,) diagonal, (K,) or a number for variance times identity; zero is
-            allowed (points). d is the number of elements of `shape`.
+        covariances: (K, d, d) full; (K, d), (1, d) or (d,) diagonal; (K, 1), (K,) or a number for variance times
+            identity. Zero is allowed (points). d is the number of elements of `shape`; where K = d > 1 a vector could
+            mean either, so there give it two dimensions.
         weights: (K,) positive, summing to 1; equal unless told.
 
     Raises:
@@ -48,17 +48,20 @@ class GaussianMixture:
 
     def __init__(self, means: Tensor, covariances: Tensor | float, weights: Tensor | None = None):
         require_float("means", means)
-        if means.ndim < 2:
-            raise ValueError(f"means: wanted (K, *shape of a point), got shape {tuple(means.shape)}")
-        self.shape = means.shape[1:]
-        self.means = means.flatten(1)  # (K, d)
+        if means.ndim < 2 or means.numel() == 0:
+            raise ValueError(f"means: wanted (K, *shape of a point) with K >= 1, got shape {tuple(means.shape)}")
+        if not means.isfinite().all():
+            raise ValueError("means: wanted finite numbers, got NaN or infinity")
+        self.shape, self.dtype = means.shape[1:], means.dtype
+        self.means = means = as_double(means.flatten(1))  # (K, d)
         K, d = self.means.shape
-        weights = torch.full((K,), 1 / K) if weights is None else torch.as_tensor(weights)
-        weights = weights.to(means)
-        if weights.shape != (K,) or (weights <= 0).any() or abs(weights.sum().item() - 1) > 1e-5:
+        weights = as_double([1 / K] * K if weights is None else weights, means.device)
+        if weights.shape != (K,) or not (weights > 0).all() or abs(weights.sum().item() - 1) > 1e-5:
             raise ValueError(f"weights: wanted {K} positive numbers that sum to 1, got {weights.tolist()}")
         self.weights = weights / weights.sum()
-        covariances = torch.as_tensor(covariances).to(means)
+        covariances = as_double(covariances, means.device)
+        if not covariances.isfinite().all():
+            raise ValueError("covariances: wanted finite numbers, got NaN or infinity")
         self.axes: Tensor | None = None  # (K, d, d), columns are eigenvectors; None when covariances are diagonal
         if covariances.shape == (K, d, d):
             if not torch.allclose(covariances, covariances.mT, atol=1e-6):
@@ -67,13 +70,15 @@ class GaussianMixture:
             # Rounding may leave a zero eigenvalue a hair below zero.
             tiny = 1e-6 * self.variances.abs().amax(1, keepdim=True)
             self.variances = torch.where(self.variances.abs() <= tiny, self.variances.clamp(min=0), self.variances)
-        elif covariances.shape in [(K, d), (d,), (K, 1), ()]:
+        elif covariances.shape == (K,) and K == d > 1:
+            raise ValueError(f"covariances: ({K},) could be one per part or one per element; give ({K}, 1) or (1, {d})")
+        elif covariances.shape in [(K, d), (1, d), (d,), (K, 1), ()]:
             self.variances = covariances.expand(K, d)
         elif covariances.shape == (K,):
             self.variances = covariances[:, None].expand(K, d)
         else:
             raise ValueError(
-                f"covariances: wanted ({K}, {d}, {d}), ({K}, {d}), ({d},), ({K},) or a number, "
+                f"covariances: wanted ({K}, {d}, {d}), ({K}, {d}), (1, {d}), ({K}, 1) or a number, "
                 f"got {tuple(covariances.shape)}"
             )
         if (self.variances < 0).any():
@@ -91,7 +96,9 @@ class GaussianMixture:
         require_float("x_t", x)
         if x.shape[1:] != self.shape:
             raise ValueError(f"x_t: wanted shape (b, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
-        x = x.flatten(1)
+        if (t is None) != (schedule is None):
+            raise ValueError("t, schedule: wanted both (noisy data) or neither (clean data), got only one")
+        x = as_double(x.flatten(1))
         if t is None or schedule is None:
             alpha, sigma = x.new_ones(1, 1), x.new_zeros(1, 1)
         else:
@@ -107,13 +114,13 @@ class GaussianMixture:
         self, x_t: Float[Tensor, "b *shape"], t: Time | None = None, schedule: Schedule | None = None
     ) -> Float[Tensor, "b"]:
         """log q(x_t), in nats; of clean data when t is left out."""
-        return torch.logsumexp(self._parts(x_t, t, schedule)[3], dim=1)
+        return torch.logsumexp(self._parts(x_t, t, schedule)[3], dim=1).to(x_t.dtype)
 
     def responsibilities(
         self, x_t: Float[Tensor, "b *shape"], t: Time | None = None, schedule: Schedule | None = None
     ) -> Float[Tensor, "b K"]:
         """r_k = q(part k | x_t): what a perfect observer believes about which part x_t came from."""
-        return torch.softmax(self._parts(x_t, t, schedule)[3], dim=1)
+        return torch.softmax(self._parts(x_t, t, schedule)[3], dim=1).to(x_t.dtype)
 
     def score(
         self, x_t: Float[Tensor, "b *shape"], t: Time | None = None, schedule: Schedule | None = None
@@ -121,14 +128,14 @@ class GaussianMixture:
         """grad_x log q(x_t) = sum_k r_k C_k^{-1} (alpha_t mu_k - x_t)."""
         _, residual, variance, log_joint = self._parts(x_t, t, schedule)
         each = self._rotate(-residual / variance, back=True)
-        return torch.einsum("bk,bkd->bd", torch.softmax(log_joint, 1), each).reshape(x_t.shape)
+        return torch.einsum("bk,bkd->bd", torch.softmax(log_joint, 1), each).reshape(x_t.shape).to(x_t.dtype)
 
     def denoise(self, x_t: Float[Tensor, "b *shape"], t: Time, schedule: Schedule) -> Float[Tensor, "b *shape"]:
         """E[x_0 | x_t] = sum_k r_k [mu_k + alpha_t S_k C_k^{-1} (x_t - alpha_t mu_k)]: no denoiser errs less."""
         alpha, residual, variance, log_joint = self._parts(x_t, t, schedule)
         shrunk = alpha[..., None] * self.variances.to(residual) * residual / variance
         each = self.means.to(residual) + self._rotate(shrunk, back=True)
-        return torch.einsum("bk,bkd->bd", torch.softmax(log_joint, 1), each).reshape(x_t.shape)
+        return torch.einsum("bk,bkd->bd", torch.softmax(log_joint, 1), each).reshape(x_t.shape).to(x_t.dtype)
 
     def denoiser(self, schedule: Schedule) -> Denoiser:
         """The exact denoiser as the course's contract wants it: denoise(x_t, t, **cond) -> x0_hat."""
@@ -137,13 +144,16 @@ class GaussianMixture:
     def sample(
         self, n: int, generator: torch.Generator | None = None, *, return_parts: bool = False
     ) -> Tensor | tuple[Tensor, Int[Tensor, "n"]]:
-        """n points (n, *shape) of clean data, and the part each came from if asked."""
-        k = torch.multinomial(self.weights.double(), n, replacement=True, generator=generator)
-        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
-        spread = self.variances[k].sqrt() * noise
+        """n points (n, *shape) of clean data in the dtype of the means, and the part each came from if asked."""
+        require_count("n", n)
+        device = generator.device if generator is not None else self.means.device
+        k = torch.multinomial(as_double(self.weights, device), n, replacement=True, generator=generator)
+        k = k.to(self.means.device)
+        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype, device=device)
+        spread = self.variances[k].sqrt() * noise.to(k.device)
         if self.axes is not None:
             spread = torch.einsum("nde,ne->nd", self.axes[k], spread)
-        x = (self.means[k] + spread).reshape(n, *self.shape)
+        x = (self.means[k] + spread).reshape(n, *self.shape).to(self.dtype)
         return (x, k) if return_parts else x
 
 
@@ -151,7 +161,8 @@ class Gaussian(GaussianMixture):
     """One Gaussian: mean (*shape), covariance (d, d), (d,) or a number."""
 
     def __init__(self, mean: Tensor, covariance: Tensor | float):
-        covariance = torch.as_tensor(covariance)
+        require_float("mean", mean)
+        covariance = as_double(covariance, mean.device)
         super().__init__(mean[None], covariance[None] if covariance.ndim else covariance)
 
 
@@ -168,7 +179,6 @@ class IdealDenoiser:
         images: (n, *shape) floats in [-1, 1].
         schedule: any schedule.
         labels: (n,) whole numbers, for `class_posterior` and for `label=` when denoising.
-        chunk: images compared at once, to bound memory.
     """
 
     def __init__(
@@ -176,32 +186,31 @@ class IdealDenoiser:
         images: Float[Tensor, "n *shape"],
         schedule: Schedule,
         labels: Int[Tensor, "n"] | None = None,
-        chunk: int = 10_000,
     ):
         require_float("images", images)
-        if len(images) == 0:
-            raise ValueError("images: wanted at least one, got none")
-        if labels is not None and labels.shape != images.shape[:1]:
-            raise ValueError(f"labels: wanted one per image, {tuple(images.shape[:1])}, got {tuple(labels.shape)}")
-        self.shape, self.schedule, self.labels, self.chunk = images.shape[1:], schedule, labels, chunk
-        self.images = images.flatten(1)
-        self.squared_norms = (self.images**2).sum(1)
+        if images.ndim < 2 or images.numel() == 0:
+            raise ValueError(f"images: wanted (n, *shape) with n >= 1, got shape {tuple(images.shape)}")
+        if labels is not None:
+            require_whole("labels", labels)
+            if labels.shape != images.shape[:1]:
+                raise ValueError(f"labels: wanted one per image, {tuple(images.shape[:1])}, got {tuple(labels.shape)}")
+            if (labels < 0).any():
+                raise ValueError(f"labels: wanted 0, 1, 2, …, got {labels.min().item()}")
+        self.shape, self.schedule, self.labels = images.shape[1:], schedule, labels
+        self.images = as_double(images.flatten(1))
+        self.squared_norms = self.images.square().sum(1)
 
     def _logits(self, x_t: Tensor, t: Time) -> Tensor:
-        """-|x_t - alpha_t x_i|² / (2 sigma_t²) up to a constant per row: shape (b, n)."""
+        """-|x_t - alpha_t x_i|² / (2 sigma_t²) up to a constant per row: shape (b, n), float64."""
         require_float("x_t", x_t)
         if x_t.shape[1:] != self.shape:
             raise ValueError(f"x_t: wanted shape (b, {', '.join(map(str, self.shape))}), got {tuple(x_t.shape)}")
-        x = x_t.flatten(1)
+        x = as_double(x_t.flatten(1))
         alpha, sigma = (_per_point(value, x) for value in self.schedule.coeffs(t))
         if (sigma == 0).any():
             raise ValueError("t: wanted t > 0; a clean image needs no denoiser")
         # |x_t|² is the same for every image and falls out of the softmax.
-        pieces = [
-            (alpha * (x @ images.to(x).T) - alpha**2 / 2 * norms.to(x)) / sigma**2
-            for images, norms in zip(self.images.split(self.chunk), self.squared_norms.split(self.chunk), strict=True)
-        ]
-        return torch.cat(pieces, 1)
+        return (alpha * (x @ self.images.to(x).T) - alpha**2 / 2 * self.squared_norms.to(x)) / sigma**2
 
     def __call__(
         self, x_t: Float[Tensor, "b *shape"], t: Time, *, label: Int[Tensor, "b"] | None = None, **cond: object
@@ -211,9 +220,15 @@ class IdealDenoiser:
         if label is not None:
             if self.labels is None:
                 raise ValueError("label: this denoiser was made without labels")
-            logits = logits.masked_fill(label[:, None].to(logits.device) != self.labels.to(logits.device), -math.inf)
-        p = torch.softmax(logits, 1)
-        return (p @ self.images.to(p)).reshape(x_t.shape)
+            require_whole("label", label)
+            if label.shape != x_t.shape[:1]:
+                raise ValueError(f"label: wanted one per image, {tuple(x_t.shape[:1])}, got {tuple(label.shape)}")
+            of_class = label[:, None].to(logits.device) == self.labels.to(logits.device)
+            unknown = ~of_class.any(1)
+            if unknown.any():
+                raise ValueError(f"label: no image has label {label.to(unknown.device)[unknown][0].item()}")
+            logits = logits.masked_fill(~of_class, -math.inf)
+        return (torch.softmax(logits, 1) @ self.images.to(logits)).reshape(x_t.shape).to(x_t.dtype)
 
     def class_posterior(self, x_t: Float[Tensor, "b *shape"], t: Time) -> Float[Tensor, "b classes"]:
         """q(class | x_t): what a perfect observer, who knows every image, believes. Rows sum to 1; t > 0."""
@@ -221,4 +236,4 @@ class IdealDenoiser:
             raise ValueError("labels: this denoiser was made without labels; pass them when making it")
         p = torch.softmax(self._logits(x_t, t), 1)
         one_hot = torch.nn.functional.one_hot(self.labels.long()).to(p)
-        return p @ one_hot
+        return (p @ one_hot).to(x_t.dtype)

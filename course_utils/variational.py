@@ -12,13 +12,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_float, require_same
+from course_utils._validate import require_count, require_float, require_number, require_same
 from course_utils.forward import q_posterior
-from course_utils.schedules import DiscreteSchedule, Schedule, Time, broadcast, coeffs_for
+from course_utils.schedules import DiscreteSchedule, Schedule, Time, as_double, broadcast, coeffs_for, require_discrete
 
 
 def _sum_over_pixels(x: Tensor) -> Tensor:
-    return x.flatten(1).sum(1)
+    return x.unsqueeze(1).flatten(1).sum(1)  # (b,) stays (b,)
+
+
+def _variance_for(name: str, variance: Tensor | float, mean: Tensor) -> Tensor:
+    require_number(name, variance)
+    variance = as_double(variance).to(mean)
+    # One per image must be (b, 1, …, 1): a bare (b,) would meet the last axis of the images.
+    fits = variance.ndim == 0 or (
+        variance.ndim == mean.ndim and all(n in (1, m) for n, m in zip(variance.shape, mean.shape, strict=True))
+    )
+    if not fits:
+        raise ValueError(
+            f"{name}: wanted a number, or each axis 1 or that of {tuple(mean.shape)}, got {tuple(variance.shape)}"
+        )
+    if not (variance > 0).all():
+        raise ValueError(f"{name}: wanted a variance > 0, got {variance.min().item():.6g}; a point has no KL")
+    return variance
 
 
 def gaussian_kl(
@@ -27,21 +43,20 @@ def gaussian_kl(
     mean_p: Float[Tensor, "b *shape"],
     var_p: Float[Tensor, "..."] | float,
 ) -> Float[Tensor, "b"]:
-    """KL(N(mean_q, var_q) || N(mean_p, var_p)) summed over pixels, in nats; variances are per pixel, broadcastable.
+    """KL(N(mean_q, var_q) || N(mean_p, var_p)) summed over pixels, in nats; a variance is a number, or per pixel.
 
     KL = 1/2 sum [ log(var_p / var_q) + (var_q + (mean_q - mean_p)²) / var_p - 1 ]
     """
     require_same("mean_p", mean_p, "mean_q", mean_q)
-    var_q, var_p = torch.as_tensor(var_q).to(mean_q), torch.as_tensor(var_p).to(mean_q)
-    if (var_q <= 0).any() or (var_p <= 0).any():
-        raise ValueError("var_q, var_p: wanted variances > 0; at s = 0 the posterior is a point and has no KL")
-    return _sum_over_pixels(
-        ((var_p / var_q).log() + (var_q + (mean_q - mean_p) ** 2) / var_p - 1).expand_as(mean_q) / 2
-    )
+    var_q, var_p = _variance_for("var_q", var_q, mean_q), _variance_for("var_p", var_p, mean_q)
+    return _sum_over_pixels((var_p / var_q).log() + (var_q + (mean_q - mean_p) ** 2) / var_p - 1) / 2
 
 
 def prior_kl(x_0: Float[Tensor, "b *shape"], schedule: Schedule) -> Float[Tensor, "b"]:
-    """L_T = KL(q(x_T | x_0) || N(0, I)), in nats: what the last noise level still tells about x_0 (Eq. 5)."""
+    """L_T = KL(q(x_T | x_0) || N(0, I)), in nats: what the last noise level still tells about x_0 (Eq. 5).
+
+    For schedules that end in noise of variance about 1; one that explodes has another prior, and no bound of this form.
+    """
     require_float("x_0", x_0)
     alpha, sigma = coeffs_for(x_0, schedule.T if schedule.T is not None else 1.0, schedule)
     return gaussian_kl(alpha * x_0, sigma**2, torch.zeros_like(x_0), 1.0)
@@ -55,6 +70,14 @@ def step_kl(
     schedule: DiscreteSchedule,
 ) -> Float[Tensor, "b"]:
     """L_{t-1} for t >= 2: KL between the posterior given x_0 and the one given the guess x0_hat, in nats (Eq. 5)."""
+    require_same("x_0", x_0, "x_t", x_t)
+    require_same("x0_hat", x0_hat, "x_0", x_0)
+    require_discrete(schedule)
+    t = schedule.check_t(t)
+    if (t < 2).any():
+        raise ValueError(
+            f"t: wanted 2 … {schedule.T}, got {t.min().item()}; the step to t = 0 has a likelihood, not a KL"
+        )
     mean_q, variance = q_posterior(x_t, x_0, t, schedule)
     mean_p, _ = q_posterior(x_t, x0_hat, t, schedule)
     return gaussian_kl(mean_q, variance, mean_p, variance)
@@ -65,6 +88,7 @@ def step_weight(t: Time, schedule: DiscreteSchedule) -> Float[Tensor, "*b"]:
 
     Infinite at t = 1, where SNR_0 is: there L_0, a likelihood and not a KL, takes its place.
     """
+    require_discrete(schedule)
     t = schedule.check_t(t)
     if (t < 1).any():
         raise ValueError("t: wanted 1 … T, got 0, before which there is no step")
@@ -77,9 +101,12 @@ def weighted_mse(
     """weight · |x_0 - x0_hat|², summed over pixels: the bound when `weight` is `step_weight`, one number an image."""
     require_same("x0_hat", x0_hat, "x_0", x_0)
     squared = _sum_over_pixels((x_0 - x0_hat) ** 2)
-    return broadcast(torch.as_tensor(weight), squared) * squared
+    require_number("weight", weight)
+    return broadcast(as_double(weight), squared, "weight") * squared
 
 
 def bits_per_dim(nats: Float[Tensor, "b"], dims: int) -> Float[Tensor, "b"]:
     """Nats an image as bits a pixel value: nats / (dims log 2)."""
+    require_float("nats", nats)
+    require_count("dims", dims)
     return nats / (dims * math.log(2))

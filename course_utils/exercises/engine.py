@@ -355,7 +355,7 @@ class Verdict:
 _LOOK = {"right": ("✔", "#2a9d6f"), "wrong": ("✘", "#d9722e"), "not yet": ("○", "#8a8a8a")}
 
 
-def check(id: str, answer: Callable, *, seed: int | None = None) -> Verdict:
+def check(id: str, answer: object, *, seed: int | None = None) -> Verdict:
     """Check an answer on fresh random inputs and say in words what is right or wrong with it. Never raises.
 
     Args:

@@ -1,0 +1,1 @@
+"""How lessons are made: one source, `notebooks/src/NN_slug.py`, becomes the learner's notebook and the solved one."""

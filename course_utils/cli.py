@@ -1,0 +1,265 @@
+"""The `course` command: look at the machine, open the lab, build the lessons."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+# Everything heavy (torch, jupytext) is imported inside the commands, so that `course --help` answers at once.
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+DISTRIBUTION = "diffusion-from-scratch"
+
+# Settings that JupyterLab starts from, below the learner's own; in a folder of the course, so theirs stay as they are.
+LAB_FOLDER = ROOT / ".cache" / "lab"
+LAB_SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 30},
+}
+
+app = typer.Typer(
+    help="Diffusion models from scratch: look at this machine, open the lessons, build them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _stop(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+# ---------------------------------------------------------------- course doctor
+
+
+@app.command()
+def doctor() -> None:
+    """Say what works on this machine and, where something does not, what to do about it."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without ✔ shows ?
+    verdicts = [_report(*check) for check in CHECKS]
+    if not all(verdicts):
+        raise typer.Exit(1)
+
+
+def _report(name: str, look: Callable[[], str], essential: bool, remedy: str) -> bool:
+    """Print one line for one check; False if something essential is off. A check raises to say that it is."""
+    try:
+        typer.echo(f"✔ {name}: {look()}")
+    except Exception as error:  # whatever is wrong with an installation, the doctor goes on to the next line
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        typer.echo(f"✘ {name}: {reason[0]} → {remedy}{'' if essential else ' (optional)'}")
+        return not essential
+    return True
+
+
+def _python() -> str:
+    return platform.python_version()
+
+
+def _packages() -> str:
+    """Check every installed requirement against its floor in pyproject.toml."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+
+    off, shown = [], []
+    for requirement in map(Requirement, metadata.requires(DISTRIBUTION) or []):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            off.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            off.append(f"{requirement.name} {found} is not {requirement.specifier}")
+        if requirement.name in ("torch", "torchvision", "numpy"):
+            shown.append(f"{requirement.name} {found}")
+    if off:
+        raise RuntimeError(", ".join(off))
+    return ", ".join(shown)
+
+
+def _device() -> str:
+    from course_utils import runtime
+
+    return runtime.device_name(runtime.pick_device())
+
+
+def _precision() -> str:
+    from course_utils import runtime
+
+    return str(runtime.pick_precision(runtime.pick_device())).removeprefix("torch.")
+
+
+def _jupyter() -> str:
+    from importlib import metadata
+
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    KernelSpecManager().get_kernel_spec("python3")
+    return f"JupyterLab {metadata.version('jupyterlab')}, kernel python3"
+
+
+def _data() -> str:
+    from course_utils import data, runtime
+
+    counts = {name: [len(data.load_images(name, split)[0]) for split in data.SPLITS] for name in data.CLASSES}
+    sizes = (f"{name} {train:,} + {test:,}" for name, (train, test) in counts.items())
+    return f"{', '.join(sizes)} images, checksums right, {runtime.data_source()}"
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(ROOT).free / 1e9
+    if free < 2:
+        raise RuntimeError(f"{free:.1f} GB free")
+    return f"{free:.0f} GB free"
+
+
+INSTALL = "run `make lab` in a checkout, or: pip install -e '.[lab]'"
+CHECKS: list[tuple[str, Callable[[], str], bool, str]] = [
+    ("Python", _python, True, "install Python 3.10 or newer"),
+    ("packages", _packages, True, INSTALL),
+    ("device", _device, True, "unset COURSE_DEVICE"),
+    ("precision", _precision, True, "set COURSE_DEVICE=cpu"),
+    ("Jupyter", _jupyter, False, INSTALL),
+    ("data", _data, True, "or clone the repository again"),
+    ("disk", _disk, False, "free some space: training and full CIFAR-10 need about 2 GB"),
+]
+
+
+# ---------------------------------------------------------------- course lab
+
+
+@app.command()
+def lab(
+    port: Annotated[int, typer.Option(help="Port to try first; the next free one is taken.")] = 8888,
+    browser: Annotated[bool, typer.Option(help="Open a browser, where there is one.")] = True,
+) -> None:
+    """Open the lessons in JupyterLab, at the first one."""
+    if not NOTEBOOKS.is_dir():
+        _stop("the notebooks are not part of the installed package: clone the repository, and run `make lab` there")
+    start = NOTEBOOKS / "00_start_here.ipynb"
+    page = f"notebooks/{start.name}" if start.exists() else "notebooks"
+    overrides = LAB_FOLDER / "labconfig" / "default_setting_overrides.json"
+    overrides.parent.mkdir(parents=True, exist_ok=True)
+    overrides.write_text(json.dumps(LAB_SETTINGS), encoding="utf-8")
+    typer.echo("Starting JupyterLab; Ctrl-C here stops it.")
+    signal.signal(signal.SIGINT, lambda *_: None)  # the server hears Ctrl-C too, and asks whether it is meant
+    done = subprocess.run(_lab_command(page, port, browser), env=os.environ | _lab_environment())
+    raise typer.Exit(done.returncode)
+
+
+def _lab_command(page: str, port: int, browser: bool) -> list[str]:
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", f"--ServerApp.port={port}"]
+    command += [f"--LabApp.default_url=/lab/tree/{page}", "--Application.log_level=WARN"]
+    if not (browser and _has_browser()):
+        command.append("--no-browser")
+    if getattr(os, "geteuid", lambda: 1)() == 0:  # in a container; Jupyter would refuse, though only localhost gets in
+        command.append("--allow-root")
+    return command
+
+
+def _lab_environment() -> dict[str, str]:
+    """Our settings below the learner's, this environment's kernel first, and a window layout of the course's own."""
+    search = [str(LAB_FOLDER), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+    return {
+        "JUPYTER_CONFIG_PATH": os.pathsep.join(search),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTERLAB_WORKSPACES_DIR": str(LAB_FOLDER / "workspaces"),
+    }
+
+
+def _has_browser() -> bool:
+    """Whether a browser window can open here: on Linux that takes a display, for text browsers do not do."""
+    import webbrowser
+
+    if sys.platform.startswith("linux") and not any(
+        os.environ.get(v) for v in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    ):
+        return False
+    try:
+        webbrowser.get()
+    except webbrowser.Error:
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- course lessons
+
+
+@app.command()
+def lessons(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Lessons, such as 01 or forward_process; all of them if none.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Execute even what has not changed.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing: fail if a page breaks a rule or is out of step.")
+    ] = False,
+    repo: Annotated[
+        str | None, typer.Option(help="Address of your fork; kept in pyproject.toml.", metavar="URL")
+    ] = None,
+    timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 300,
+) -> None:
+    """Build the notebooks from notebooks/src: only those whose source changed."""
+    from tqdm import tqdm
+
+    try:
+        from course_utils.authoring import build
+        from course_utils.authoring.lint import lint_lesson
+    except ModuleNotFoundError as error:
+        _stop(f"{error.name} is missing: run `make lessons`, which brings it, with Python 3.11 or newer")
+
+    if repo:
+        _name_repository(repo)
+    try:
+        sources = build.lessons(names, ROOT)
+    except build.LessonError as error:
+        _stop(str(error))
+    failed = 0
+    with tqdm(sources, unit="lesson", disable=not sys.stderr.isatty()) as bar:
+        for path in bar:
+            bar.set_description(path.stem)
+            start = time.perf_counter()
+            try:
+                problems = lint_lesson(path) + (build.out_of_step(path) if check else [])
+                done = "checked" if check else build.build_lesson(path, force, timeout=timeout)
+            except build.LessonError as error:
+                problems, done = [str(error)], "FAILED"
+            seconds = time.perf_counter() - start
+            bar.write("\n".join([f"{path.stem:32} {done:10} {seconds:6.1f} s", *(f"    {line}" for line in problems)]))
+            failed += done == "FAILED" or (check and bool(problems))
+    if not sources:
+        typer.echo("no lessons yet in notebooks/src")
+    if failed:
+        typer.echo(f"{failed} of {len(sources)} lessons need work", err=True)
+        raise typer.Exit(1)
+
+
+def _name_repository(url: str) -> None:
+    """Write a new address into pyproject.toml, the one place that names it."""
+    path = ROOT / "pyproject.toml"
+    text = path.read_text(encoding="utf-8")
+    new, count = re.subn(r'(?m)^Repository = ".*"$', f'Repository = "{url}"', text)
+    if count != 1:
+        _stop(f'{path.name} should have one line `Repository = "…"`, it has {count}')
+    if new != text:
+        path.write_text(new, encoding="utf-8")
+        typer.echo(f"pyproject.toml: Repository = {url}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,36 @@
+"""Check of lesson 00: the warm-up."""
+
+import torch
+
+from course_utils.exercises.engine import Answer, Draw, exercise, expect
+
+
+@exercise("00.mix", "Mix a picture with noise", minutes=2)
+def _(answer: Answer, draw: Draw) -> None:
+    for shape in [(4, 1, 5, 5), (1, 3, 4, 6), (3, 2)]:
+        for dtype in [torch.float32, torch.float64]:
+            x, eps = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
+            # Two numbers on their own: not every schedule has alpha_t² + sigma_t² = 1.
+            alpha, sigma = draw.number(0.3, 0.6), draw.number(0.75, 0.95)
+            expect(
+                answer(x, eps, alpha, sigma),
+                alpha * x + sigma * eps,
+                what="x_t",
+                mistakes={
+                    "that is a cross-fade: the noise's factor is sigma_t, and that is not 1 - alpha_t": alpha * x
+                    + (1 - alpha) * eps,
+                    "use the sigma_t that was handed over: not every schedule has alpha_t² + sigma_t² = 1": alpha * x
+                    + (1 - alpha**2) ** 0.5 * eps,
+                    "the two factors are swapped: alpha_t goes with the picture": sigma * x + alpha * eps,
+                    "the picture keeps all of its size: it should shrink by alpha_t": x + sigma * eps,
+                    "the noise comes in at full size: it should shrink by sigma_t": alpha * x + eps,
+                    "both factors are missing: a sum of picture and noise is too large": x + eps,
+                    "the noise is missing: eps was handed over to be used": alpha * x,
+                    "noise is added, not taken away (harmless for one symmetric draw, but not the equation)": alpha * x
+                    - sigma * eps,
+                    "no root: alpha_t and sigma_t multiply as they are": alpha**0.5 * x + sigma**0.5 * eps,
+                    "no square: alpha_t and sigma_t multiply as they are": alpha**2 * x + sigma**2 * eps,
+                    "one picture's noise serves the whole batch: every picture needs its own": alpha * x
+                    + sigma * eps[:1],
+                },
+            )

@@ -1,0 +1,119 @@
+"""The machine a lesson runs on: its device, its precision, its seed; and a voice for what differs between machines."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from course_utils.data import data_dir
+
+VARIES = "≈ "  # lines that begin so are left out when stored outputs are compared (tests/nbval_sanitize.cfg)
+
+
+class Lesson(NamedTuple):
+    """What a lesson's setup cell hands to the lesson."""
+
+    id: str
+    device: torch.device
+    dtype: torch.dtype  # for autocast; float32 means: no autocast
+    seed: int
+    generator: torch.Generator  # lives on the CPU, so that every machine draws the same numbers
+
+
+def setup(lesson: str, seed: int = 0) -> Lesson:
+    """Prepare a lesson: pick device and precision, seed, and say so in one line. Called by every setup cell.
+
+    The one place in the course that seeds PyTorch's global stream; every function that draws takes a generator instead.
+    """
+    device = pick_device()
+    dtype = pick_precision(device)
+    torch.manual_seed(seed)
+    versions = ", ".join(f"{name} {version(name) or 'missing'}" for name in ("torch", "torchvision"))
+    varies(
+        f"{device_name(device)}, {str(dtype).removeprefix('torch.')} | seed {seed} | "
+        f"Python {platform.python_version()}, {versions} | data: {data_source()}"
+    )
+    return Lesson(lesson, device, dtype, seed, torch.Generator().manual_seed(seed))
+
+
+def pick_device() -> torch.device:
+    """The device to run on: what the variable COURSE_DEVICE names, else CUDA where there is one, else the CPU.
+
+    Apple's MPS has to be asked for, since it lacks float64. Raises ValueError if COURSE_DEVICE names a device that is
+    not there.
+    """
+    wanted = os.environ.get("COURSE_DEVICE", "").strip()
+    if not wanted:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    found += ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    if wanted not in found:
+        raise ValueError(f"COURSE_DEVICE={wanted}: no such device here. Unset it, or use one of: {', '.join(found)}")
+    return torch.device(wanted)
+
+
+def pick_precision(device: torch.device) -> torch.dtype:
+    """The fastest number type that is safe for autocast on this device: bfloat16, float16 or float32.
+
+    bfloat16 on GPUs since Ampere and on CPUs with AVX512-BF16 or AMX; float16 on Volta and Turing (a T4), where
+    bfloat16 is only emulated; float32 everywhere else.
+    """
+    if device.type == "cuda":
+        major, _ = torch.cuda.get_device_capability(device)
+        return torch.bfloat16 if major >= 8 else torch.float16 if major == 7 else torch.float32
+    if device.type == "cpu":
+        features: dict = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our floor of PyTorch
+        if features.get("avx512_bf16") or features.get("amx_bf16"):
+            return torch.bfloat16
+    return torch.float32
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words, such as `cpu (8 threads)` or `cuda (Tesla T4)`."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def data_source() -> str:
+    """Where the images come from, in words: this checkout, the installed package, or the folder $COURSE_DATA_DIR."""
+    folder = data_dir()
+    if not (folder / "manifest.json").is_file():
+        return "missing (`course doctor` says more)"
+    if os.environ.get("COURSE_DATA_DIR"):
+        return "from $COURSE_DATA_DIR"
+    return "embedded in the installed package" if folder.name == "_data" else "embedded in this checkout"
+
+
+def version(distribution: str) -> str | None:
+    """The installed version of a distribution, or None. Reads metadata alone, so nothing heavy is imported."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def varies(*values: object) -> None:
+    """Print what differs from machine to machine (timings, memory), each line marked so that no comparison minds it."""
+    text = " ".join(map(str, values))
+    print("\n".join(VARIES + line for line in text.splitlines() or [""]))
+
+
+@contextmanager
+def stopwatch(label: str) -> Iterator[None]:
+    """Time a block in seconds and print it through `varies`; waits for the GPU to finish on both ends."""
+    _wait_for_gpu()
+    start = time.perf_counter()
+    yield
+    _wait_for_gpu()
+    varies(f"{label}: {time.perf_counter() - start:.2f} s")
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

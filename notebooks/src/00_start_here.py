@@ -1,0 +1,398 @@
+# %% [markdown]
+# # 00 · Start here
+#
+# *The whole idea of diffusion, run in front of you; then how this course works, what its symbols mean, and where it goes.
+# About 15 minutes; one warm-up exercise.*
+
+# %%
+import os
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from course_utils import forward, runtime, schedules
+from course_utils.data import load_images, normalize
+from course_utils.exercises import check, progress
+from course_utils.plotting import image_grid, show, use_style
+from course_utils.runtime import varies
+from course_utils.samplers import sample_ddpm, uniform_grid
+from course_utils.toy import IdealDenoiser
+from course_utils.widgets import choice, explore, slider
+
+use_style()
+digits, labels = load_images("mnist", "train", n=2000)
+world = normalize(digits)  # pixels in [-1, 1]
+schedule = schedules.linear()  # noise levels t = 0 … 1000
+denoise = IdealDenoiser(world, schedule, labels)
+
+# %% [markdown]
+# ## The question
+#
+# **Can you draw a digit by removing noise from noise?** It sounds absurd: there is nothing in there to find. Run the cells one
+# after the other from the top (Shift + Enter), and see.
+
+# %% tags=["figure"]
+x_T, steps = torch.randn(4, 1, 28, 28, generator=lesson.generator), []
+sample_ddpm(denoise, x_T, schedule, uniform_grid(schedule, 50), generator=lesson.generator, callback=steps.append)
+shown = [steps[i] for i in (0, 15, 22, 26, 30, 34, 38, 42, 46)]
+film = torch.stack([*(step.x_t for step in shown), steps[-1].x_s], dim=1)
+show(
+    image_grid(film.flatten(0, 1), columns=10, titles=[*(f"t = {step.t}" for step in shown), "t = 0"]),
+    "Four rows of ten frames. Each begins as pure noise; strokes show from t = 400 on; each ends as a clear digit.",
+)
+
+# %% [markdown]
+# **Yes.** Each row began as noise and took 50 small steps. At each step a *denoiser* was asked what clean picture might be
+# behind this one, and the picture moved a little towards the answer.
+#
+# Let us be honest about that denoiser. It is not a trained network. It is the *perfect* denoiser of a world that holds
+# exactly 2,000 handwritten digits: it knows them all by heart and weighs them by how well they fit. So it can only ever give
+# back digits that it has seen, and further down we measure that. Lesson 07 puts a network in its place, which has *learned*
+# from digits and draws new ones. The walk from noise stays the same.
+#
+# ## The idea in four sentences
+#
+# ### 1 · Noise destroys a picture, and we know exactly how
+#
+# Shrink the picture $x_0$, add noise $\epsilon$ (a standard normal number for each pixel):
+#
+# $$x_t = \alpha_t\,x_0 + \sigma_t\,\epsilon. \tag{0.1}$$
+#
+# The time $t$ counts from 0 (clean) to 1000 (nothing but noise). On the way $\alpha_t$ falls from 1 almost to 0, and
+# $\sigma_t$ rises from 0 almost to 1.
+
+# %% tags=["figure"]
+# Eq. (0.1)
+x_0 = world[labels == 3][7:8]
+eps = forward.noise_like(x_0, lesson.generator)
+alpha_t, sigma_t = schedule.coeffs(300)
+x_t = forward.q_sample(x_0, 300, schedule, eps)
+titles = ["picture $x_0$", r"noise $\epsilon$", rf"${alpha_t:.2f}\,x_0 + {sigma_t:.2f}\,\epsilon$"]
+show(
+    image_grid(torch.cat([x_0, eps, x_t]), titles=titles, size=1.5),
+    "A handwritten three, a square of noise, and their mixture at t = 300, in which the three can just be seen.",
+)
+
+# %% [markdown]
+# ### 2 · A denoiser guesses the clean picture
+#
+# It is given $x_t$ and $t$, and answers with a guess, $\hat x_0$. The best guess is the average of all the pictures that might
+# be behind $x_t$, each as heavy as it is probable.
+#
+# *Predict before you run: what is the best guess when $x_t$ is nothing but noise?*
+
+# %% tags=["figure"]
+times = [1000, 800, 700, 600, 500, 450, 400, 300, 200]
+noisy = [forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator)) for t in times]
+guesses = [denoise(x_t, t) for x_t, t in zip(noisy, times, strict=True)]
+show(
+    image_grid(
+        torch.cat(noisy + guesses), columns=9, titles=[f"t = {t}" for t in times], row_labels=["given", "guess"]
+    ),
+    "The three under less and less noise; below, the guess: a grey blur of all digits at first, the very three at the end.",
+)
+
+# %% [markdown]
+# From pure noise it guesses the average of all digits: a blur. With less noise fewer digits are possible, and the guess
+# sharpens.
+#
+# ### 3 · Take a step towards the guess, and put a little noise back
+#
+# From time $t$ to an earlier time $s$, with fresh noise $z$:
+#
+# $$x_s = a\,x_t + b\,\hat x_0 + c\,z. \tag{0.2}$$
+#
+# The numbers $a$, $b$ and $c$ follow from the schedule; lesson 03 derives them. They make $x_s$ a picture such as (0.1) has at time
+# $s$: a little more picture, a little less noise. The last step, to $s = 0$, takes the guess as it is.
+
+# %% tags=["figure"]
+# Eq. (0.2)
+step = steps[28]  # of the film above
+x_t, guess = step.x_t[:1], step.x0_hat[:1]
+mean, variance = forward.q_posterior(x_t, guess, step.t, schedule, s=300)  # a x_t + b x0_hat, and c squared
+x_s = mean + variance.sqrt() * forward.noise_like(x_t, lesson.generator)
+titles = [f"$x_t$, t = {step.t}", r"guess $\hat x_0$", "towards the guess", "noise back: $x_s$, s = 300"]
+show(
+    image_grid(torch.cat([x_t, guess, mean, x_s]), titles=titles, size=1.6),
+    "A noisy picture at t = 440, the denoiser's guess, the step towards it, and the step with a little noise put back.",
+)
+
+# %% [markdown]
+# ### 4 · Repeat until t = 0
+#
+# That is all. Here is the whole algorithm; `sample_ddpm`, which drew the film, is the same lines with checks around them.
+
+
+# %%
+# Eq. (0.2)
+def walk(x: Tensor, n: int, generator: torch.Generator, put_back: float = 1.0) -> Tensor:
+    """n steps from noise to pictures; `put_back` scales the noise that is put back."""
+    for t, s in pairwise(uniform_grid(schedule, n)):  # for n = 4: 1000, 750, 500, 250, 0
+        mean, variance = forward.q_posterior(x, denoise(x, t), t, schedule, s)
+        x = mean + put_back * variance.sqrt() * forward.noise_like(x, generator)
+    return x
+
+
+seeded = [torch.Generator().manual_seed(1) for _ in range(2)]
+drawn = sample_ddpm(denoise, x_T, schedule, uniform_grid(schedule, 10), generator=seeded[0])
+assert torch.equal(walk(x_T, 10, seeded[1]), drawn)
+
+# %% [markdown]
+# And here is the first row of the film again, with the guesses below it.
+
+# %% tags=["figure"]
+guesses = [*(step.x0_hat[:1] for step in shown), steps[-1].x0_hat[:1]]
+show(
+    image_grid(
+        torch.cat([film[0], *guesses]),
+        columns=10,
+        titles=[*(f"t = {step.t}" for step in shown), "t = 0"],
+        row_labels=["$x_t$", r"guess $\hat x_0$"],
+    ),
+    "Above the film of one digit, below the guess at each frame: first a blur of all digits, then a shape, then details.",
+)
+
+# %% [markdown]
+# Large shapes first, details last: the guess makes up its mind while the picture still looks like snow.
+#
+# ## Why put noise back?
+#
+# The term $c\,z$ looks like a step in the wrong direction. *Predict: if you leave it out, what do 32 different noises become?*
+
+# %% tags=["figure"]
+noise = torch.randn(32, 1, 28, 28, generator=lesson.generator)
+put_back, left_out = walk(noise, 50, lesson.generator), walk(noise, 50, lesson.generator, put_back=0.0)
+show(
+    image_grid(torch.cat([put_back[:10], left_out[:10]]), columns=10, row_labels=["put back", "left out"]),
+    "Ten digits of many kinds drawn with the noise put back; below, from the same ten noises without it, ten ones.",
+)
+
+
+# %%
+def nearest(x: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the nearest digit of the world is, in grey levels (of 255; root mean square), and which one it is."""
+    distance = torch.cdist(x.flatten(1), world.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    return distance.min(1).values / 28 * 127.5, distance.argmin(1)
+
+
+for name, x in [("put back", put_back), ("left out", left_out)]:
+    which = nearest(x)[1]
+    print(f"{name}: {len(which.unique())} different digits, of the kinds {labels[which].unique().tolist()}")
+
+# %% [markdown]
+# Without it (0.2) calms the picture faster than $t$ tells the denoiser, and all the walks slide into the same few pictures. The
+# noise is where the variety comes from. (One *can* walk without any, but then with other numbers $a$ and $b$: lesson 10.)
+#
+# ## How many steps are enough?
+#
+# Each step costs one call of the denoiser, so fewer steps mean faster drawing. Fewer steps are also longer, and a long
+# step trusts an early guess.
+#
+# *Predict before you run: how many steps does a clear digit need? 1, 5, 50, 1000?*
+
+# %% tags=["figure"]
+rows, few = [], (1, 2, 5, 10, 25, 50)
+for n in few:
+    x = walk(noise, n, lesson.generator)
+    rows.append(x[:10])
+    print(f"{n:2} steps: off by {nearest(x)[0].mean():2.0f} of 255 grey levels from the nearest digit of the world")
+show(
+    image_grid(torch.cat(rows), columns=10, row_labels=[f"{n} step{'s' * (n > 1)}" for n in few]),
+    "Ten noises, drawn with 1 to 50 steps: one gives ten times the same blur, two give ghosts, five and more clear digits.",
+)
+
+# %% [markdown]
+# One step gives the blur. Two give ghosts, several digits at once. Five are nearly enough, and from ten on all are clear. (Every
+# row begins with the same ten noises. The digits differ because the noise put back does.) And what is it that was drawn?
+
+# %%
+new, _ = load_images("mnist", "test", n=200)
+print(f"digits by other writers: off by {nearest(normalize(new))[0].mean():.0f} of 255 grey levels")
+assert nearest(walk(noise, 50, lesson.generator))[0].max() < 0.5  # a copy, once it is rounded to bytes
+
+# %% [markdown]
+# Copies, as promised: a new digit is almost fifty grey levels away from all that the denoiser knows, these are at zero.
+# A denoiser that is *less* perfect draws pictures that are *new*. It also needs more steps: the first papers took 1000, and the
+# whole of part III is about needing fewer.
+#
+# Now it is yours. Move the steps. Then choose a kind of digit, which is handed to the denoiser as `label=`.
+# *Do you need more steps or fewer, once the denoiser knows what to draw?*
+
+
+# %%
+def draw(n: int, seed: int, kind: str) -> plt.Figure:
+    """Eight digits in n steps, from the noise of this seed."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(8, 1, 28, 28, generator=generator)
+    wish = {} if kind == "any" else {"label": torch.full((8,), int(kind))}
+    x_0 = sample_ddpm(denoise, noise, schedule, uniform_grid(schedule, n), generator=generator, **wish)
+    return image_grid(x_0)
+
+
+# %% tags=["widget"]
+explore(
+    draw,
+    alt="Eight digits drawn live from eight noises, with the chosen number of steps.",
+    n=slider("steps", 1, 100, 5),
+    seed=slider("seed of the noise", 0, 20, 0),
+    kind=choice("digit", ["any", *"0123456789"]),
+)
+
+# %% [markdown]
+# Fewer: the average of all threes is at least a three. What the denoiser is told, the steps need not find. Lesson 15 makes
+# much of this.
+#
+# ## How this course works
+#
+# Four verbs, in every lesson:
+#
+# * **Predict.** Where the text asks, commit to a guess before you run the cell. Being wrong is what makes it stick.
+# * **Run.** Shift + Enter, from the top. Every lesson runs from start to end on a plain computer, without the internet.
+# * **Slide.** A widget is there to be played with; the figure next to it says the same on a page where nothing runs.
+# * **Solve.** Write the idea once by hand. After each exercise the page goes on with the course's own tested function, so
+#   nothing below waits for you: skip, be wrong, come back.
+#
+# A check answers in words. It never looks at how you wrote your function; it calls it on fresh random inputs. There are three
+# answers. As long as a function is as we left it:
+
+
+# %%
+def untouched(x_0: Tensor, eps: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
+    """An exercise as you find it."""
+    raise NotImplementedError("your turn")
+
+
+check("00.mix", untouched)
+
+# %% [markdown]
+# If it is wrong, you are told what is wrong, and the likely reason if the mistake is a common one. Here is a typical answer
+# to the exercise below:
+
+# %%
+check("00.mix", lambda x_0, eps, alpha_t, sigma_t: alpha_t * x_0 + (1 - alpha_t) * eps)
+
+# %% [markdown]
+# The third answer is yours to see.
+#
+# ### Exercise 1 · Mix a picture with noise
+# *2 minutes · easy · Eq. (0.1).* `x_0` and `eps` are tensors of one shape, `alpha_t` and `sigma_t` are numbers.
+
+
+# %% tags=["exercise"] exercise="00.mix" points=1
+# Exercise 00.mix
+def mix(x_0: Tensor, eps: Tensor, alpha_t: float, sigma_t: float) -> Tensor:
+    """x_t by Eq. (0.1)."""
+    ### BEGIN SOLUTION
+    return alpha_t * x_0 + sigma_t * eps
+    ### END SOLUTION
+
+
+# %% [markdown]
+# <details><summary>Hint</summary>
+#
+# Put your line in the place of `raise NotImplementedError(…)`. It is (0.1), letter by letter.
+# </details>
+
+# %% tags=["check"]
+check("00.mix", mix)
+
+# %% [markdown]
+# Under each check a solution is folded away, and the folder `solutions` holds every lesson solved, with its figures.
+#
+# ## What the symbols mean
+#
+# One notation for the whole course, in text and in code. Come back here when a letter puzzles you.
+#
+# | symbol | in code | meaning | first in |
+# |---|---|---|---|
+# | $x_0$ | `x_0` | a clean picture, pixels in [-1, 1]; `x0` inside longer names | 00 |
+# | $t$, $T$ | `t`, `T` | time: 0 is clean, 1 … $T$ are noisy; a continuous $t$ runs from 0 to 1 | 00 |
+# | $x_t$ | `x_t` | the noisy picture at time $t$ | 00 |
+# | $\epsilon$ | `eps` | the noise in $x_t$, standard normal | 00 |
+# | $\alpha_t,\ \sigma_t$ | `alpha_t`, `sigma_t` | factors of picture and noise, $x_t = \alpha_t x_0 + \sigma_t\epsilon$ | 00 |
+# | $\hat x_0$ | `x0_hat` | a denoiser's guess of $x_0$ | 00 |
+# | $\beta_t$ | `betas[t]` | variance of the noise that step $t$ adds | 01 |
+# | $1 - \beta_t$ | `alphas[t]` | what step $t$ leaves of the signal's variance | 01 |
+# | $\bar\alpha_t$ | `alpha_bar[t]` | product of all `alphas` so far; $\alpha_t = \sqrt{\bar\alpha_t}$, $\sigma_t = \sqrt{1 - \bar\alpha_t}$ | 01 |
+# | $\mathrm{SNR}(t)$ | `snr` | signal-to-noise ratio, $\alpha_t^2 / \sigma_t^2$, often as `log_snr` | 01 |
+# | $v$ | `v` | velocity, $\alpha_t\,\epsilon - \sigma_t\,x_0$ | 03 |
+# | $u$ | `u` | flow from data to noise, $\epsilon - x_0$ | 03 |
+# | NFE | `nfe` | calls of the network that a drawing costs | 11 |
+# | $w$ | `w` | guidance weight, uncond + w · (cond − uncond): 1 is plain conditional | 15 |
+#
+# Papers differ. Where you read one beside this course:
+#
+# * **Alpha.** DDPM writes $\alpha_t$ for one step's $1 - \beta_t$, our `alphas[t]`, and so does the derivation in lesson 01, which
+#   follows it. DDIM writes $\alpha_t$ for the product $\bar\alpha_t$.
+# * **Counting.** Some code counts the noisy levels from 0, so that its 0 is our 1, and has no number for clean data.
+# * **Direction.** Flow-matching papers let time run the other way: noise at 0, data at 1. Their velocity is our $-u$.
+# * **Guidance.** The first paper on classifier-free guidance counts $w$ from 0: its $w$ is our $w - 1$.
+# * **SNR.** Some take the ratio without the square, $\alpha_t / \sigma_t$.
+#
+# ## What machine am I on?
+
+# %%
+memory = "unknown"
+if hasattr(os, "sysconf"):  # not on Windows
+    memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+varies(f"device: {runtime.device_name(lesson.device)}")
+varies(f"precision for training: {str(lesson.dtype).removeprefix('torch.')}")
+varies(f"processor cores: {os.cpu_count()}, memory: {memory}")
+if lesson.device.type == "cuda":
+    varies(f"GPU memory: {torch.cuda.get_device_properties(lesson.device).total_memory / 2**30:.1f} GiB")
+
+# %% [markdown]
+# Whatever it says, it is enough: every lesson runs from start to end on two cores without a GPU. Lessons 00 to 03 compute on the
+# processor anyway. From 04 on there are networks to train, on a GPU where one is found, and then for longer and on more data.
+# To choose yourself, set the variable `COURSE_DEVICE` (to `cpu`, say) before you start. If something does not work,
+# `course doctor` in a terminal says what, and what to do.
+#
+# ## The map
+#
+# Twenty lessons in five parts. Those with a link are here; the others are to come.
+#
+# | part | lesson | what you will do |
+# |---|---|---|
+# | **I · Noise** | 00 · Start here | see the idea run; you are here |
+# | | [01 · The forward process](01_forward_process.ipynb) | derive how noise destroys a picture, and find when it is gone |
+# | | [02 · Noise schedules](02_noise_schedules.ipynb) | decide how fast, by hand and by learning |
+# | | [03 · The reverse process](03_reverse_process.ipynb) | derive the way back, and what a network should predict |
+# | **II · Denoisers, training, measuring** | 04 · A CNN denoiser | build the first network, and tell it the time |
+# | | 05 · A denoising autoencoder | find out what any denoiser secretly knows: the score |
+# | | 06 · Attention and the U-Net | build the network that made diffusion work |
+# | | 07 · Train on MNIST | train them all, and draw new digits |
+# | | 08 · Train on CIFAR-10 | go to colour, classes and GPUs |
+# | | 09 · Evaluate | measure how good pictures are, and how sure you can be |
+# | **III · Fewer steps** | 10 · DDPM and DDIM | skip steps, with noise and without |
+# | | 11 · Fast solvers | solve an equation instead; enter the leaderboard |
+# | | 12 · Variational acceleration | find the noise that long steps should put back |
+# | | 13 · Learned steps | let the data choose the steps |
+# | | 14 · One-step generation | draw in a single step |
+# | **IV · Control** | 15 · Conditional generation | say what to draw, and how strictly |
+# | | 16 · Scale and regularise | go to larger pictures, and stop the network from memorising |
+# | **V · Beyond** | 17 · Transformers | trade the U-Net for a transformer, at equal cost |
+# | | 18 · Diffusion against GANs | compare two ways to generate, fairly |
+# | | 19 · Other modalities | text, sound and video with the same ideas |
+#
+# They build on each other; in a hurry, 01, 03, 07 and 10 are the spine.
+
+# %%
+progress("00")
+
+# %% [markdown]
+# ## Summary
+#
+# * Noise destroys a picture by a known recipe, (0.1). A denoiser guesses the picture behind the noise.
+# * To draw: begin with noise, step towards the guess, put a little noise back, (0.2), and repeat.
+# * Few steps give blur and ghosts; many give clear pictures. A perfect denoiser gives copies, a learned one new pictures.
+# * Predict, run, slide, solve.
+#
+# ## References
+#
+# * Ho, Jain, Abbeel: *Denoising Diffusion Probabilistic Models*, 2020. Our (0.1) is its Eq. (4), the loop its Algorithm 2.
+# * Karras, Aittala, Aila, Laine: *Elucidating the Design Space of Diffusion-Based Generative Models*, 2022. Appendix B.3 has the
+#   perfect denoiser.
+#
+# **Next:** [lesson 01](01_forward_process.ipynb) takes (0.1) apart, and answers exactly when a picture is gone.

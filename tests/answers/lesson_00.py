@@ -1,0 +1,111 @@
+"""Answers to lesson 00."""
+
+import torch
+
+from answers import right, wrong
+
+# --- 00.mix ----------------------------------------------------------------------------------------------------------
+
+
+@right("00.mix")
+def mix(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 + sigma_t * eps
+
+
+@right("00.mix")
+def mix_with_torch_functions(x_0, eps, alpha_t, sigma_t):
+    return torch.add(torch.mul(x_0, alpha_t), eps, alpha=sigma_t)
+
+
+@right("00.mix")
+def mix_picture_by_picture(x_0, eps, alpha_t, sigma_t):
+    x_t = torch.empty_like(x_0)
+    for i in range(len(x_0)):
+        x_t[i] = x_0[i] * alpha_t + eps[i] * sigma_t
+    return x_t
+
+
+@wrong("00.mix", "cross-fade")
+def mix_cross_fade(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 + (1 - alpha_t) * eps
+
+
+@wrong("00.mix", "cross-fade")
+def mix_lerp(x_0, eps, alpha_t, sigma_t):
+    return torch.lerp(eps, x_0, alpha_t)
+
+
+@wrong("00.mix", "use the sigma_t that was handed over")
+def mix_variance_preserving(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 + (1 - alpha_t**2) ** 0.5 * eps
+
+
+@wrong("00.mix", "swapped")
+def mix_swapped(x_0, eps, alpha_t, sigma_t):
+    return sigma_t * x_0 + alpha_t * eps
+
+
+@wrong("00.mix", "keeps all of its size")
+def mix_adds_only(x_0, eps, alpha_t, sigma_t):
+    return x_0 + sigma_t * eps
+
+
+@wrong("00.mix", "at full size")
+def mix_bare_noise(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 + eps
+
+
+@wrong("00.mix", "both factors are missing")
+def mix_sum(x_0, eps, alpha_t, sigma_t):
+    return x_0 + eps
+
+
+@wrong("00.mix", "the noise is missing")
+def mix_no_noise(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0
+
+
+@wrong("00.mix", "not taken away")
+def mix_minus(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 - sigma_t * eps
+
+
+@wrong("00.mix", "no root")
+def mix_roots(x_0, eps, alpha_t, sigma_t):
+    return alpha_t**0.5 * x_0 + sigma_t**0.5 * eps
+
+
+@wrong("00.mix", "no square")
+def mix_squares(x_0, eps, alpha_t, sigma_t):
+    return alpha_t**2 * x_0 + sigma_t**2 * eps
+
+
+@wrong("00.mix", "every picture needs its own")
+def mix_same_noise(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 + sigma_t * eps[0]
+
+
+@wrong("00.mix", "wrong numbers")
+def mix_mean(x_0, eps, alpha_t, sigma_t):
+    return (alpha_t * x_0 + sigma_t * eps) / 2
+
+
+@wrong("00.mix", "drew random numbers")
+def mix_own_noise(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 + sigma_t * torch.randn_like(x_0)
+
+
+@wrong("00.mix", "in place")
+def mix_in_place(x_0, eps, alpha_t, sigma_t):
+    x_0 *= alpha_t
+    return x_0 + sigma_t * eps
+
+
+@wrong("00.mix", "returned None")
+def mix_no_return(x_0, eps, alpha_t, sigma_t):
+    alpha_t * x_0 + sigma_t * eps
+
+
+@wrong("00.mix", "torch.float32")
+def mix_float(x_0, eps, alpha_t, sigma_t):
+    return (alpha_t * x_0 + sigma_t * eps).float()

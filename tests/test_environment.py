@@ -1,0 +1,197 @@
+"""The environment is named once: the same floors everywhere, no upper pins, no machine in any file, imports go down."""
+
+import ast
+import re
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge's name is another
+PINNED = {"nbgrader"}  # our grading builds on the inside of one version
+
+FLOORS = [  # each may import from itself and from those before it
+    ("maths", {"schedules", "forward", "parameterizations", "variational", "toy", "_validate"}),
+    ("sample", {"samplers", "guidance", "denoisers"}),
+    ("learn", {"data", "runtime", "training", "losses", "metrics", "checkpoints"}),
+    ("show", {"plotting", "widgets", "leaderboard", "exercises"}),
+    ("desk", {"cli", "grading", "authoring"}),
+]
+FLOOR_OF = {module: height for height, (_, modules) in enumerate(FLOORS) for module in modules}
+
+
+def requirements(*extras: str) -> list[Requirement]:
+    return [
+        Requirement(line) for line in (*PROJECT["dependencies"], *(line for extra in extras for line in EXTRAS[extra]))
+    ]
+
+
+def committed() -> list[Path]:
+    """All files that are, or could be, committed."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    return [ROOT / name for name in filter(None, listed.split("\0")) if (ROOT / name).is_file()]
+
+
+# ---------------------------------------------------------------- versions
+
+
+def test_conda_has_the_same_floors() -> None:
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    conda = {line for line in listed if isinstance(line, str)}
+    wanted = {f"{CONDA_NAMES.get(r.name, r.name)}{r.specifier}" for r in requirements("lab", "dev")}
+    assert conda == wanted | {f"python{PROJECT['requires-python']}", "pip"}
+    assert {"pip": ["-e ."]} in listed
+
+
+def test_dependencies_have_floors_and_no_ceilings() -> None:
+    for requirement in requirements(*EXTRAS):
+        operators = [specifier.operator for specifier in requirement.specifier]
+        assert operators == (["=="] if requirement.name in PINNED else [">="]), requirement
+
+
+PINS = [
+    Requirement(line)
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+]
+
+
+def test_constraints_are_exact_versions_and_nothing_else() -> None:
+    for pin in PINS:
+        (specifier,) = pin.specifier
+        assert specifier.operator == "=="
+        assert not pin.url
+        assert "+" not in specifier.version  # a build of one machine's
+    assert not [pin for pin in PINS if pin.name == "torch" and pin.specifier.contains("2.13.0")]
+
+
+@pytest.mark.parametrize("system", [("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64")], ids="-".join)
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_constraints_pin_each_requirement_once_on_every_system(python: str, system: tuple[str, str]) -> None:
+    platform, machine = system
+    there = {"python_version": python, "python_full_version": f"{python}.9", "extra": "", "os_name": "posix"}
+    there |= {"sys_platform": platform, "platform_machine": machine, "implementation_name": "cpython"}
+    there |= {"platform_system": {"linux": "Linux", "darwin": "Darwin"}[platform]}
+    pinned: dict[str, list[Requirement]] = {}
+    for pin in PINS:
+        if pin.marker is None or pin.marker.evaluate(there):
+            pinned.setdefault(pin.name, []).append(pin)
+    for requirement in requirements(*EXTRAS):
+        if requirement.marker and not requirement.marker.evaluate(there):
+            continue
+        (pin,) = pinned[requirement.name]
+        (version,) = pin.specifier
+        assert requirement.specifier.contains(version.version), f"{pin} against {requirement}"
+
+
+# ---------------------------------------------------------------- what no file may name
+
+HOSTS = [
+    "pypi" + ".org",
+    "python" + "hosted.org",
+    "download.py" + "torch.org",
+    "registry.npm" + "js.org",
+    "conda." + "anaconda.org",
+]
+MACHINE_PATH = re.compile(r"(?<![\w.:/~])/(?:home|root|Users|work|mnt|opt)/[\w.]")
+ENCODED = re.compile(r"[A-Za-z0-9+/=]{200,}")  # images in notebooks
+
+
+def texts() -> list[tuple[Path, str]]:
+    found = []
+    for path in committed():
+        try:
+            found.append((path, ENCODED.sub("", path.read_text(encoding="utf-8"))))
+        except UnicodeDecodeError:
+            continue  # an image, a checkpoint
+    return found
+
+
+def test_no_file_names_a_package_registry() -> None:
+    named = [f"{path.relative_to(ROOT)}: {host}" for path, text in texts() for host in HOSTS if host in text]
+    assert named == []
+
+
+def test_no_file_names_a_path_of_somebodys_machine() -> None:
+    here = Path(__file__).resolve()  # which must try such paths out
+    named = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path, text in texts()
+        for match in MACHINE_PATH.finditer(text)
+        if path not in (here, here.with_name("test_authoring.py"))
+    ]
+    assert named == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("open('/home/me/x')", True), ("https://a.b/home/x", False), ("~/work/x", False)]
+)
+def test_a_path_of_somebodys_machine_would_be_seen(text: str, found: bool) -> None:
+    assert bool(MACHINE_PATH.search(text)) is found
+
+
+# ---------------------------------------------------------------- floors
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules right below course_utils that a file imports, at its top or inside its functions."""
+    package = ["course_utils", *path.relative_to(ROOT / "course_utils").parent.parts]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            names.update(f"{module}.{alias.name}" for alias in node.names)
+    parts = [name.split(".") for name in names]
+    return {part[1] for part in parts if part[0] == "course_utils" and len(part) > 1} & (FLOOR_OF.keys() | MODULES)
+
+
+SOURCES = [p for p in sorted((ROOT / "course_utils").rglob("*.py")) if p != ROOT / "course_utils" / "__init__.py"]
+MODULES = {path.relative_to(ROOT / "course_utils").parts[0].removesuffix(".py") for path in SOURCES}
+
+
+def test_every_module_has_a_floor() -> None:
+    assert MODULES - FLOOR_OF.keys() == set()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_only_go_down(path: Path) -> None:
+    module = path.relative_to(ROOT / "course_utils").parts[0].removesuffix(".py")
+    for imported in imported_modules(path):
+        assert FLOOR_OF[imported] <= FLOOR_OF[module], f"{module} must not import {imported}, which is above it"
+
+
+def test_imports_are_seen_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "course_utils" / "samplers" / "ddim.py"
+    path.parent.mkdir(parents=True)
+    forms = [
+        "from course_utils.cli import app",
+        "import course_utils.cli",
+        "from course_utils import cli",
+        "from ..cli import app",
+    ]
+    for form, indent in product(forms, ["", "def f():\n    "]):
+        path.write_text(indent + form, encoding="utf-8")
+        assert imported_modules(path) == {"cli"}
+
+
+def test_the_runtime_of_a_lesson_draws_nothing() -> None:
+    heavy = "import sys, course_utils.runtime; print({'matplotlib', 'torchvision', 'ipywidgets'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "set()\n"

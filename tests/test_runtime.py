@@ -1,0 +1,125 @@
+"""A lesson's setup says one line, seeds, and picks what the machine can do; what varies is marked as such."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from course_utils import runtime
+
+SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
+
+
+def test_setup_seeds_and_says_one_line_that_no_comparison_minds(capsys: pytest.CaptureFixture[str]) -> None:
+    lesson = runtime.setup("07", seed=3)
+    drawn = torch.rand(3)
+    printed = capsys.readouterr().out
+    assert printed.startswith(runtime.VARIES)
+    assert printed.count("\n") == 1
+    assert str(lesson.dtype).removeprefix("torch.") in printed
+    for words in (str(lesson.device), "seed 3", f"torch {torch.__version__.split('+')[0]}", "data: "):
+        assert words in printed
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(3))
+    assert torch.equal(torch.rand(3, generator=lesson.generator), drawn)
+    assert (lesson.id, lesson.seed, lesson.generator.device.type) == ("07", 3, "cpu")
+
+
+def test_device_is_the_gpu_if_there_is_one_and_mps_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COURSE_DEVICE", raising=False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert runtime.pick_device() == torch.device("cpu")
+    monkeypatch.setenv("COURSE_DEVICE", "mps")
+    assert runtime.pick_device() == torch.device("mps")
+    monkeypatch.setenv("COURSE_DEVICE", "cuda")
+    with pytest.raises(
+        ValueError, match=r"COURSE_DEVICE=cuda: no such device here\. Unset it, or use one of: cpu, mps"
+    ):
+        runtime.pick_device()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert runtime.pick_device() == torch.device("cuda")
+    monkeypatch.setenv("COURSE_DEVICE", "cuda:1")
+    assert runtime.pick_device() == torch.device("cuda:1")
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    assert runtime.pick_device() == torch.device("cpu")
+    monkeypatch.delenv("COURSE_DEVICE")
+    assert runtime.pick_device() == torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [
+        ((6, 1), torch.float32),
+        ((7, 0), torch.float16),
+        ((7, 5), torch.float16),
+        ((8, 0), torch.bfloat16),
+        ((9, 0), torch.bfloat16),
+    ],
+    ids=["P40", "V100", "T4", "A100", "H100"],
+)
+def test_precision_suits_the_gpu(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert runtime.pick_precision(torch.device("cuda")) == dtype
+
+
+def test_precision_is_bfloat16_only_on_cpus_that_compute_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for features, dtype in (
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "avx512_f": True}, torch.float32),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda features=features: features, raising=False)
+        assert runtime.pick_precision(cpu) == dtype
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # an older PyTorch
+    assert runtime.pick_precision(cpu) == torch.float32
+    assert runtime.pick_precision(torch.device("mps")) == torch.float32
+
+
+def test_data_source_says_which_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("COURSE_DATA_DIR", raising=False)
+    for folder, words in (("_data", "embedded in the installed package"), ("data", "embedded in this checkout")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setattr(runtime, "data_dir", lambda folder=folder: tmp_path / folder)
+        assert "missing" in runtime.data_source()
+        (tmp_path / folder / "manifest.json").touch()
+        assert runtime.data_source() == words
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    assert runtime.data_source() == "from $COURSE_DATA_DIR"
+
+
+def sanitized(text: str) -> str:
+    """What nbval makes of an output before it compares."""
+    rules = re.findall("^regex: (.*)$\n^replace: (.*)$", SANITIZE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert rules
+    for regex, replace in rules:
+        text = re.sub(regex, replace, text)
+    return text
+
+
+def test_what_varies_is_left_out_of_comparisons_and_nothing_else_is(capsys: pytest.CaptureFixture[str]) -> None:
+    def output(*lines: object) -> str:
+        print("loss 0.25")
+        runtime.varies(*lines)
+        print("a ≈ b")
+        return capsys.readouterr().out
+
+    assert sanitized(output("12 ms")) == sanitized(output("900 ms\nand", 3, "MB")) == "loss 0.25\n(varies)a ≈ b\n"
+    assert output("12 ms\n3 MB") == "loss 0.25\n≈ 12 ms\n≈ 3 MB\na ≈ b\n"
+
+
+def test_stopwatch_says_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    with runtime.stopwatch("nothing at all"):
+        pass
+    assert re.fullmatch(r"≈ nothing at all: 0\.0\d s\n", capsys.readouterr().out)
+
+
+def test_a_missing_distribution_has_no_version() -> None:
+    assert runtime.version("torch")
+    assert runtime.version("no-such-distribution") is None
