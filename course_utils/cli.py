@@ -249,6 +249,17 @@ def lessons(
         raise typer.Exit(1)
 
 
+# ---------------------------------------------------------------- course bench
+
+
+@app.command()
+def bench() -> None:
+    """Measure what the README reports: the forward process, imports, seconds a lesson. Wants an idle machine."""
+    from course_utils.authoring.bench import bench as measure
+
+    measure()
+
+
 def _name_repository(url: str) -> None:
     """Write a new address into pyproject.toml, the one place that names it."""
     path = ROOT / "pyproject.toml"

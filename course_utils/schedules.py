@@ -412,7 +412,8 @@ class LossAwareSampler:
     """Draws training times t in proportion to how large their loss has been (Nichol & Dhariwal 2021, Eq. 18).
 
     p_t ∝ sqrt(E[L_t²]),  and the loss is weighted by 1 / (T p_t), so its expectation stays that of a uniform t while
-    its variance falls. Each t keeps its last `history` losses; until all have that many, t is uniform.
+    its variance falls. Each t keeps its last `history` losses; until all have that many, t is uniform. Where large
+    losses are rare, a short history misses them and makes the variance worse: give it more memory, and a larger share.
 
     Args:
         T: number of noise levels.

@@ -7,7 +7,10 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
+
+from course_utils.authoring.build import ROOT, execute, lessons, solved_notebook
+from course_utils.authoring.build import repository as repository_url
 
 CHAIN = """
 import time, torch
@@ -65,32 +68,28 @@ def imports() -> str:
     return f"import torch {torch_s:.2f} s, the maths floor on top {ours_s * 1e3:.0f} ms: {ours_s / torch_s:+.1%}"
 
 
-def repository() -> str:
+def repository_size() -> str:
     """The size of what git tracks."""
-    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True)
-    files = [Path(f) for f in listed.stdout.split("\0") if f and Path(f).is_file()]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    files = [ROOT / f for f in listed.stdout.split("\0") if f and (ROOT / f).is_file()]
     return f"repository: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB in {len(files)} files (limit 48)"
 
 
-def lessons() -> list[str]:
-    """Seconds a lesson takes from top to bottom: the first run of a fresh kernel, and the one after it."""
-    from course_utils.authoring.build import execute, solved_notebook
-
-    rows = []
-    for source in sorted(Path("notebooks/src").glob("*.py")):
+def lesson_seconds() -> Iterator[str]:
+    """Seconds each lesson takes from top to bottom, in a fresh kernel: the first time, and once more."""
+    for source in lessons():
         seconds = []
         for _ in range(2):
             start = time.perf_counter()
-            execute(solved_notebook(source), cwd=Path("notebooks"))
+            execute(solved_notebook(source, repository_url()), cwd=source.parents[1])
             seconds.append(time.perf_counter() - start)
-        rows.append(f"{source.stem}: {seconds[0]:.0f} s first, {seconds[1]:.0f} s again")
-    return rows
+        yield f"{source.stem}: {seconds[0]:.0f} s, again {seconds[1]:.0f} s"
 
 
 def bench() -> None:
     """Print every measurement."""
-    print(repository())
+    print(repository_size())
     print(imports())
     print(forward_process())
-    for row in lessons():
-        print(row)
+    for row in lesson_seconds():
+        print(row, flush=True)

@@ -256,7 +256,6 @@ def execute(nb: NotebookNode, cwd: Path, timeout: int = 300) -> NotebookNode:
     for cell in nb.cells:
         if cell.cell_type == "code":
             _tidy_outputs(cell)
-    nb.metadata.pop("widgets", None)
     nb.metadata.language_info = NotebookNode(LANGUAGE)
     if problems := output_problems(nb):
         raise LessonError("\n".join(problems))
@@ -272,7 +271,6 @@ def _indent(text: str) -> str:
 
 
 def _tidy_outputs(cell: NotebookNode) -> None:
-    cell.metadata.pop("execution", None)
     for output in cell.outputs:
         if WIDGET in output.get("data", {}) and "widget" in tags(cell):  # in other cells output_problems reports it
             output.data = NotebookNode({"text/plain": WIDGET_STANDS_IN})

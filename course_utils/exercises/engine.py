@@ -192,10 +192,14 @@ class Draw:
 
 
 def close(got: Tensor, want: Tensor) -> bool:
-    """Equal up to the rounding of a few operations in their precision, relative to the size of what is wanted."""
-    tolerance = {torch.float64: 1e-9, torch.float32: 2e-5}.get(want.dtype, 0.0)
-    scale = want.double().abs().max().clamp(min=1e-3) if want.numel() else torch.tensor(1.0)
-    return bool(((got.double() - want.double()).abs() <= tolerance * scale).all())
+    """Equal up to the rounding of a few operations in their precision, relative to the size of what is wanted.
+
+    Infinities must be the same infinities; NaN is close to nothing.
+    """
+    got, want, tolerance = got.double(), want.double(), {torch.float64: 1e-9, torch.float32: 2e-5}.get(want.dtype, 0.0)
+    finite = want[want.isfinite()]
+    scale = finite.abs().max().clamp(min=1e-3) if finite.numel() else torch.tensor(1.0)
+    return bool(((got == want) | ((got - want).abs() <= tolerance * scale)).all())
 
 
 def expect(

@@ -15,6 +15,7 @@ from course_utils import forward, parameterizations, schedules, variational
 from course_utils.data import load_images, normalize
 from course_utils.exercises import check, progress
 from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, to_pixels, use_style
+from course_utils.runtime import varies
 from course_utils.toy import IdealDenoiser
 from course_utils.widgets import choice, explore, slider
 
@@ -63,13 +64,13 @@ guess
 # ## 1 · From beta to alpha_bar and back
 #
 # Some schedules are written as betas, one variance a step. DDPM's is a straight line; an exponential keeps the *ratio* of
-# neighbours constant. With $u = (t - 1)/(T - 1)$,
+# neighbours constant. With $u = (t - 1)/(T - 1)$, $\beta_1 = 10^{-4}$, and $\beta_T = 0.02$ and $0.04$ unless told,
 #
 # $$\text{linear: } \beta_t = \beta_1 + u\,(\beta_T - \beta_1), \qquad
 # \text{exponential: } \beta_t = \beta_1\,(\beta_T/\beta_1)^{u}. \tag{2.1}$$
 #
-# Others are written as $\bar\alpha_t$, the share of the picture's variance that is left. With $u = t/T$ and $h(u) =
-# \operatorname{sigmoid}\bigl((a + u\,(b - a))/\tau\bigr)$, and $a, b = -3, 3$ unless told,
+# Others are written as $\bar\alpha_t$, the share of the picture's variance that is left. With $u = t/T$ and
+# $h(u) = \operatorname{sigmoid}\bigl((a + u\,(b - a))/\tau\bigr)$, and $a, b = -3, 3$ unless told,
 #
 # $$\text{cosine: } \bar\alpha_t = \frac{f(t)}{f(0)},\ f(t) = \cos^2\left(\frac{u + s}{1 + s}\cdot\frac{\pi}{2}\right),
 # \qquad \text{sigmoid: } \bar\alpha_t = \frac{h(1) - h(u)}{h(1) - h(0)}. \tag{2.2}$$
@@ -100,6 +101,7 @@ def betas_from_alpha_bar(alpha_bar: Tensor, max_beta: float) -> Tensor:
 # <details><summary>Hint</summary>
 #
 # `alpha_bar[1:]` are the entries for $t$, `alpha_bar[:-1]` those for $t - 1$. `.clamp(max=…)` is an upper limit.
+#
 # </details>
 
 # %% tags=["check"]
@@ -125,6 +127,7 @@ def cosine_alpha_bar(T: int, s: float) -> Tensor:
 # <details><summary>Hint</summary>
 #
 # `torch.linspace(0, 1, T + 1, dtype=torch.float64)` is $t/T$ at all $T + 1$ times, and `f[0]` is $f(0)$.
+#
 # </details>
 
 # %% tags=["check"]
@@ -152,11 +155,12 @@ families = {
     "sigmoid": schedules.sigmoid(),
 }
 colours = dict(zip(families, [BLUE, GREEN, ORANGE, PINK], strict=True))
-t = torch.arange(1, 1001)
+steps = torch.arange(1, 1001)
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.9))
 for name, schedule in families.items():
-    for axis, values in zip(axes, (schedule.betas[t], schedule.alpha_bar[t], schedule.log_snr(t)), strict=True):
-        axis.plot(t, values, color=colours[name], label=name)
+    views = schedule.betas[steps], schedule.alpha_bar[steps], schedule.log_snr(steps)
+    for axis, values in zip(axes, views, strict=True):
+        axis.plot(steps, values, color=colours[name], label=name)
 axes[0].set(yscale="log", xlabel="t", title=r"$\beta_t$: one step's noise")
 axes[1].set(xlabel="t", title=r"$\bar\alpha_t$: the share of picture left")
 axes[2].set(xlabel="t", title="log-SNR", ylim=(-13, 12))
@@ -168,8 +172,8 @@ show(
 )
 
 # %% [markdown]
-# The first view hides everything: by its betas, who would say that cosine and sigmoid are nearly the same schedule? The
-# second shows the middle. The third shows the ends as well, and it deserves a section.
+# The first view does not say when the picture is gone: that depends on all betas so far. The second does, but squeezes both
+# ends against 1 and 0. The third shows the ends as well, and it deserves a section.
 #
 # ## 2 · The natural axis
 #
@@ -179,7 +183,7 @@ show(
 # \bar\alpha_t = \frac{1}{1 + e^{-\lambda_t}} = \operatorname{sigmoid}(\lambda_t). \tag{2.4}$$
 #
 # (Solve $e^{\lambda} = \bar\alpha/(1 - \bar\alpha)$ for $\bar\alpha$.) It is $+\infty$ for clean data and $-\infty$ for pure
-# noise.
+# noise. (Lesson 01 counted in decibels; 10 dB are 2.3 here.)
 #
 # ### Exercise 3 · The log-SNR
 # *3 minutes · easy · Eq. (2.4).* For every entry of the table, infinite ends included.
@@ -199,6 +203,7 @@ def log_snr(alpha_bar: Tensor) -> Tensor:
 #
 # `torch.log(0)` is `-inf`, and PyTorch calculates on with it: no special case, no small constant. PyTorch also has the whole
 # function, under the name statisticians use.
+#
 # </details>
 
 # %% tags=["check"]
@@ -226,7 +231,7 @@ assert torch.allclose(here, same, atol=1e-9)  # one picture, up to rounding
 # So a schedule is nothing but a falling curve $t \mapsto \lambda$. It says **how long to stay at each noise level**: steep
 # means hurry, flat means linger. Everything else about it is bookkeeping.
 #
-# Edit one. *Predict first: what must `tau` do to the sigmoid, so that most of the film shows a clear picture?*
+# Edit one. *Predict first: give the sigmoid a small `tau`, and what becomes of the film?*
 
 # %%
 editable = {
@@ -244,8 +249,8 @@ def edit(family: str, beta_T: float, s: float, tau: float) -> plt.Figure:
     grid = figure.add_gridspec(2, 9, height_ratios=[2.6, 1])
     curve = figure.add_subplot(grid[0, :])
     for other in families.values():
-        curve.plot(t, other.log_snr(t), color="0.8", lw=1)
-    curve.plot(t, schedule.log_snr(t), color=BLUE)
+        curve.plot(steps, other.log_snr(steps), color="0.8", lw=1)
+    curve.plot(steps, schedule.log_snr(steps), color=BLUE)
     curve.set(xlabel="t", ylabel="log-SNR", ylim=(-13, 12), title=f"{family}; in grey the four standard schedules")
     times = range(0, 1001, 125)
     for i, picture in enumerate(to_pixels(film(schedule, times))):
@@ -288,8 +293,8 @@ show(
 # stops at $\sqrt{\bar\alpha_T} = 0.0064$, and Stable Diffusion's, a line in $\sqrt\beta$, at 0.068. Small. But is it nothing?
 #
 # Measure it as the bound will (lesson 03): how many nats does $q(x_T \mid x_0)$ differ from $\mathcal N(0, I)$? Both are
-# Gaussians. For one pixel with mean $m$ and variance $v$ the divergence is $\tfrac12(v + m^2 - 1 - \log v)$. Here $m =
-# \sqrt{\bar\alpha_T}\,x_0$ and $v = 1 - \bar\alpha_T$, so for $d$ pixels
+# Gaussians. For one pixel with mean $m$ and variance $v$ the divergence is $\tfrac12(v + m^2 - 1 - \log v)$. Here
+# $m = \sqrt{\bar\alpha_T}\,x_0$ and $v = 1 - \bar\alpha_T$, so for $d$ pixels
 #
 # $$L_T = \tfrac12\Bigl[\bar\alpha_T \lVert x_0\rVert^2 - d\,\bigl(\bar\alpha_T + \log(1 - \bar\alpha_T)\bigr)\Bigr]
 # \approx \tfrac12\,\bar\alpha_T \lVert x_0\rVert^2. \tag{2.5}$$
@@ -316,7 +321,7 @@ print(f"linear, the same digits at 28 x 28: {small_bits:.3f} bits; enlarged to 4
 assert abs(large_bits / small_bits / 16**2 - 1) < 1e-3
 
 # %% [markdown]
-# What does the trace consist of? Of what survives when you average over all pixels: the mean brightness. A digit is mostly
+# Where would one notice? In what survives an average over all pixels: the mean brightness. A digit is mostly
 # black, so its mean is near $-0.74$, and at $t = T$ a mean of $-0.74\sqrt{\bar\alpha_T}$ is left, under noise of only
 # $1/\sqrt{784}$.
 
@@ -376,7 +381,8 @@ def zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
 # <details><summary>Hint</summary>
 #
 # Take the root of the whole table first, square at the end. `alpha_bar[:1]`, the entry for clean data, goes back in front
-# untouched. </details>
+# untouched.
+# </details>
 
 # %% tags=["check"]
 check("02.zero_terminal_snr", zero_terminal_snr)
@@ -388,8 +394,8 @@ check("02.zero_terminal_snr", zero_terminal_snr)
 #
 # ## 4 · What a schedule cannot change
 #
-# Time to count. Lesson 03 will derive what one step back costs, when the picture is $x_0$ and the denoiser's guess is $\hat
-# x_0(x_t)$:
+# Time to count. Lesson 03 will derive what one step back costs, when the picture is $x_0$ and the denoiser's guess is
+# $\hat x_0(x_t)$:
 #
 # $$L_{t-1} = \tfrac12\,\bigl(\mathrm{SNR}(t-1) - \mathrm{SNR}(t)\bigr)\,\lVert x_0 - \hat x_0(x_t)\rVert^2 \ \text{nats}, \tag{2.7}$$
 #
@@ -436,8 +442,9 @@ costs = (squared_errors(t, table(levels)).reshape(53, n) * levels.exp()[:, None]
 c = costs.mean(1)
 
 # %% [markdown]
-# *Predict before you run: what is the area under this curve?* The perfect observer cannot be beaten, so its bound must be the
-# truth, and to tell one of 1,024 equally likely digits takes exactly $\log_2 1024 = 10$ bits.
+# *Predict before you run: what is the area under this curve?* The perfect observer cannot be beaten, and with steps as short
+# as these nothing is lost on the way, so its bound must be the truth. To tell one of 1,024 equally likely digits takes
+# exactly $\log_2 1024 = 10$ bits.
 
 # %%
 # Eq. (2.9)
@@ -495,8 +502,8 @@ show(
 # $$\mathbb E_{t \sim p}\left[\frac{L_t}{p_t}\right] = \sum_t p_t\,\frac{L_t}{p_t} = \sum_t L_t, \qquad
 # \mathbb E\left[\Bigl(\frac{L_t}{p_t}\Bigr)^2\right] = \sum_t \frac{\mathbb E[L_t^2]}{p_t}. \tag{2.10}$$
 #
-# Any $p$ gives the right mean. Which gives the smallest square, and so the smallest variance? Write $s_t = \sqrt{\mathbb
-# E[L_t^2]}$ and use the inequality of Cauchy and Schwarz, remembering that $\sum p_t = 1$:
+# Any $p$ gives the right mean. Which gives the smallest square, and so the smallest variance? Write
+# $s_t = \sqrt{\mathbb E[L_t^2]}$ and use the inequality of Cauchy and Schwarz, remembering that $\sum p_t = 1$:
 #
 # $$\Bigl(\sum_t s_t\Bigr)^2 = \Bigl(\sum_t \sqrt{p_t}\cdot\frac{s_t}{\sqrt{p_t}}\Bigr)^2 \le
 # \sum_t p_t \cdot \sum_t \frac{s_t^2}{p_t} = \sum_t \frac{s_t^2}{p_t}.$$
@@ -528,6 +535,7 @@ def t_weights(losses: Tensor) -> tuple[Tensor, Tensor]:
 # <details><summary>Hint</summary>
 #
 # Square, mean along a row, root, in this order. Then divide by the sum. `len(p)` is $T$.
+#
 # </details>
 
 # %% tags=["check"]
@@ -597,7 +605,7 @@ right.set(xlabel="spread of one draw (bits)", title="what that does to the estim
 right.invert_yaxis()
 show(
     figure,
-    "Left, probabilities of t: flat for uniform, a ragged hill between 35 and 75 for the others. Right, the spread of an estimate: "
+    "Left, probabilities of t: flat for uniform, a ragged hill between 40 and 70 for the others. Right, the spread of an estimate: "
     "largest for a short history with hardly any uniform share, smallest for the optimum.",
 )
 ranking = sorted(spread, key=spread.get)
@@ -667,17 +675,18 @@ running = torch.cat([s.new_zeros(1), torch.cumulative_trapezoid(s, dx=step)])
 share_of_time = running / running[-1]  # t at each of the gammas
 lowest = running[-1] ** 2
 error = 2 * running[-1] * (step**2 * costs.square().var(1) / n / (4 * s**2)).sum().sqrt()
-print(f"J: {history[0]:.0f} at the start, {history[-1]:.0f} learned; the lowest possible is {lowest:.0f} ± {error:.0f}")
+varies(
+    f"J: {history[0]:.0f} at the start, {history[-1]:.0f} learned; the lowest possible is {lowest:.0f} ± {error:.0f}"
+)
 assert abs(history[-1] - lowest) < 2 * error
 
 # %% tags=["figure"]
-learned_table = table(-learned.gamma(torch.arange(1, 1001) / 1000).detach())
+learned_table = table(-learned.gamma(steps / 1000).detach())
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3))
-t = torch.arange(1, 1001)
 left.plot(share_of_time * 1000, levels, color=BLACK, lw=3.5, alpha=0.3, label="closed form (2.13)")
 for name, schedule, colour in [("learned", learned_table, GREEN), ("linear", first, BLUE), ("cosine", second, ORANGE)]:
-    left.plot(t, schedule.log_snr(t), color=colour, label=name, lw=1.5)
-    right.plot(t, interpolate(-schedule.log_snr(t).clamp(-10, 3), gammas, bits_left), color=colour, lw=1.5)
+    left.plot(steps, schedule.log_snr(steps), color=colour, label=name, lw=1.5)
+    right.plot(steps, interpolate(-schedule.log_snr(steps).clamp(-10, 3), gammas, bits_left), color=colour, lw=1.5)
 assert (interpolate(learned.gamma(u).detach(), gammas, share_of_time) - u).abs().max() < (J / lowest - 1) ** 0.5 / 2
 left.set(xlabel="t", ylabel="log-SNR", ylim=(-11, 6), title="how long to stay at each level")
 right.set(xlabel="t", ylabel="bits left", title="what the picture at t still holds")
@@ -702,7 +711,7 @@ for name, schedule in [("linear", first), ("cosine", second), ("learned", learne
     t = torch.randint(1, 1001, (draws,), generator=lesson.generator)
     estimates[name] = 1000 * step_costs(t, schedule)
     mean, std = estimates[name].mean(), estimates[name].std()
-    print(f"{name:8} {mean:5.2f} ± {std / draws**0.5:.2f} bits, spread {std:.1f}")
+    varies(f"{name:8} {mean:5.2f} ± {std / draws**0.5:.2f} bits, spread {std:.1f}")
     assert abs(mean - 10) < 4 * std / draws**0.5  # (2.9): the same area for all
 
 # %% [markdown]
@@ -712,7 +721,7 @@ for name, schedule in [("linear", first), ("cosine", second), ("learned", learne
 # %%
 plain, better = estimates["linear"], estimates["learned"]
 error = ((plain.square().var() + better.square().var()) / draws).sqrt()
-print(f"one draw is worth {plain.var() / better.var():.1f}")
+varies(f"one draw on the learned schedule is worth {plain.var() / better.var():.1f} on the linear one")
 assert plain.square().mean() - better.square().mean() > 4 * error
 
 # %% [markdown]
@@ -724,10 +733,10 @@ assert plain.square().mean() - better.square().mean() > 4 * error
 # ## 7 · What usually goes wrong
 #
 # **(a), (b) A curve for alpha_bar used as the alpha of every step.** Two lines that circulate: "cosine schedule", $\cos^2$
-# from 0 to $\pi/2$, and "linear schedule", a straight line from 1 to 0; each then handed to $x_t = \sqrt{\alpha_t}\,x_{t-1} +
-# \sqrt{1 - \alpha_t}\,\epsilon$, step by step. As *alpha_bar* both are reasonable, and it is what their authors had in mind:
-# smooth, from all picture to no picture. But per-step factors multiply up. *Predict: after how many of 1000 steps is the
-# noise a hundred times as strong as the picture?*
+# from 0 to $\pi/2$, and "linear schedule", a straight line from 1 to 0; each then handed to
+# $x_t = \sqrt{\alpha_t}\,x_{t-1} + \sqrt{1 - \alpha_t}\,\epsilon$, step by step. As *alpha_bar* both are reasonable, and it
+# is what their authors had in mind: smooth, from all picture to no picture. But per-step factors multiply up. *Predict: after
+# how many of 1000 steps is the noise a hundred times as strong as the picture?*
 
 # %%
 u = torch.linspace(0, 1, 1000, dtype=torch.float64)
@@ -766,10 +775,13 @@ show(
     "with the line per step by 100.",
 )
 
+# %% [markdown]
+# And $\bar\alpha_t$ does not stop there. On a log axis:
+
 # %% tags=["figure"]
 figure = plt.figure(figsize=(6, 2.5))
 for (name, values), colour in zip(log_alpha_bar.items(), [BLUE, ORANGE, PINK], strict=True):
-    plt.plot(torch.arange(1, 1001), values / math.log(10), color=colour, label=name)
+    plt.plot(steps, values / math.log(10), color=colour, label=name)
 plt.axhline(-45, color=BLACK, lw=1, ls=":")
 plt.text(990, -43, "smallest number above 0 in float32", fontsize=8, ha="right")
 plt.gca().set(xlabel="t", ylabel=r"$\log_{10}\bar\alpha_t$", ylim=(-80, 3))
@@ -803,8 +815,8 @@ for name, a in ends.items():
 
 # %% [markdown]
 # Zero over zero with the right noise, infinity with the wrong. Rounding may save you from the NaN, and then hides it: an
-# error a hundred thousand times the picture. The clip makes it finite, yet still 200 times the picture. (Samplers clamp $\hat
-# x_0$ to $[-1, 1]$ for this reason.) The course's functions do not return such numbers. They stop and say what to do:
+# error two hundred thousand times the picture. The clip makes it finite, yet still 200 times the picture. (Samplers clamp
+# $\hat x_0$ to $[-1, 1]$ for this reason.) The course's functions do not return such numbers. They stop and say what to do:
 
 # %%
 x_T = forward.q_sample(seven, 1000, cured, noise)
