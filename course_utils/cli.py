@@ -272,5 +272,68 @@ def _name_repository(url: str) -> None:
         typer.echo(f"pyproject.toml: Repository = {url}")
 
 
+# ---------------------------------------------------------------- course train
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Such as mnist-unet; a wrong name lists them all.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="In all; the recipe's own number if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on where a run stopped, or begin again.")] = True,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; chosen if not given.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Steps from one checkpoint to the next.")] = 200,
+) -> None:
+    """Train a network by a named recipe; Ctrl-C saves, and the same command goes on."""
+    import dataclasses
+
+    from tqdm import tqdm
+
+    from course_utils import recipes, runtime
+    from course_utils.checkpoints import CheckpointError
+    from course_utils.data import DataError
+    from course_utils.training import TrainingError
+
+    if recipe not in recipes.RECIPES:
+        _stop(f"{recipe}: no such recipe. There are {', '.join(recipes.RECIPES)}")
+    plan = recipes.RECIPES[recipe]
+    plan = dataclasses.replace(plan, steps=steps or plan.steps, batch_size=batch_size or plan.batch_size)
+    folder = out or Path("runs") / recipe
+    if device:
+        os.environ["COURSE_DEVICE"] = device
+    stop_requested = []
+    try:
+        run = recipes.begin(plan, folder, device=runtime.pick_device(), fresh=not resume)
+        weights = sum(parameter.numel() for parameter in run.denoiser.parameters())
+        where = f"{runtime.device_name(run.device)}, {str(run.precision).removeprefix('torch.')}"
+        typer.echo(f"{recipe}: {weights / 1e6:.1f} M weights, {where}, step {run.step} of {plan.steps}, in {folder}")
+        data = recipes.load_data(plan)
+        # Ctrl-C lets the step that is under way be finished; a second one does not wait.
+        before = signal.signal(signal.SIGINT, lambda *_: stop_requested.append(signal.signal(signal.SIGINT, before)))
+        bar = tqdm(total=plan.steps, initial=run.step, unit="step", disable=not sys.stderr.isatty())
+        start, first = time.perf_counter(), run.step
+        try:
+            for record in recipes.train_recipe(run, plan, data, folder, every=every):
+                speed = (record.step - first) * plan.batch_size / (time.perf_counter() - start)
+                bar.set_postfix_str(f"loss {record.loss:.4f}, {speed:.0f} img/s", refresh=False)
+                bar.update()
+                if stop_requested:
+                    run.save(folder / recipes.CHECKPOINT)
+                    break
+        finally:
+            bar.close()
+            signal.signal(signal.SIGINT, before)
+    except (TrainingError, CheckpointError, DataError, ValueError) as error:
+        _stop(str(error))
+    if stop_requested:
+        typer.echo(f"stopped and saved at step {run.step}; the same command goes on from there", err=True)
+        raise typer.Exit(130)
+    if run.step == first:
+        typer.echo(f"{run.step} steps are done already: ask for more with --steps, or begin again with --fresh")
+    else:
+        typer.echo(f"done: loss {record.loss:.4f}, {folder / recipes.CHECKPOINT}")
+
+
 if __name__ == "__main__":
     app()

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_float, require_same
+from course_utils._validate import require_same
 from course_utils.schedules import Schedule, Time, coeffs_for
 
 Images = Float[Tensor, "b *shape"]
@@ -169,8 +169,6 @@ def as_denoiser(network: Callable[..., Tensor], kind: str, schedule: Schedule) -
         raise ValueError(f"kind: wanted one of {', '.join(KINDS)}, got {kind!r}")
 
     def denoise(x_t: Tensor, t: Time, **cond: object) -> Tensor:
-        prediction = network(x_t, t, **cond)
-        require_float("prediction", prediction)
-        return convert(prediction.to(x_t.dtype), kind, "x0", x_t, t, schedule)  # autocast may have made it bfloat16
+        return convert(network(x_t, t, **cond), kind, "x0", x_t, t, schedule)
 
     return denoise
