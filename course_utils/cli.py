@@ -220,6 +220,7 @@ def lessons(
     try:
         from course_utils.authoring import build
         from course_utils.authoring.lint import lint_lesson
+        from course_utils.data import write_atomically
     except ModuleNotFoundError as error:
         _stop(f"{error.name} is missing: run `make lessons`, which brings it, with Python 3.11 or newer")
 
@@ -242,6 +243,11 @@ def lessons(
             seconds = time.perf_counter() - start
             bar.write("\n".join([f"{path.stem:32} {done:10} {seconds:6.1f} s", *(f"    {line}" for line in problems)]))
             failed += done == "FAILED" or (check and bool(problems))
+    readme = ROOT / "README.md"
+    page = readme.read_text(encoding="utf-8")
+    if (fresh := build.with_badges(page, build.repository())) != page and not check:
+        write_atomically(readme, fresh.encode())
+        typer.echo("README.md: badges point at this repository now")
     if not sources:
         typer.echo("no lessons yet in notebooks/src")
     if failed:

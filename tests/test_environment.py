@@ -97,6 +97,21 @@ def test_constraints_pin_each_requirement_once_on_every_system(python: str, syst
         assert requirement.specifier.contains(version.version), f"{pin} against {requirement}"
 
 
+# ---------------------------------------------------------------- the README
+
+
+def test_every_lesson_is_in_the_readme_with_a_badge_for_this_repository() -> None:
+    from course_utils.authoring import build
+
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert build.with_badges(page, build.repository()) == page
+    for source in build.lessons():
+        assert f"](notebooks/{source.stem}.ipynb)" in page
+        assert f"/blob/main/notebooks/{source.stem}.ipynb)" in page
+    fork = build.with_badges(page, "https://github.com/me/my-fork")
+    assert fork.count("github/me/my-fork/blob/main/notebooks/") == len(build.lessons())
+
+
 # ---------------------------------------------------------------- what no file may name
 
 HOSTS = [

@@ -199,6 +199,12 @@ def _badge(repo_url: str, path: str) -> str | None:
     return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{match[1]}/blob/main/{path})"
 
 
+def with_badges(page: str, repo_url: str) -> str:
+    """A markdown page with its Colab badges pointed at this repository: the README's lesson table, for a fork."""
+    badge = r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*/blob/main/([^)]*)\)"
+    return re.sub(badge, lambda found: _badge(repo_url, found[1]) or "", page)
+
+
 def _number(cells: list[NotebookNode]) -> None:
     """Give each cell an id that outlives edits elsewhere: nbgrader's where there is one, else a hash of its text."""
     seen: dict[str, int] = {}
