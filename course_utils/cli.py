@@ -330,7 +330,7 @@ def train(
         finally:
             bar.close()
             signal.signal(signal.SIGINT, before)
-    except (TrainingError, CheckpointError, DataError, ValueError) as error:
+    except (TrainingError, CheckpointError, DataError, ValueError, OSError) as error:
         _stop(str(error))
     if stop_requested:
         typer.echo(f"stopped and saved at step {run.step}; the same command goes on from there", err=True)

@@ -183,7 +183,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source = tmp_path / "notebooks" / "src" / "00_small.py"
     source.parent.mkdir(parents=True)
     source.write_text("# %% [markdown]\n# # 00 · Small\n\n# %%\n1 + 1\n", encoding="utf-8")
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
     monkeypatch.setattr(cli, "ROOT", tmp_path)
     monkeypatch.setattr("course_utils.authoring.build.ROOT", tmp_path)
     return tmp_path
@@ -229,6 +230,9 @@ def test_a_fork_names_itself_once(checkout: Path) -> None:
         text = (checkout / folder / "00_small.ipynb").read_text(encoding="utf-8")
         assert "/github/fork/course/blob/main/" in text
         assert url in text
+    assert set(re.findall(r"/github/(\S+)/blob/", (checkout / "README.md").read_text(encoding="utf-8"))) == {
+        "fork/course"
+    }
 
 
 def test_an_unknown_lesson_is_an_error_that_lists_the_known(checkout: Path) -> None:

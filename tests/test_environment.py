@@ -25,7 +25,7 @@ PINNED = {"nbgrader"}  # our grading builds on the inside of one version
 FLOORS = [  # each may import from itself and from those before it
     ("maths", {"schedules", "forward", "parameterizations", "variational", "toy", "_validate"}),
     ("sample", {"samplers", "guidance", "denoisers"}),
-    ("learn", {"data", "runtime", "training", "losses", "metrics", "checkpoints"}),
+    ("learn", {"data", "runtime", "training", "losses", "metrics", "checkpoints", "recipes"}),
     ("show", {"plotting", "widgets", "leaderboard", "exercises"}),
     ("desk", {"cli", "grading", "authoring"}),
 ]

@@ -1,0 +1,91 @@
+"""What tells a network how noisy its input is, which class is wanted, and where each position lies."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_utils.denoisers.layers import zeroed
+
+
+def sinusoidal_embedding(position: Float[Tensor, "b"], dim: int, longest: float = 10_000.0) -> Float[Tensor, "b dim"]:
+    """[cos(p w_i), sin(p w_i)] with wavelengths 2 pi / w_i from 2 pi up to 2 pi `longest` (Vaswani et al. 2017, 3.5).
+
+    Args:
+        position: (b,), on a scale where steps of about 1 should be told apart.
+        dim: even.
+    """
+    if dim < 2 or dim % 2:
+        raise ValueError(f"dim: wanted an even number >= 2, got {dim}")
+    frequency = torch.exp(-math.log(longest) * torch.arange(dim // 2, device=position.device) / max(dim // 2 - 1, 1))
+    angle = position.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def sinusoidal_2d(
+    height: int, width: int, dim: int, device: torch.device | str | None = None
+) -> Float[Tensor, "dim height width"]:
+    """Where each position lies: `sinusoidal_embedding` of its row, then of its column, dim / 2 channels each.
+
+    The wavelengths end at 2 pi · 100: images are at most a few hundred positions wide, and longer waves say nothing.
+    """
+    if dim < 4 or dim % 4:
+        raise ValueError(f"dim: wanted a multiple of 4, got {dim}")
+    row, column = (
+        sinusoidal_embedding(torch.arange(side, device=device).float(), dim // 2, longest=100.0).T
+        for side in (height, width)
+    )
+    return torch.cat([row[:, :, None].expand(-1, -1, width), column[:, None, :].expand(-1, height, -1)])
+
+
+class NoiseEmbedding(nn.Module):
+    """The log-SNR (and, if asked, a class) as a vector: sinusoids, then two layers.
+
+    Conditioning on the log-SNR rather than on t lets one network serve every schedule and every time grid. It is
+    clamped to ±20 and spread by 50, so that a schedule's thousand steps lie about 1 apart, as t = 1 … 1000 do in DDPM.
+
+    Args:
+        dim: width of the vector.
+        num_classes: 0 for none; otherwise labels 0 … num_classes - 1, and -1 for "no class" (for guidance, lesson 15).
+    """
+
+    def __init__(self, dim: int, num_classes: int = 0):
+        super().__init__()
+        self.dim, self.num_classes = dim, num_classes
+        self.layers = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.classes = nn.Embedding(num_classes + 1, dim) if num_classes else None
+
+    def forward(self, log_snr: Float[Tensor, "b"], label: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b dim"]:
+        weight = next(self.layers.parameters())
+        position = 50 * log_snr.clamp(-20, 20)
+        h = self.layers(sinusoidal_embedding(position, self.dim).to(weight.dtype))
+        if self.classes is not None:
+            if label is None:
+                label = torch.full_like(log_snr, -1, dtype=torch.long)
+            if label.shape != log_snr.shape:
+                raise ValueError(f"label: wanted one per image, {tuple(log_snr.shape)}, got {tuple(label.shape)}")
+            # A CUDA kernel that meets a wrong label kills the session, with a message that names nothing.
+            if label.numel() and (label.min() < -1 or label.max() >= self.num_classes):
+                raise ValueError(
+                    f"label: wanted 0 … {self.num_classes - 1}, or -1 for no class, got "
+                    f"{label.min().item()} … {label.max().item()}"
+                )
+            # Shifted by one: -1, no class, is row 0.
+            h = h + self.classes(label.long() + 1)
+        elif label is not None:
+            raise ValueError("label: this network was made without classes (num_classes = 0)")
+        return F.silu(h)
+
+
+class FiLM(nn.Module):
+    """Scale and shift of feature maps by a vector, h (1 + scale) + shift (Perez et al. 2018); starts as identity."""
+
+    def __init__(self, dim: int, channels: int):
+        super().__init__()
+        self.layer = zeroed(nn.Linear(dim, 2 * channels))
+
+    def forward(self, h: Float[Tensor, "b c height width"], vector: Float[Tensor, "b dim"]) -> Tensor:
+        scale, shift = self.layer(vector)[:, :, None, None].chunk(2, dim=1)
+        return h * (1 + scale) + shift

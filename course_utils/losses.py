@@ -1,0 +1,71 @@
+r"""One loss, several weightings: which noise levels a network is asked to be good at.
+
+Every loss of the course is  w(t) |x_0 - x0_hat|²  with x0_hat from a denoiser. Training on eps, on v or on x_0 differs
+only in w:
+
+    "x0":      w = 1
+    "eps":     w = SNR                           since |eps - eps_hat|² = SNR |x_0 - x0_hat|² (Ho et al. 2020, Eq. 14)
+    "v":       w = SNR + 1 / s²                  v-prediction; with s the data's standard deviation, the unit-variance
+                                                 target of `denoisers.Denoiser` (Salimans & Ho 2022; Karras et al. 2022)
+    "min_snr": w = min(SNR, gamma)               (Hang et al. 2023, Eq. 7 and section 3.3)
+
+Lesson 03 derives the first three, lesson 07 compares them.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from course_utils._validate import require_same
+from course_utils.forward import q_sample
+from course_utils.schedules import Schedule, Time, broadcast
+
+WEIGHTINGS = ("x0", "eps", "v", "min_snr")
+
+
+def loss_weight(
+    t: Time, schedule: Schedule, weighting: str = "v", *, data_std: float = 1.0, gamma: float = 5.0
+) -> Float[Tensor, "*b"]:
+    """w(t), float64, of the shape of t.
+
+    Raises:
+        ValueError: an unknown weighting, or t = 0 with one that would be infinite there.
+    """
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting: wanted one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+    snr = schedule.log_snr(t).exp()
+    if weighting == "x0":
+        return torch.ones_like(snr)
+    if weighting == "min_snr":
+        return snr.clamp(max=gamma)
+    if snr.isinf().any():
+        raise ValueError(f"t: {weighting!r} weights clean images infinitely; wanted t > 0")
+    return snr if weighting == "eps" else snr + 1 / data_std**2
+
+
+def denoising_loss(
+    denoise: Callable[..., Tensor],
+    x_0: Float[Tensor, "b *shape"],
+    t: Time,
+    schedule: Schedule,
+    eps: Float[Tensor, "b *shape"],
+    *,
+    weighting: str = "v",
+    data_std: float = 1.0,
+    gamma: float = 5.0,
+    **cond: object,
+) -> Float[Tensor, "b"]:
+    """w(t) · mean over pixels of (x_0 - denoise(x_t, t))², one number an image, not yet averaged over the batch.
+
+    Args:
+        denoise: `denoise(x_t, t, **cond) -> x0_hat`.
+        x_0: clean images.
+        t: one time, or one per image.
+        eps: the noise that makes x_t of x_0.
+    """
+    x0_hat = denoise(q_sample(x_0, t, schedule, eps), t, **cond)
+    require_same("x0_hat", x0_hat, "x_0", x_0)
+    squared = (x_0 - x0_hat).square().flatten(1).mean(1)
+    return broadcast(loss_weight(t, schedule, weighting, data_std=data_std, gamma=gamma), squared) * squared

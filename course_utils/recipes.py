@@ -1,0 +1,167 @@
+"""Named trainings: a dataset, a network and every number that matters, so that `course train NAME` repeats them.
+
+A run lives in a folder: `checkpoint.pt`, `log.csv` with a row per step, and `recipe.json`, which keeps a run from going
+on with other settings than it began with.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor
+
+from course_utils.checkpoints import CheckpointError
+from course_utils.data import load_images, write_atomically
+from course_utils.denoisers import Denoiser, UNet
+from course_utils.schedules import linear
+from course_utils.training import Record, Training, train
+
+CHECKPOINT, LOG, SETTINGS = "checkpoint.pt", "log.csv", "recipe.json"
+COLUMNS = "step,loss,lr,gradient_norm"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, on what, and how."""
+
+    name: str
+    dataset: str
+    network: dict[str, Any] = field(default_factory=dict)  # of UNet
+    full: bool = False  # all of the dataset, downloaded, instead of the embedded part
+    T: int = 1000
+    predict: str = "v"
+    weighting: str = "v"
+    steps: int = 4000
+    batch_size: int = 128
+    lr: float = 1e-3
+    warmup: int = 200
+    ema: float = 0.999
+    flip: bool = False
+    label_drop: float = 0.1
+    seed: int = 0
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("mnist-unet", "mnist", {"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10}),
+        Recipe(
+            "mnist-smoke",
+            "mnist",
+            {"channels": 1, "widths": (16, 32), "blocks": 1, "attention": (), "num_classes": 10},
+            steps=100,
+            batch_size=32,
+            warmup=10,
+            ema=0.9,
+        ),
+        Recipe(
+            "cifar10-unet",
+            "cifar10",
+            {"channels": 3, "widths": (128, 256, 256), "attention": (1, 2), "num_classes": 10, "dropout": 0.1},
+            full=True,
+            steps=100_000,
+            lr=5e-4,
+            warmup=1000,
+            ema=0.9995,
+            flip=True,
+        ),
+    )
+}
+
+
+@functools.cache
+def pixel_moments(dataset: str) -> tuple[float, float]:
+    """Mean and standard deviation of a training set's pixels in [-1, 1], over images and positions.
+
+    Of the embedded images, so that a network can be rebuilt without a download. Exact: counted, byte by byte.
+    """
+    images, _ = load_images(dataset)
+    counts = sum(chunk.flatten().bincount(minlength=256) for chunk in images.split(1000)).double()
+    share, value = counts / counts.sum(), torch.arange(256, dtype=torch.float64) / 127.5 - 1
+    mean = (share * value).sum()
+    return mean.item(), (share * (value - mean) ** 2).sum().sqrt().item()
+
+
+def make_denoiser(recipe: Recipe) -> Denoiser:
+    """The recipe's network as a denoiser, with the weights that training starts from: the same for the same seed."""
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(recipe.seed)
+        network = UNet(**recipe.network)
+    return Denoiser(network, linear(recipe.T), recipe.predict, *pixel_moments(recipe.dataset))
+
+
+def load_data(recipe: Recipe) -> tuple[Tensor, Tensor | None]:
+    """Training images, uint8, and their labels, None if the network knows no classes. Raises DataError."""
+    images, labels = load_images(recipe.dataset, full=recipe.full)
+    return images, labels if recipe.network.get("num_classes") else None
+
+
+def begin(
+    recipe: Recipe, folder: str | os.PathLike[str], *, device: torch.device | str = "cpu", fresh: bool = False
+) -> Training:
+    """A run in a folder: gone on with if the folder holds a checkpoint, unless `fresh`, which deletes what is there.
+
+    Raises CheckpointError if the checkpoint is damaged, or was begun with other settings; more `steps` are allowed.
+    """
+    folder = Path(folder)
+    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))  # tuples become lists, as they do in the file
+    for part in folder.glob(f".{CHECKPOINT}.*.part"):  # a write that was killed
+        part.unlink()
+    run = Training(make_denoiser(recipe), lr=recipe.lr, ema=recipe.ema, seed=recipe.seed, device=device)
+    checkpoint = folder / CHECKPOINT
+    if fresh:
+        checkpoint.unlink(missing_ok=True)
+    if checkpoint.exists():
+        if (folder / SETTINGS).exists():
+            before = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            other = [key for key in settings if key != "steps" and settings[key] != before.get(key)]
+            if other:
+                raise CheckpointError(
+                    f"{checkpoint}: was begun with {other[0]} {before.get(other[0])}, not {settings[other[0]]}. Take "
+                    "the same settings, another folder, or --fresh to begin again"
+                )
+        run.resume(checkpoint)
+    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2).encode())
+    return run
+
+
+def train_recipe(
+    run: Training,
+    recipe: Recipe,
+    data: tuple[Tensor, Tensor | None],
+    folder: str | os.PathLike[str],
+    *,
+    every: int = 200,
+) -> Iterator[Record]:
+    """`training.train` with the recipe's settings; writes the folder's checkpoint every so often and a row per step."""
+    folder = Path(folder)
+    with _open_log(folder / LOG, run.step) as log:
+        for record in train(
+            run,
+            *data,
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            weighting=recipe.weighting,
+            warmup=recipe.warmup,
+            label_drop=recipe.label_drop,
+            flip=recipe.flip,
+            checkpoint=folder / CHECKPOINT,
+            every=every,
+        ):
+            # Written before the step's checkpoint is: a resumed run finds no row missing, only some too many.
+            log.write(f"{record.step},{record.loss:.6g},{record.lr:.6g},{record.gradient_norm:.6g}\n")
+            yield record
+
+
+def _open_log(path: Path, step: int) -> TextIO:
+    """The log, open for more, without the rows after `step`: a resumed run takes those steps again."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:] if path.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= step]
+    write_atomically(path, "".join([COLUMNS + "\n", *kept]).encode())
+    return open(path, "a", encoding="utf-8", buffering=1)  # flushed at every line

@@ -1,0 +1,668 @@
+"""Training learns, repeats itself exactly, survives being stopped anywhere, and says what went wrong and where."""
+
+import collections
+import dataclasses
+import itertools
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from course_utils import cli, recipes, training
+from course_utils.checkpoints import CheckpointError, load_checkpoint
+from course_utils.denoisers import Denoiser, UNet
+from course_utils.recipes import Recipe, begin, train_recipe
+from course_utils.schedules import FlowMatching, cosine, linear
+from course_utils.training import EMA, Record, Training, TrainingError, draw_t, learning_rate, train
+
+GENERATOR = torch.Generator().manual_seed(0)
+IMAGES = torch.randint(0, 256, (40, 1, 8, 8), generator=GENERATOR, dtype=torch.uint8)
+LABELS = torch.randint(0, 3, (40,), generator=GENERATOR)
+NETWORK = {"channels": 1, "widths": (16,), "blocks": 1, "attention": (), "num_classes": 3, "dropout": 0.2}
+PRECISIONS = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def tiny(start: int = 0, **changes: Any) -> Denoiser:
+    with torch.random.fork_rng():
+        torch.manual_seed(start)
+        return Denoiser(UNet(**NETWORK | changes), cosine(T=10), data_std=0.5)
+
+
+def tiny_run(precision: torch.dtype = torch.float32, **settings: Any) -> Training:
+    return Training(tiny(), **{"ema": 0.9, "precision": precision, "lr": 3e-3} | settings)
+
+
+def steps_of(run: Training, steps: int, **settings: Any) -> Iterator[Record]:
+    """Five batches an epoch, with everything random that there is: order, t, noise, dropped labels, flips, dropout."""
+    return train(run, IMAGES, LABELS, **{"steps": steps, "batch_size": 8, "warmup": 3, "flip": True} | settings)
+
+
+def drain(stream: Iterator) -> None:
+    collections.deque(stream, maxlen=0)
+
+
+def flat(state: Any, name: str = "") -> dict[str, Any]:
+    """Every tensor and number of nested dicts and lists, by its place."""
+    if isinstance(state, dict | list | tuple):
+        items = state.items() if isinstance(state, dict) else enumerate(state)
+        return {place: value for key, inner in items for place, value in flat(inner, f"{name}/{key}").items()}
+    return {name: state}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal to the last bit."""
+    a, b = flat(a), flat(b)
+    return a.keys() == b.keys() and all(
+        torch.equal(a[key], b[key]) if isinstance(a[key], Tensor) else a[key] == b[key] for key in a
+    )
+
+
+def finite(module: nn.Module) -> bool:
+    return all(value.isfinite().all() for value in module.state_dict().values())
+
+
+class Spy(Denoiser):
+    """Keeps what it is given, and answers x_t times a weight."""
+
+    def __init__(self, schedule: Any):
+        super().__init__(nn.Identity(), schedule)
+        self.weight = nn.Parameter(torch.ones(()))
+        self.seen: list[tuple[Tensor, Tensor, Tensor | None]] = []
+
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        self.seen.append((x_t.detach(), t, label))
+        return self.weight * x_t
+
+
+# ---------------------------------------------------------------- the parts
+
+
+def test_learning_rate_rises_on_a_line_and_falls_as_a_cosine() -> None:
+    rate = [learning_rate(step, 110, 2.0, 10) for step in range(111)]
+    assert rate[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
+    assert rate[10] == 2.0
+    assert rate[10 + 25] == pytest.approx(1 + math.cos(math.pi / 4))
+    assert rate[60] == pytest.approx(1.0)
+    assert rate[110] == pytest.approx(0.0, abs=1e-15)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rate[10:]))
+    assert learning_rate(0, 10, 2.0, warmup=0) == 2.0
+
+
+def test_ema_is_its_recursion() -> None:
+    model = nn.BatchNorm1d(3).double()  # floats, and a counter, which has no average
+    model.extra = nn.Parameter(torch.zeros(2))  # float32 among float64
+    ema, wanted = EMA(model, 0.8), {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1, 61):
+        for value in model.state_dict().values():
+            value.copy_(torch.randn(value.shape, generator=generator) * 10)
+        d = min(0.8, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            wanted[name] = d * wanted[name] + (1 - d) * value if value.is_floating_point() else value.clone()
+        ema.update(model, step)
+    for name, value in ema.weights.items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-6 if value.dtype == torch.float32 else 1e-12, atol=1e-6)
+
+
+def test_ema_of_constant_weights_is_constant() -> None:
+    model = nn.Linear(5, 5)
+    ema = EMA(model, 0.99)
+    for step in range(1, 50):
+        ema.update(model, step)
+    assert same(ema.weights, dict(model.state_dict()))
+    assert same(dict(ema.copy_to(nn.Linear(5, 5)).state_dict()), dict(model.state_dict()))
+
+
+def test_ema_keeps_its_own_copy_and_the_start_is_soon_forgotten() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1000.0)
+    ema = EMA(model, 0.9999)
+    nn.init.constant_(model.weight, 1.0)
+    assert ema.weights["weight"].item() == 1000
+    ema.update(model, 1)
+    assert ema.weights["weight"].item() == pytest.approx(2 / 11 * 1000 + 9 / 11)
+    for step in range(2, 30):
+        ema.update(model, step)
+    assert ema.weights["weight"].item() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_ema_wants_a_decay_below_one(decay: float) -> None:
+    with pytest.raises(ValueError, match=r"ema: wanted a decay in \[0, 1\)"):
+        EMA(nn.Linear(1, 1), decay)
+
+
+def test_times_are_uniform() -> None:
+    generator = torch.Generator().manual_seed(0)
+    n, T = 60_000, 6
+    counts = draw_t(linear(T), n, generator).bincount(minlength=T + 1)
+    assert counts[0] == 0
+    assert ((counts[1:] - n / T).abs() < 4.5 * math.sqrt(n / T)).all()
+    t = draw_t(FlowMatching(), n, generator)
+    assert 0.001 <= t.min() < 0.002
+    assert 0.998 < t.max() < 0.999
+    assert t.mean().item() == pytest.approx(0.5, abs=4.5 / math.sqrt(12 * n))
+
+
+# ---------------------------------------------------------------- it learns
+
+
+def test_a_dataset_of_one_picture_is_learnt() -> None:
+    """The exact denoiser of one picture answers that picture, whatever it is shown."""
+    picture = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+    picture[..., 2:6, 3:] = 255
+    run = Training(tiny(num_classes=0, dropout=0), lr=5e-3, ema=0.95, precision=torch.float32)
+    losses = [r.loss for r in train(run, picture.repeat(32, 1, 1, 1), steps=80, batch_size=32, warmup=10)]
+    assert sum(losses[-20:]) < 0.3 * sum(losses[:20])
+    x_t = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    averaged = run.averaged()
+    assert not averaged.training
+    with torch.no_grad():
+        error = (averaged(x_t, torch.tensor(10)) - (picture / 127.5 - 1)).square().mean()
+    assert error < 0.02  # the picture's own mean square is 1
+
+
+def test_continuous_time_and_autocast_work() -> None:
+    denoiser = Denoiser(UNet(**NETWORK), FlowMatching())
+    losses = [r.loss for r in steps_of(Training(denoiser, precision=torch.bfloat16), 3)]
+    assert all(map(math.isfinite, losses))
+
+
+def test_convolutions_are_channels_last() -> None:
+    run = tiny_run()
+    drain(steps_of(run, 1))
+    for place, value in flat(run.state()).items():
+        if isinstance(value, Tensor) and value.ndim == 4:
+            assert value.is_contiguous(memory_format=torch.channels_last), place
+
+
+# ---------------------------------------------------------------- it repeats itself
+
+
+def test_same_seed_same_weights() -> None:
+    a, b, c = tiny_run(), tiny_run(), tiny_run(seed=1)
+    for run in (a, b, c):
+        drain(steps_of(run, 6))
+    assert same(a.state(), b.state())
+    assert not same(a.state()["model"], c.state()["model"])
+
+
+def test_the_global_stream_neither_matters_nor_moves() -> None:
+    a, b = tiny_run(), tiny_run()
+    drain(steps_of(a, 4))
+    before = torch.get_rng_state()
+    drain(steps_of(b, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    for _ in steps_of(b, 4):
+        torch.rand(3)  # a caller that draws
+    assert same(a.state(), b.state())
+
+
+def test_sampling_between_steps_does_not_matter() -> None:
+    a, b = tiny_run(), tiny_run()
+    drain(steps_of(a, 4))
+    for _ in steps_of(b, 4):
+        b.denoiser.eval()
+    assert same(a.state(), b.state())
+
+
+@pytest.mark.parametrize(
+    ("stop", "precision"),  # mid-epoch, at an epoch's end, in the second epoch
+    [*((stop, torch.float32) for stop in (1, 3, 5, 8)), (3, torch.bfloat16), (8, torch.bfloat16), (5, torch.float16)],
+)
+def test_a_resumed_run_is_one_that_never_stopped(tmp_path: Path, stop: int, precision: torch.dtype) -> None:
+    whole = tiny_run(precision)
+    wanted = [(r.step, r.loss, r.lr) for r in steps_of(whole, 11)]
+
+    first = tiny_run(precision)
+    seen = []
+    for record in steps_of(first, 11):
+        seen.append((record.step, record.loss, record.lr))
+        if record.step == stop:
+            break
+    first.save(tmp_path / "c.pt")
+    torch.rand(7)
+    second = Training(tiny(start=9), ema=0.9, precision=precision, lr=3e-3, seed=5).resume(tmp_path / "c.pt")
+    seen += [(r.step, r.loss, r.lr) for r in steps_of(second, 11)]
+    assert seen == wanted
+    assert same(second.state(), whole.state())
+    assert same(dict(second.averaged().state_dict()), whole.ema.weights)
+
+
+def test_a_finished_run_has_nothing_to_do() -> None:
+    run = tiny_run()
+    drain(steps_of(run, 2))
+    assert list(steps_of(run, 2)) == []
+
+
+def test_checkpoints_are_written_every_so_often_and_at_the_end(tmp_path: Path) -> None:
+    path, on_disk = tmp_path / "c.pt", []
+    for _ in steps_of(tiny_run(), 5, checkpoint=path, every=2):
+        on_disk.append(load_checkpoint(path)["step"] if path.exists() else 0)
+    assert on_disk == [0, 0, 2, 2, 4]  # a step's record comes first, then its checkpoint
+    assert load_checkpoint(path)["step"] == 5
+
+
+@pytest.mark.parametrize(("old", "new"), [(torch.float32, torch.float16), (torch.float16, torch.float32)])
+def test_a_run_can_change_its_precision(tmp_path: Path, old: torch.dtype, new: torch.dtype) -> None:
+    """As it does when it moves from one kind of GPU to another."""
+    run = tiny_run(old)
+    drain(steps_of(run, 2, checkpoint=tmp_path / "c.pt"))
+    moved = tiny_run(new).resume(tmp_path / "c.pt")
+    assert same(moved.state()["model"], run.state()["model"])
+    drain(steps_of(moved, 4))
+    assert finite(moved.denoiser)
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    drain(steps_of(Training(tiny(widths=(32,)), precision=torch.float32), 1, checkpoint=tmp_path / "c.pt"))
+    run = tiny_run()
+    drain(steps_of(run, 2))
+    before = {place: v.clone() if isinstance(v, Tensor) else v for place, v in flat(run.state()).items()}
+    with pytest.raises(CheckpointError, match=r"c\.pt: is of another architecture.*such as network\."):
+        run.resume(tmp_path / "c.pt")
+    training.save_checkpoint(tmp_path / "d.pt", {"model": {}, "step": 1})
+    with pytest.raises(CheckpointError, match=r"d\.pt: wanted a training run with model, ema, optimizer"):
+        run.resume(tmp_path / "d.pt")
+    training.save_checkpoint(tmp_path / "e.pt", tiny_run().state() | {"ema": {}})
+    with pytest.raises(CheckpointError, match=r"e\.pt: is of another architecture"):
+        run.resume(tmp_path / "e.pt")
+    assert same(flat(run.state()), before)
+
+
+# ---------------------------------------------------------------- it survives
+
+
+class Once:
+    """Does something at the k-th call of a function, and otherwise what the function does."""
+
+    def __init__(self, function: Callable, k: int, then: Callable):
+        self.function, self.k, self.then, self.calls = function, k, then, 0
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.calls += 1
+        result = self.function(*arguments, **named)
+        return self.then(result) if self.calls == self.k else result
+
+
+def fail(error: BaseException) -> Callable:
+    def then(_: Any) -> None:
+        raise error
+
+    return then
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_an_interrupted_step_leaves_a_run_that_goes_on(
+    monkeypatch: pytest.MonkeyPatch, where: str, precision: torch.dtype
+) -> None:
+    whole, run = tiny_run(precision), tiny_run(precision)
+    drain(steps_of(whole, 6))
+    owner, name = (training, "denoising_loss") if where == "loss" else (nn.utils, "clip_grad_norm_")
+    monkeypatch.setattr(owner, name, Once(getattr(owner, name), 4, fail(KeyboardInterrupt())))
+    stream = steps_of(run, 6)
+    with pytest.raises(KeyboardInterrupt):
+        drain(stream)
+    assert next(stream, None) is None  # closed
+    assert run.step == 3
+    assert finite(run.denoiser)
+    drain(steps_of(run, 6))
+    assert same(run.state(), whole.state())
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run_before_it_does_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, precision: torch.dtype
+) -> None:
+    whole, run, path = tiny_run(precision), tiny_run(precision), tmp_path / "c.pt"
+    drain(steps_of(whole, 5))
+    broken = Once(training.denoising_loss, 4, lambda losses: losses * value)
+    monkeypatch.setattr(training, "denoising_loss", broken)
+    with pytest.raises(
+        TrainingError, match=rf"loss {value}.* at step 4, learning rate 0\.003: .*checkpoint is .*c\.pt"
+    ):
+        drain(steps_of(run, 5, checkpoint=path, every=3))
+    assert run.step == 3
+    assert finite(run.denoiser)
+    assert load_checkpoint(path)["step"] == 3
+    drain(steps_of(run, 5))
+    assert same(run.state()["model"], whole.state()["model"])
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_too() -> None:
+    run = tiny_run()
+    drain(steps_of(run, 2))
+    before = {name: value.clone() for name, value in run.denoiser.state_dict().items()}
+    hook = run.denoiser.network.last.bias.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(TrainingError, match="gradient norm nan at step 3"):
+        drain(steps_of(run, 4))
+    assert same(dict(run.denoiser.state_dict()), before)
+    hook.remove()
+    drain(steps_of(run, 4))
+    assert run.step == 4
+
+
+def test_float16_skips_a_step_that_overflowed_and_halves_its_scale() -> None:
+    run = tiny_run(torch.float16)
+    drain(steps_of(run, 2))
+    before, scale = {k: v.clone() for k, v in run.denoiser.state_dict().items()}, run.scaler.get_scale()
+    hook = run.denoiser.network.last.bias.register_hook(lambda gradient: gradient * float("inf"))
+    stream = steps_of(run, 40)
+    record = next(stream)
+    assert record.skipped
+    assert run.scaler.get_scale() == scale / 2
+    assert same(dict(run.denoiser.state_dict()), before)
+    with pytest.raises(TrainingError, match="gradient norm"):  # once there is no scale left to blame
+        drain(stream)
+    hook.remove()
+    assert not any(r.skipped for r in steps_of(run, run.step + 2))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.cuda.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
+def test_out_of_memory_says_what_to_do(monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
+    run = tiny_run()
+    monkeypatch.setattr(training, "denoising_loss", Once(training.denoising_loss, 2, fail(error)))
+    with pytest.raises(TrainingError, match=r"out of memory at step 2: halve batch_size \(8\)"):
+        drain(steps_of(run, 3))
+    drain(steps_of(run, 3))
+    assert run.step == 3
+
+
+def test_other_errors_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "denoising_loss", Once(training.denoising_loss, 1, fail(RuntimeError("other"))))
+    with pytest.raises(RuntimeError, match=r"^other$"):
+        drain(steps_of(tiny_run(), 3))
+    with pytest.raises(ValueError, match="label: this network was made without classes"):
+        drain(steps_of(Training(tiny(num_classes=0)), 1))
+
+
+# ---------------------------------------------------------------- what a step does
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+def test_long_gradients_are_clipped(precision: torch.dtype) -> None:
+    run, taken, rates = tiny_run(precision), [], []
+
+    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        gradients = [p.grad.flatten() for p in run.denoiser.parameters() if p.grad is not None]
+        taken.append(torch.cat(gradients).norm().item())
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    run.optimizer.register_step_pre_hook(look)
+    records = list(steps_of(run, 6, clip=0.5))
+    norms = [r.gradient_norm for r in records]
+    assert max(norms) > 0.5
+    assert taken == pytest.approx([min(0.5, norm) for norm in norms], rel=1e-3)
+    assert rates == [r.lr for r in records] == [learning_rate(step, 6, 3e-3, 3) for step in range(6)]
+
+
+def test_labels_are_dropped_at_the_stated_rate_and_stay_with_their_images() -> None:
+    labels = torch.arange(64) % 3
+    images = (labels[:, None, None, None] * 127).to(torch.uint8).expand(64, 1, 4, 4)  # a label's grey: -1, 0, 1
+    spy = Spy(linear(2, 1e-4, 2e-4))  # next to no noise
+    drain(train(Training(spy, lr=0), images, labels, steps=150, batch_size=64, label_drop=0.3))
+    seen = torch.cat([label for *_, label in spy.seen])
+    grey = torch.cat([x_t.mean((1, 2, 3)) for x_t, *_ in spy.seen])
+    n = len(seen)
+    assert (seen == -1).double().mean().item() == pytest.approx(0.3, abs=4.5 * math.sqrt(0.3 * 0.7 / n))
+    kept = seen >= 0
+    assert torch.equal((grey[kept] + 1).round().long(), seen[kept])
+    drain(train(Training(spy, lr=0), images, labels, steps=20, batch_size=64, label_drop=0))
+    assert all((label >= 0).all() for *_, label in spy.seen[-20:])
+
+
+def test_half_of_the_images_are_mirrored_if_asked() -> None:
+    images = torch.zeros(64, 1, 4, 4, dtype=torch.uint8)
+    images[..., :2] = 255
+    for flip, share in ((True, 0.5), (False, 0.0)):
+        spy = Spy(linear(2, 1e-4, 2e-4))
+        drain(train(Training(spy, lr=0), images, steps=100, batch_size=64, flip=flip))
+        mirrored = torch.cat([x_t[..., 0].mean((1, 2)) < 0 for x_t, *_ in spy.seen]).double()
+        assert mirrored.mean().item() == pytest.approx(share, abs=4.5 * math.sqrt(share * (1 - share) / len(mirrored)))
+        assert all(label is None for *_, label in spy.seen)
+
+
+def test_noise_and_times_are_new_at_every_step_and_the_record_tells_them() -> None:
+    images = torch.full((8, 1, 4, 4), 128, dtype=torch.uint8)
+    spy = Spy(linear(1000))
+    records = list(train(Training(spy, lr=0), images, steps=200, batch_size=8, weighting="x0"))
+    assert len({x_t.sum().item() for x_t, *_ in spy.seen}) == 200
+    assert len(torch.cat([r.t for r in records]).unique()) > 700  # of 1,600 draws: 798 expected
+    for record, (x_t, t, _) in zip(records, spy.seen, strict=True):
+        assert torch.equal(record.t, t)
+        assert record.loss == pytest.approx(record.losses.mean().item())
+        torch.testing.assert_close(record.losses, (x_t - 1 / 255).square().mean((1, 2, 3)))
+    # eps = (x_t - alpha x_0) / sigma is standard normal, and not the same for all images
+    alpha, sigma = spy.schedule.coeffs(torch.cat([r.t for r in records]))
+    x_t = torch.cat([x for x, *_ in spy.seen]).double()
+    eps = (x_t - alpha[:, None, None, None] / 255) / sigma[:, None, None, None]
+    assert eps.mean().abs().item() < 4.5 / math.sqrt(eps.numel())
+    assert eps.var().item() == pytest.approx(1, abs=4.5 * math.sqrt(2 / eps.numel()))
+    assert eps.mean((1, 2, 3)).var().item() == pytest.approx(1 / 16, rel=4.5 * math.sqrt(2 / len(eps)))
+
+
+# ---------------------------------------------------------------- recipes, and the command
+
+TINY = Recipe("tiny", "mnist", NETWORK, T=10, steps=8, batch_size=8, warmup=3, ema=0.9, flip=True)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(recipes.RECIPES, "tiny", TINY)
+    monkeypatch.setattr(recipes, "load_images", lambda name, full=False: (IMAGES, LABELS))
+    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (0.0, 0.5))
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+
+
+def course(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def logged(folder: Path) -> list[int]:
+    header, *rows = (folder / "log.csv").read_text().splitlines()
+    assert header == "step,loss,lr,gradient_norm"
+    assert all(math.isfinite(float(x)) for row in rows for x in row.split(","))
+    return [int(row.split(",")[0]) for row in rows]
+
+
+def test_mnist_has_its_published_moments() -> None:
+    mean, std = recipes.pixel_moments("mnist")
+    assert (mean + 1) / 2 == pytest.approx(0.1307, abs=5e-5)
+    assert std / 2 == pytest.approx(0.3081, abs=5e-5)
+    images = recipes.load_images("mnist")[0][:500].double() / 127.5 - 1
+    assert images.mean().item() == pytest.approx(mean, abs=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in recipes.RECIPES if name != "tiny"])
+def test_every_recipe_can_be_built_and_only_its_seed_matters(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (0.1, 0.5))
+    recipe = dataclasses.replace(recipes.RECIPES[name])
+    before = torch.get_rng_state()
+    a = recipes.make_denoiser(recipe)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    assert same(dict(a.state_dict()), dict(recipes.make_denoiser(recipe).state_dict()))
+    other = recipes.make_denoiser(dataclasses.replace(recipe, seed=1))
+    assert not same(dict(a.state_dict()), dict(other.state_dict()))
+    x = torch.zeros(1, recipe.network["channels"], *((28, 28) if recipe.dataset == "mnist" else (32, 32)))
+    assert a(x, torch.tensor(recipe.T)).shape == x.shape
+    assert (a.data_mean, a.data_std, a.schedule.T) == (0.1, 0.5, recipe.T)
+
+
+@pytest.mark.usefixtures("small")
+def test_every_setting_of_a_recipe_arrives(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(
+        TINY, T=20, predict="x0", weighting="min_snr", steps=4, lr=2e-3, ema=0.2, label_drop=0.5, seed=3
+    )
+    images, labels = recipes.load_data(recipe)
+    run = begin(recipe, tmp_path)
+    drain(train_recipe(run, recipe, (images, labels), tmp_path))
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        denoiser = Denoiser(UNet(**NETWORK), linear(20), "x0", 0.0, 0.5)
+    other = Training(denoiser, lr=2e-3, ema=0.2, seed=3)
+    named = {"weighting": "min_snr", "warmup": 3, "label_drop": 0.5, "flip": True}
+    drain(train(other, IMAGES, LABELS, steps=4, batch_size=8, **named))
+    assert same(run.state(), other.state())
+    assert recipes.load_data(dataclasses.replace(recipe, network={"channels": 1}))[1] is None
+
+
+@pytest.mark.usefixtures("small")
+def test_course_train_trains_saves_logs_and_goes_on(tmp_path: Path) -> None:
+    code, output = course("train", "tiny", "--out", tmp_path / "whole")
+    assert code == 0
+    assert "step 0 of 8" in output
+    assert "done: loss" in output
+    assert logged(tmp_path / "whole") == list(range(1, 9))
+
+    # A run killed after step 5, with its last checkpoint at 4 and half a row in the log.
+    folder = tmp_path / "parts"
+    run = begin(TINY, folder)
+    for record in train_recipe(run, TINY, (IMAGES, LABELS), folder, every=2):
+        if record.step == 5:
+            break
+    with open(folder / "log.csv", "a") as log:
+        log.write("1")
+    (folder / ".checkpoint.pt.123.part").write_bytes(b"half")
+    code, output = course("train", "tiny", "--out", folder)
+    assert (code, "step 4 of 8" in output) == (0, True)
+    assert logged(folder) == list(range(1, 9))
+    assert sorted(os.listdir(folder)) == ["checkpoint.pt", "log.csv", "recipe.json"]
+    assert (folder / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+    assert same(load_checkpoint(folder / "checkpoint.pt"), load_checkpoint(tmp_path / "whole" / "checkpoint.pt"))
+
+    assert "8 steps are done already" in course("train", "tiny", "--out", folder)[1]
+    assert "step 8 of 9" in course("train", "tiny", "--out", folder, "--steps", 9)[1]
+    assert logged(folder) == list(range(1, 10))
+    code, output = course("train", "tiny", "--out", folder, "--batch-size", 4)
+    assert code == 1
+    assert "was begun with batch_size 8, not 4" in output
+    code, output = course("train", "tiny", "--out", folder, "--batch-size", 4, "--steps", 2, "--fresh")
+    assert (code, "step 0 of 2" in output) == (0, True)
+    assert logged(folder) == [1, 2]
+    assert json.loads((folder / "recipe.json").read_text())["batch_size"] == 4
+
+
+@pytest.mark.usefixtures("small")
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    course("train", "tiny", "--out", tmp_path / "whole")
+    assert signal.getsignal(signal.SIGINT) is before
+    interrupted = Once(training.denoising_loss, 3, lambda x: os.kill(os.getpid(), signal.SIGINT) or x)
+    monkeypatch.setattr(training, "denoising_loss", interrupted)
+    code, output = course("train", "tiny", "--out", tmp_path / "parts")
+    assert code == 130
+    assert "stopped and saved at step 3; the same command goes on" in output
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "step 3 of 8" in course("train", "tiny", "--out", tmp_path / "parts")[1]
+    whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    assert same(parts, whole)
+    assert logged(tmp_path / "parts") == list(range(1, 9))
+
+
+@pytest.mark.usefixtures("small")
+def test_course_train_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, output = course("train", "nothing")
+    assert code == 1
+    assert "nothing: no such recipe. There are mnist-unet, mnist-smoke, cifar10-unet, tiny" in output
+    code, output = course("train", "tiny", "--out", tmp_path, "--device", "abacus")
+    assert code == 1
+    assert "COURSE_DEVICE=abacus: no such device here" in output
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    (tmp_path / "checkpoint.pt").write_bytes(b"rubbish" * 10)
+    code, output = course("train", "tiny", "--out", tmp_path)
+    assert code == 1
+    assert "checkpoint.pt: is damaged" in output
+    monkeypatch.setattr(training, "denoising_loss", Once(training.denoising_loss, 2, lambda x: x * float("nan")))
+    code, output = course("train", "tiny", "--out", tmp_path, "--fresh")
+    assert code == 1
+    assert "loss nan, gradient norm" in output
+
+
+# ---------------------------------------------------------------- SIGKILL
+
+LONG = dataclasses.replace(TINY, steps=250)
+
+
+def train_until_killed(folder: Path) -> None:
+    recipes.pixel_moments = lambda name: (0.0, 0.5)  # in a process of its own
+    torch.set_num_threads(1)
+    run = begin(LONG, folder)
+    drain(train_recipe(run, LONG, (IMAGES, LABELS), folder, every=2))
+
+
+def rows(folder: Path) -> int:
+    return (folder / "log.csv").read_text().count("\n") if (folder / "log.csv").exists() else 0
+
+
+def halves(folder: Path) -> bool:
+    return any(folder.glob(".checkpoint.pt.*.part"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The fork server imports what takes long once; a life then begins in a fraction of a second.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])]))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torch._dynamo"])
+    whole, parts, draw = tmp_path / "whole", tmp_path / "parts", random.Random(0)
+
+    def life(folder: Path) -> Any:
+        process = context.Process(target=train_until_killed, args=(folder,))
+        process.start()
+        return process
+
+    process = life(whole)
+    process.join()
+    assert process.exitcode == 0
+    kills, caught, on_disk, deadline = 0, 0, 0, time.monotonic() + 80
+    while kills < 50 and time.monotonic() < deadline:
+        process, goal = life(parts), rows(parts) + draw.randint(1, 6)
+        moment = draw.choice(["start", "step", "write"])
+        if moment == "start":
+            time.sleep(draw.uniform(0, 0.3))
+        while process.is_alive() and (
+            (moment == "step" and rows(parts) < goal) or (moment == "write" and not halves(parts))
+        ):
+            time.sleep(0.0005)
+        time.sleep(draw.uniform(0, 0.03) if moment == "step" else 0)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:  # it was done
+            break
+        kills += process.exitcode == -signal.SIGKILL
+        caught += halves(parts)
+        if (parts / "checkpoint.pt").exists():
+            content = load_checkpoint(parts / "checkpoint.pt")
+            assert content["step"] >= on_disk
+            on_disk = content["step"]
+    print(f"{kills} kills, {caught} of them in the middle of a write, {on_disk} steps")
+    assert kills >= 15
+    assert on_disk > 0
+    process = life(parts)
+    process.join()
+    assert process.exitcode == 0
+    assert same(load_checkpoint(parts / "checkpoint.pt"), load_checkpoint(whole / "checkpoint.pt"))
+    assert logged(parts) == list(range(1, LONG.steps + 1))
+    assert (parts / "log.csv").read_text() == (whole / "log.csv").read_text()
