@@ -8,9 +8,9 @@ From x_t = alpha_t x_0 + sigma_t eps any one of these gives all the rest, at any
     u = eps - x_0                           the flow, from data to noise        (Lipman et al. 2023, time reversed)
     score = grad log q(x_t) = -eps / sigma_t, for the *expected* eps given x_t  (Song et al. 2021)
 
-Lesson 03 derives them. All functions take and return tensors of one shape (b, …), work on every schedule, and are exact
-inverses of each other. At t = 0 the noise is unknowable, at alpha_t = 0 the image is: a conversion that would have to
-divide by that zero raises a ValueError that says so.
+Lesson 03 derives all but u, which is lesson 14's. All functions take and return tensors of one shape (b, …), work on
+every schedule, and are exact inverses of each other. At t = 0 the noise is unknowable, at alpha_t = 0 the image is: a
+conversion that would have to divide by that zero raises a ValueError that says so.
 """
 
 from collections.abc import Callable

@@ -318,8 +318,8 @@ check("00.mix", mix)
 # | $\bar\alpha_t$ | `alpha_bar[t]` | product of all `alphas` so far; $\alpha_t = \sqrt{\bar\alpha_t}$, $\sigma_t = \sqrt{1 - \bar\alpha_t}$ | 01 |
 # | $\mathrm{SNR}(t)$ | `snr` | signal-to-noise ratio, $\alpha_t^2 / \sigma_t^2$, often as `log_snr` | 01 |
 # | $v$ | `v` | velocity, $\alpha_t\,\epsilon - \sigma_t\,x_0$ | 03 |
-# | $u$ | `u` | flow from data to noise, $\epsilon - x_0$ | 03 |
 # | NFE | `nfe` | calls of the network that a drawing costs | 11 |
+# | $u$ | `u` | flow from data to noise, $\epsilon - x_0$ | 14 |
 # | $w$ | `w` | guidance weight, uncond + w · (cond − uncond): 1 is plain conditional | 15 |
 #
 # Papers differ. Where you read one beside this course:
