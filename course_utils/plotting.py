@@ -22,7 +22,7 @@ def use_style() -> None:
     """The look of the course: called once, in a lesson's first cell. A white card, readable on light and dark pages."""
     plt.rcParams.update(
         {
-            "figure.dpi": 110,
+            "figure.dpi": 100,
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
             "figure.constrained_layout.use": True,
