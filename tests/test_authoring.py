@@ -735,6 +735,12 @@ def test_setup_cell_installs_the_course_and_leaves_torch_alone(
     shutil.rmtree(tmp_path / "kernels")
     assert run_there(machine, empty, [load]) == "3 1 28 28\n"
 
+    # And a whole lesson, as the learner finds it, from that empty folder.
+    shutil.rmtree(tmp_path / "kernels")
+    page = nbformat.read(ROOT / "notebooks" / "01_forward_process.ipynb", as_version=4)
+    cells = [cell.source for cell in page.cells if cell.cell_type == "code"]
+    assert "0 of 5 done" in run_there(machine, empty, [*cells, "print(progress('01'))"], **there)
+
 
 @pytest.mark.slow
 def test_setup_cell_uses_the_checkout_around_it_rather_than_installing(
