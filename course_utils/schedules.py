@@ -392,7 +392,7 @@ class LearnedSchedule(nn.Module, ContinuousSchedule):
     def gamma(self, t: Time) -> Float[Tensor, "*b"]:
         """-log SNR_t, rising from gamma_0 at t = 0 to gamma_1 at t = 1."""
         t = self.check_t(t)
-        start, end = self._rising(torch.zeros_like(t)), self._rising(torch.ones_like(t))
+        start, end = self._rising(t.new_tensor([0.0, 1.0]))
         return self.gamma_0 + (self.gamma_1 - self.gamma_0) * (self._rising(t) - start) / (end - start)
 
     def coeffs(self, t: Time) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:

@@ -26,6 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from course_utils.schedules import DiscreteSchedule
+
 TIME_LIMIT_S = 20.0
 """One call of a learner's function may take this long before it is stopped."""
 
@@ -249,6 +251,20 @@ BROADCASTING = {
 def column(values: Tensor, x: Tensor) -> Tensor:
     """One number per image, shaped to multiply images of any dimension."""
     return values.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+# A batch as wide as its images are (4) is where a t that is spread over the wrong axis goes unnoticed by PyTorch.
+CASES = [
+    (shape, dtype)
+    for shape in [(4, 1, 4, 4), (3, 3, 8, 8), (5, 2, 6, 4), (1, 1, 5, 5), (6, 2)]
+    for dtype in [torch.float32, torch.float64]
+]
+
+
+def random_schedule(draw: Draw, T: int = 12, dtype: torch.dtype = torch.float64) -> DiscreteSchedule:
+    """Steps so large that beta and alpha_bar, roots and no roots, t and t - 1 all differ visibly."""
+    betas = draw.uniform(0.02, 0.2, T, dtype=torch.float64)
+    return DiscreteSchedule(DiscreteSchedule.from_betas(betas).alpha_bar.to(dtype))  # exact in the learner's dtype
 
 
 def along_the_wrong_axis(values: Tensor, x: Tensor, formula: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:

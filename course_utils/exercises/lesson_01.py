@@ -7,6 +7,7 @@ import torch
 from course_utils.exercises.engine import (
     AS_COLUMN,
     BROADCASTING,
+    CASES,
     Answer,
     Draw,
     along_the_wrong_axis,
@@ -14,23 +15,11 @@ from course_utils.exercises.engine import (
     exercise,
     expect,
     numbers,
+    random_schedule,
 )
 from course_utils.forward import q_sample
 from course_utils.parameterizations import x0_from_eps
 from course_utils.schedules import DiscreteSchedule
-
-# A batch as wide as its images are (4) is where a t that is spread over the wrong axis goes unnoticed by PyTorch.
-CASES = [
-    (shape, dtype)
-    for shape in [(4, 1, 4, 4), (3, 3, 8, 8), (5, 2, 6, 4), (1, 1, 5, 5), (6, 2)]
-    for dtype in [torch.float32, torch.float64]
-]
-
-
-def random_schedule(draw: Draw, T: int = 12, dtype: torch.dtype = torch.float64) -> DiscreteSchedule:
-    """Steps so large that beta and alpha_bar, roots and no roots, t and t - 1 all differ visibly."""
-    betas = draw.uniform(0.02, 0.2, T, dtype=torch.float64)
-    return DiscreteSchedule(DiscreteSchedule.from_betas(betas).alpha_bar.to(dtype))  # exact in the learner's dtype
 
 
 @exercise("01.q_step", "One step of the chain", minutes=5)

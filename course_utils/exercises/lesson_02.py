@@ -26,7 +26,7 @@ def _(answer: Answer, draw: Draw) -> None:
         alpha_bar = random_table(draw, T, dtype, high=0.6)
         alpha_bar[-1] *= 0.0 if ends_at_zero else 0.3  # the last beta is large enough for any clip
         before, after = alpha_bar[:-1], alpha_bar[1:]
-        betas = 1 - after / before
+        betas, upside_down = 1 - after / before, 1 - before / after
         max_beta = draw.number(0.35, 0.55)
         expect(
             answer(alpha_bar, max_beta),
@@ -39,9 +39,7 @@ def _(answer: Answer, draw: Draw) -> None:
                     [betas[:-1], betas[-1:].clamp(max=max_beta)]
                 ),
                 "that is alpha_t, the share that is kept; beta_t is 1 minus it": (after / before).clamp(max=max_beta),
-                "the fraction is upside down: alpha_bar_t over alpha_bar_{t-1}": (
-                    1 - before / after.clamp(min=1e-3)  # an infinity would compare equal with anything
-                ).clamp(max=max_beta),
+                "the fraction is upside down: alpha_bar_t over alpha_bar_{t-1}": upside_down.clamp(max=max_beta),
                 "steps multiply, so divide neighbours; yours takes their difference": (before - after).clamp(
                     max=max_beta
                 ),

@@ -6,6 +6,7 @@ from torch import Tensor
 from course_utils.exercises.engine import (
     AS_COLUMN,
     BROADCASTING,
+    CASES,
     Answer,
     Draw,
     Wrong,
@@ -13,8 +14,8 @@ from course_utils.exercises.engine import (
     column,
     exercise,
     expect,
+    random_schedule,
 )
-from course_utils.exercises.lesson_01 import CASES, random_schedule
 from course_utils.forward import q_posterior
 from course_utils.parameterizations import x0_from_v
 from course_utils.toy import GaussianMixture
