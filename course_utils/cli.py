@@ -311,7 +311,7 @@ def train(
     stop_requested = []
     try:
         run = recipes.begin(plan, folder, device=runtime.pick_device(), fresh=not resume)
-        weights = sum(parameter.numel() for parameter in run.denoiser.parameters())
+        weights = sum(parameter.numel() for parameter in run.model.parameters())
         where = f"{runtime.device_name(run.device)}, {str(run.precision).removeprefix('torch.')}"
         typer.echo(f"{recipe}: {weights / 1e6:.1f} M weights, {where}, step {run.step} of {plan.steps}, in {folder}")
         data = recipes.load_data(plan)

@@ -14,16 +14,24 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_utils.checkpoints import CheckpointError
+from course_utils.classifier import Classifier, classification
 from course_utils.data import load_images, write_atomically
-from course_utils.denoisers import Denoiser, UNet
+from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
 from course_utils.schedules import linear
 from course_utils.training import Record, Training, train
 
 CHECKPOINT, LOG, SETTINGS = "checkpoint.pt", "log.csv", "recipe.json"
 COLUMNS = "step,loss,lr,gradient_norm"
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    "cnn": PlainCNN,
+    "dae": DAE,
+    "attention": AttentionDenoiser,
+    "unet": UNet,
+    "classifier": Classifier,
+}
 
 
 @dataclass(frozen=True)
@@ -32,28 +40,73 @@ class Recipe:
 
     name: str
     dataset: str
-    network: dict[str, Any] = field(default_factory=dict)  # of UNet
+    architecture: str = "unet"
+    network: dict[str, Any] = field(default_factory=dict)  # the architecture's arguments
     full: bool = False  # all of the dataset, downloaded, instead of the embedded part
-    T: int = 1000
-    predict: str = "v"
-    weighting: str = "v"
     steps: int = 4000
     batch_size: int = 128
     lr: float = 1e-3
     warmup: int = 200
+    weight_decay: float = 0.0
     ema: float = 0.999
     flip: bool = False
-    label_drop: float = 0.1
     seed: int = 0
+    # of denoisers alone
+    T: int = 1000
+    predict: str = "v"
+    weighting: str = "v"
+    label_drop: float = 0.1
+    # of classifiers alone
+    shift: int = 0
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("mnist-unet", "mnist", {"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10}),
+        Recipe(
+            "mnist-classifier",
+            "mnist",
+            "classifier",
+            {"channels": 1, "widths": (32, 64, 64)},
+            steps=4000,
+            lr=3e-3,
+            weight_decay=0.05,
+            shift=2,
+        ),
+        Recipe(
+            "cifar10-classifier",
+            "cifar10",
+            "classifier",
+            {"channels": 3, "widths": (64, 128, 192)},
+            full=True,
+            steps=6000,
+            lr=3e-3,
+            weight_decay=0.05,
+            shift=4,
+            flip=True,
+        ),
+        Recipe("mnist-cnn", "mnist", "cnn", {"channels": 1, "width": 48, "depth": 8, "num_classes": 10}, steps=2500),
+        Recipe(
+            "mnist-dae", "mnist", "dae", {"channels": 1, "size": 28, "bottleneck": 64, "num_classes": 10}, steps=2500
+        ),
+        Recipe(
+            "mnist-attention",
+            "mnist",
+            "attention",
+            {"channels": 1, "width": 96, "blocks": 4, "patch": 4, "num_classes": 10},
+            steps=2500,
+        ),
+        Recipe(
+            "mnist-unet",
+            "mnist",
+            "unet",
+            {"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10},
+            steps=8000,
+        ),
         Recipe(
             "mnist-smoke",
             "mnist",
+            "unet",
             {"channels": 1, "widths": (16, 32), "blocks": 1, "attention": (), "num_classes": 10},
             steps=100,
             batch_size=32,
@@ -63,12 +116,11 @@ RECIPES = {
         Recipe(
             "cifar10-unet",
             "cifar10",
-            {"channels": 3, "widths": (128, 256, 256), "attention": (1, 2), "num_classes": 10, "dropout": 0.1},
+            "unet",
+            {"channels": 3, "widths": (96, 144, 144), "blocks": 1, "attention": (1, 2), "num_classes": 10},
             full=True,
-            steps=100_000,
-            lr=5e-4,
-            warmup=1000,
-            ema=0.9995,
+            steps=5000,
+            warmup=500,
             flip=True,
         ),
     )
@@ -88,24 +140,29 @@ def pixel_moments(dataset: str) -> tuple[float, float]:
     return mean.item(), (share * (value - mean) ** 2).sum().sqrt().item()
 
 
-def make_denoiser(recipe: Recipe) -> Denoiser:
-    """The recipe's network as a denoiser, with the weights that training starts from: the same for the same seed."""
+def make_model(recipe: Recipe) -> Denoiser | Classifier:
+    """The recipe's network, as a denoiser unless it is a classifier, with the weights that training starts from.
+
+    They are the same for the same seed.
+    """
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(recipe.seed)
-        network = UNet(**recipe.network)
+        network = ARCHITECTURES[recipe.architecture](**recipe.network)
+    if isinstance(network, Classifier):
+        return network
     return Denoiser(network, linear(recipe.T), recipe.predict, *pixel_moments(recipe.dataset))
 
 
 def load_data(recipe: Recipe) -> tuple[Tensor, Tensor | None]:
     """Training images, uint8, and their labels, None if the network knows no classes. Raises DataError."""
     images, labels = load_images(recipe.dataset, full=recipe.full)
-    return images, labels if recipe.network.get("num_classes") else None
+    return images, labels if recipe.architecture == "classifier" or recipe.network.get("num_classes") else None
 
 
-def begin(
-    recipe: Recipe, folder: str | os.PathLike[str], *, device: torch.device | str = "cpu", fresh: bool = False
-) -> Training:
+def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False, **options: Any) -> Training:
     """A run in a folder: gone on with if the folder holds a checkpoint, unless `fresh`, which deletes what is there.
+
+    `options` go to `Training`: device, precision, compile, accelerator.
 
     Raises CheckpointError if the checkpoint is damaged, or was begun with other settings; more `steps` are allowed.
     """
@@ -113,7 +170,8 @@ def begin(
     settings = json.loads(json.dumps(dataclasses.asdict(recipe)))  # tuples become lists, as they do in the file
     for part in folder.glob(f".{CHECKPOINT}.*.part"):  # a write that was killed
         part.unlink()
-    run = Training(make_denoiser(recipe), lr=recipe.lr, ema=recipe.ema, seed=recipe.seed, device=device)
+    settled = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "ema": recipe.ema, "seed": recipe.seed}
+    run = Training(make_model(recipe), **settled, **options)
     checkpoint = folder / CHECKPOINT
     if fresh:
         checkpoint.unlink(missing_ok=True)
@@ -151,6 +209,7 @@ def train_recipe(
             warmup=recipe.warmup,
             label_drop=recipe.label_drop,
             flip=recipe.flip,
+            loss=classification(recipe.shift, recipe.flip) if recipe.architecture == "classifier" else None,
             checkpoint=folder / CHECKPOINT,
             every=every,
         ):

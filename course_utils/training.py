@@ -1,6 +1,6 @@
 """The training loop, as a generator: it yields a record per step, and the caller decides what to make of it.
 
-    run = Training(denoiser, lr=1e-3)
+    run = Training(model, lr=1e-3)
     for record in train(run, images, labels, steps=2000):
         ...                                   # print, plot, stop: whatever the page wants
 
@@ -12,7 +12,7 @@ ends with the same weights as one that was not, bit for bit on a CPU, wherever i
 import copy
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from course_utils.checkpoints import CheckpointError, load_checkpoint, load_weights, require_fit, save_checkpoint
 from course_utils.data import batches
-from course_utils.denoisers import Denoiser
 from course_utils.forward import noise_like
 from course_utils.losses import denoising_loss
 from course_utils.runtime import pick_precision
@@ -77,16 +76,20 @@ class Training:
     """Everything a run changes as it goes, and so all that a checkpoint holds.
 
     Args:
-        denoiser: the model; moved to `device`, and to channels-last memory, which convolutions like.
+        model: a `denoisers.Denoiser`, or whatever the `loss` of `train` calls; moved to `device`, and to channels-last
+            memory, which convolutions like.
         lr: peak learning rate of AdamW.
         ema: decay of the averaged weights.
-        seed: of data order, times, noise and dropout; 0 or more. The weights' start is the denoiser's own affair.
+        seed: of data order, times, noise and dropout; 0 or more. The weights' start is the model's own affair.
         device, precision: a precision of None is chosen by `runtime`; float32 means no autocast.
+        compile: let `torch.compile` translate the model first: minutes at the start, faster steps afterwards.
+        accelerator: an `accelerate.Accelerator`, for several processes. Each computes its share of every batch, and all
+            take the step that one process would have taken with the whole of it. Its device counts, not `device`.
     """
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        model: nn.Module,
         *,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
@@ -94,23 +97,28 @@ class Training:
         seed: int = 0,
         device: torch.device | str = "cpu",
         precision: torch.dtype | None = None,
+        compile: bool = False,
+        accelerator: Any = None,
     ):
         if seed < 0:
             raise ValueError(f"seed: wanted 0 or more, got {seed}")
-        self.device = torch.device(device)
+        self.device = accelerator.device if accelerator else torch.device(device)
         self.precision = precision or pick_precision(self.device)
-        self.denoiser = denoiser.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lr, self.seed, self.step = lr, seed, 0
-        self.optimizer = torch.optim.AdamW(
-            self.denoiser.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay
-        )
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
         self.scaler = self._new_scaler()
-        self.ema = EMA(self.denoiser, ema)
+        self.ema = EMA(self.model, ema)
+        # What a step calls. It shares its weights with the model, whose names in checkpoints stay as they are.
+        self.forward: nn.Module = torch.compile(self.model) if compile else self.model  # type: ignore[assignment]
+        self.accelerator = accelerator
+        if accelerator:
+            self.forward = accelerator.prepare_model(self.forward)
 
     def state(self) -> dict[str, Any]:
         """All of it as tensors and plain data."""
         return {
-            "model": self.denoiser.state_dict(),
+            "model": self.model.state_dict(),
             "ema": self.ema.weights,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -130,8 +138,8 @@ class Training:
         content = load_checkpoint(path)
         if content.keys() != self.state().keys():
             raise CheckpointError(f"{path}: wanted a training run with {', '.join(self.state())}, got {list(content)}")
-        require_fit(self.denoiser, content["ema"], str(path))
-        load_weights(self.denoiser, content["model"], str(path))
+        require_fit(self.model, content["ema"], str(path))
+        load_weights(self.model, content["model"], str(path))
         for name, value in self.ema.weights.items():
             value.copy_(content["ema"][name])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -151,9 +159,23 @@ class Training:
         # Only float16 needs its gradients scaled up; bfloat16 has float32's range.
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
-    def averaged(self) -> Denoiser:
-        """A copy of the denoiser with the averaged weights, in eval mode: what one samples from."""
-        return self.ema.copy_to(copy.deepcopy(self.denoiser))  # type: ignore[return-value]
+    @property
+    def share(self) -> slice:
+        """The images of a batch that are this process's to compute."""
+        return (
+            slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+            if self.accelerator
+            else slice(None)
+        )
+
+    @property
+    def writes(self) -> bool:
+        """Whether files are this process's to write: of several, only the first one's."""
+        return not self.accelerator or self.accelerator.is_main_process
+
+    def averaged(self) -> nn.Module:
+        """A copy of the model with the averaged weights, in eval mode: what one samples from."""
+        return self.ema.copy_to(copy.deepcopy(self.model))
 
 
 @dataclass(frozen=True)
@@ -164,9 +186,13 @@ class Record:
     loss: float
     lr: float
     gradient_norm: float  # before clipping
-    losses: Tensor = field(repr=False)  # unreduced, (b,), on the CPU
-    t: Tensor = field(repr=False)  # (b,), on the CPU
+    losses: Tensor = field(repr=False)  # unreduced, (b,), on the CPU; of several processes, this one's share
+    t: Tensor | None = field(repr=False)  # (b,), on the CPU
     skipped: bool = False  # float16 overflowed and the step was not taken
+
+
+# (run, x in [-1, 1], labels or None, generator) -> a loss for each image of the run's share, and the times, if any
+Loss = Callable[[Training, Tensor, Tensor | None, torch.Generator], tuple[Tensor, Tensor | None]]
 
 
 def train(
@@ -181,6 +207,7 @@ def train(
     clip: float = 1.0,
     label_drop: float = 0.1,
     flip: bool = False,
+    loss: Loss | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     every: int = 500,
 ) -> Iterator[Record]:
@@ -194,6 +221,8 @@ def train(
         clip: gradients longer than this are shortened to it.
         label_drop: share of labels replaced by -1, no class, so that guidance works later (lesson 15).
         flip: mirror half of the images (never digits).
+        loss: what to minimise, in place of `losses.denoising_loss` at random times (which alone knows `weighting`,
+            `label_drop` and `flip`). It draws for the whole batch, and computes `run.share` of it.
         checkpoint: a file to write every `every` steps, and at the end; when the caller comes back for the next record,
             so that whatever is done with a step's record is done before that step is on the disk.
 
@@ -204,12 +233,13 @@ def train(
     """
     order = torch.Generator().manual_seed(_mixed(run.seed))
     stream = batches(images, labels, batch_size, generator=order, device=run.device, skip=run.step)
+    loss = loss or _denoising(weighting, label_drop, flip)
     while run.step < steps:
         batch = next(stream)
         x_0, label = batch if labels is not None else (batch, None)
         lr = learning_rate(run.step, steps, run.lr, warmup)
         try:
-            record = _step(run, x_0, label, lr, weighting, clip, label_drop, flip)
+            record = _step(run, x_0, label, lr, loss, clip)
         except BaseException as error:
             run.forget_step()
             kept = f"; the last checkpoint is {Path(checkpoint)}" if checkpoint and Path(checkpoint).exists() else ""
@@ -222,46 +252,48 @@ def train(
                 ) from error
             raise
         yield record
-        if checkpoint and (run.step % every == 0 or run.step == steps):
+        if checkpoint and run.writes and (run.step % every == 0 or run.step == steps):
             run.save(checkpoint)
 
 
-def _step(
-    run: Training,
-    x_0: Tensor,
-    label: Tensor | None,
-    lr: float,
-    weighting: str,
-    clip: float,
-    label_drop: float,
-    flip: bool,
-) -> Record:
-    """One step of gradient descent. Changes `run` only if loss and gradient are finite, else raises TrainingError."""
-    denoiser, schedule = run.denoiser.train(), run.denoiser.schedule  # the caller may have sampled, in eval mode
-    generator = torch.Generator().manual_seed(_mixed(run.seed, run.step))
-    t = draw_t(schedule, len(x_0), generator)
-    cond: dict[str, Any] = {}
-    if label is not None:
-        dropped = torch.rand(len(x_0), generator=generator) < label_drop
-        cond["label"] = label.masked_fill(dropped.to(label.device), -1)
-    if flip:
-        mirrored = torch.rand(len(x_0), generator=generator) < 0.5
-        x_0 = torch.where(mirrored.to(x_0.device)[:, None, None, None], x_0.flip(-1), x_0)
-    x_0 = x_0.contiguous(memory_format=torch.channels_last)
-    eps = noise_like(x_0, generator)
-    autocast = torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32)
-    with autocast, _dropout_seed(run.device, _mixed(run.seed, run.step, 1)):
+def _denoising(weighting: str, label_drop: float, flip: bool) -> Loss:
+    def loss(run: Training, x_0: Tensor, label: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        schedule, mine = run.model.schedule, run.share
+        t = draw_t(schedule, len(x_0), generator)
+        cond: dict[str, Any] = {}
+        if label is not None:
+            dropped = torch.rand(len(x_0), generator=generator) < label_drop
+            cond["label"] = label.masked_fill(dropped.to(label.device), -1)[mine]
+        if flip:
+            mirrored = torch.rand(len(x_0), generator=generator) < 0.5
+            x_0 = torch.where(mirrored.to(x_0.device)[:, None, None, None], x_0.flip(-1), x_0)
+        x_0 = x_0.contiguous(memory_format=torch.channels_last)
+        eps, t = noise_like(x_0, generator)[mine], t[mine]
+        data_std = run.model.data_std
         losses = denoising_loss(
-            denoiser, x_0, t.to(run.device), schedule, eps, weighting=weighting, data_std=denoiser.data_std, **cond
+            run.forward, x_0[mine], t.to(run.device), schedule, eps, weighting=weighting, data_std=data_std, **cond
         )
-    loss = losses.mean()
-    run.scaler.scale(loss).backward()
+        return losses, t
+
+    return loss
+
+
+def _step(run: Training, x: Tensor, label: Tensor | None, lr: float, loss: Loss, clip: float) -> Record:
+    """One step of gradient descent. Changes `run` only if loss and gradient are finite, else raises TrainingError."""
+    run.forward.train()  # the caller may have sampled, in eval mode
+    generator = torch.Generator().manual_seed(_mixed(run.seed, run.step))
+    autocast = torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32)
+    with autocast, _dropout_seed(run.device, _mixed(run.seed, run.step, 1 + (run.share.start or 0))):
+        losses, t = loss(run, x, label, generator)
+    mean = losses.mean()
+    run.scaler.scale(mean).backward()  # of several processes, each gets the mean of all gradients here
     run.scaler.unscale_(run.optimizer)
-    norm = nn.utils.clip_grad_norm_(denoiser.parameters(), clip)
+    norm = nn.utils.clip_grad_norm_(run.model.parameters(), clip)
 
     # The one place where Python waits for the device. A check before each step costs this much; the optimizer's work,
     # which comes after it, still overlaps with the preparation of the next batch.
-    loss_value, norm_value, losses = loss.item(), norm.item(), losses.detach().cpu()
+    mean = run.accelerator.reduce(mean.detach(), "mean") if run.accelerator else mean
+    loss_value, norm_value, losses = mean.item(), norm.item(), losses.detach().cpu()
     scale = run.scaler.get_scale()  # 1 unless in float16, where an overflow at a large scale is no error
     if not (math.isfinite(loss_value) and (math.isfinite(norm_value) or scale > 1)):
         raise TrainingError(
@@ -274,7 +306,7 @@ def _step(
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
     run.step += 1
-    run.ema.update(denoiser, run.step)
+    run.ema.update(run.model, run.step)
     return Record(run.step, loss_value, lr, norm_value, losses, t, skipped=run.scaler.get_scale() < scale)
 
 

@@ -213,7 +213,7 @@ def test_sampling_between_steps_does_not_matter() -> None:
     a, b = tiny_run(), tiny_run()
     drain(steps_of(a, 4))
     for _ in steps_of(b, 4):
-        b.denoiser.eval()
+        b.model.eval()
     assert same(a.state(), b.state())
 
 
@@ -262,7 +262,7 @@ def test_a_run_can_change_its_precision(tmp_path: Path, old: torch.dtype, new: t
     moved = tiny_run(new).resume(tmp_path / "c.pt")
     assert same(moved.state()["model"], run.state()["model"])
     drain(steps_of(moved, 4))
-    assert finite(moved.denoiser)
+    assert finite(moved.model)
 
 
 def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_an_interrupted_step_leaves_a_run_that_goes_on(
         drain(stream)
     assert next(stream, None) is None  # closed
     assert run.step == 3
-    assert finite(run.denoiser)
+    assert finite(run.model)
     drain(steps_of(run, 6))
     assert same(run.state(), whole.state())
 
@@ -336,7 +336,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_does_harm(
     ):
         drain(steps_of(run, 5, checkpoint=path, every=3))
     assert run.step == 3
-    assert finite(run.denoiser)
+    assert finite(run.model)
     assert load_checkpoint(path)["step"] == 3
     drain(steps_of(run, 5))
     assert same(run.state()["model"], whole.state()["model"])
@@ -345,11 +345,11 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_does_harm(
 def test_a_gradient_that_is_no_number_stops_the_run_too() -> None:
     run = tiny_run()
     drain(steps_of(run, 2))
-    before = {name: value.clone() for name, value in run.denoiser.state_dict().items()}
-    hook = run.denoiser.network.last.bias.register_hook(lambda gradient: gradient * float("nan"))
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    hook = run.model.network.last.bias.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(TrainingError, match="gradient norm nan at step 3"):
         drain(steps_of(run, 4))
-    assert same(dict(run.denoiser.state_dict()), before)
+    assert same(dict(run.model.state_dict()), before)
     hook.remove()
     drain(steps_of(run, 4))
     assert run.step == 4
@@ -358,13 +358,13 @@ def test_a_gradient_that_is_no_number_stops_the_run_too() -> None:
 def test_float16_skips_a_step_that_overflowed_and_halves_its_scale() -> None:
     run = tiny_run(torch.float16)
     drain(steps_of(run, 2))
-    before, scale = {k: v.clone() for k, v in run.denoiser.state_dict().items()}, run.scaler.get_scale()
-    hook = run.denoiser.network.last.bias.register_hook(lambda gradient: gradient * float("inf"))
+    before, scale = {k: v.clone() for k, v in run.model.state_dict().items()}, run.scaler.get_scale()
+    hook = run.model.network.last.bias.register_hook(lambda gradient: gradient * float("inf"))
     stream = steps_of(run, 40)
     record = next(stream)
     assert record.skipped
     assert run.scaler.get_scale() == scale / 2
-    assert same(dict(run.denoiser.state_dict()), before)
+    assert same(dict(run.model.state_dict()), before)
     with pytest.raises(TrainingError, match="gradient norm"):  # once there is no scale left to blame
         drain(stream)
     hook.remove()
@@ -400,7 +400,7 @@ def test_long_gradients_are_clipped(precision: torch.dtype) -> None:
     run, taken, rates = tiny_run(precision), [], []
 
     def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
-        gradients = [p.grad.flatten() for p in run.denoiser.parameters() if p.grad is not None]
+        gradients = [p.grad.flatten() for p in run.model.parameters() if p.grad is not None]
         taken.append(torch.cat(gradients).norm().item())
         rates.append(optimizer.param_groups[0]["lr"])
 
@@ -459,7 +459,7 @@ def test_noise_and_times_are_new_at_every_step_and_the_record_tells_them() -> No
 
 # ---------------------------------------------------------------- recipes, and the command
 
-TINY = Recipe("tiny", "mnist", NETWORK, T=10, steps=8, batch_size=8, warmup=3, ema=0.9, flip=True)
+TINY = Recipe("tiny", "mnist", "unet", NETWORK, T=10, steps=8, batch_size=8, warmup=3, ema=0.9, flip=True)
 
 
 @pytest.fixture
@@ -496,13 +496,16 @@ def test_every_recipe_can_be_built_and_only_its_seed_matters(name: str, monkeypa
     monkeypatch.setattr(recipes, "pixel_moments", lambda name: (0.1, 0.5))
     recipe = dataclasses.replace(recipes.RECIPES[name])
     before = torch.get_rng_state()
-    a = recipes.make_denoiser(recipe)
+    a = recipes.make_model(recipe)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(1)
-    assert same(dict(a.state_dict()), dict(recipes.make_denoiser(recipe).state_dict()))
-    other = recipes.make_denoiser(dataclasses.replace(recipe, seed=1))
+    assert same(dict(a.state_dict()), dict(recipes.make_model(recipe).state_dict()))
+    other = recipes.make_model(dataclasses.replace(recipe, seed=1))
     assert not same(dict(a.state_dict()), dict(other.state_dict()))
     x = torch.zeros(1, recipe.network["channels"], *((28, 28) if recipe.dataset == "mnist" else (32, 32)))
+    if recipe.architecture == "classifier":
+        assert a.eval()(x).shape == (1, 10)
+        return
     assert a(x, torch.tensor(recipe.T)).shape == x.shape
     assert (a.data_mean, a.data_std, a.schedule.T) == (0.1, 0.5, recipe.T)
 
@@ -582,7 +585,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.
 def test_course_train_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, output = course("train", "nothing")
     assert code == 1
-    assert "nothing: no such recipe. There are mnist-unet, mnist-smoke, cifar10-unet, tiny" in output
+    assert f"nothing: no such recipe. There are {', '.join(recipes.RECIPES)}" in output
     code, output = course("train", "tiny", "--out", tmp_path, "--device", "abacus")
     assert code == 1
     assert "COURSE_DEVICE=abacus: no such device here" in output

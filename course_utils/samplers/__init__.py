@@ -8,6 +8,7 @@ progress bars and plots hang there.
 """
 
 from course_utils.samplers.ancestral import sample_ddpm
+from course_utils.samplers.ddim import sample_ddim
 from course_utils.samplers.grids import Step, uniform_grid
 
-__all__ = ["Step", "sample_ddpm", "uniform_grid"]
+__all__ = ["Step", "sample_ddim", "sample_ddpm", "uniform_grid"]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils.forward import noise_like, q_posterior
-from course_utils.samplers.grids import Step, check_grid
+from course_utils.samplers.grids import Step, check_grid, require_finite
 from course_utils.schedules import Schedule
 
 
@@ -42,8 +42,7 @@ def sample_ddpm(
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = denoise(x, t, **cond)
-        if not x0_hat.isfinite().all():
-            raise ValueError(f"denoise: returned NaN or infinity at step {i}, t = {t}")
+        require_finite(x0_hat, i, t)
         mean, variance = q_posterior(x, x0_hat, t, schedule, s)
         before, x = x, mean + variance.sqrt() * noise_like(x, generator)
         if callback is not None:

@@ -45,3 +45,9 @@ def check_grid(timesteps: Sequence[int | float]) -> None:
             raise ValueError(f"timesteps: wanted a strictly falling grid, got {t} followed by {s}")
     if times[-1] < 0:
         raise ValueError(f"timesteps: wanted times >= 0, got {times[-1]}")
+
+
+def require_finite(x0_hat: Tensor, i: int, t: int | float) -> None:
+    """Raise unless the denoiser's answer is all numbers: NaN would otherwise spread, and be found far from its cause."""
+    if not x0_hat.isfinite().all():
+        raise ValueError(f"denoise: returned NaN or infinity at step {i}, t = {t}")

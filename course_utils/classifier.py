@@ -1,0 +1,99 @@
+"""A small image classifier: its answers tell whether samples are of their class, its features how far sets differ."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_utils._validate import require_count
+from course_utils.data import normalize
+from course_utils.denoisers.layers import require_channels
+from course_utils.training import Loss, Training
+
+
+def _conv(channels_in: int, channels_out: int, *shrink: nn.Module) -> nn.Sequential:
+    conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+    return nn.Sequential(conv, *shrink, nn.BatchNorm2d(channels_out), nn.ReLU())
+
+
+class Classifier(nn.Module):
+    """Convolutions at falling resolution; the mean over positions is the feature vector, one linear layer the answer.
+
+    Args:
+        channels: of the images.
+        widths: channels of the first convolution, then of each stage, which halves height and width; the last is the
+            number of features.
+        num_classes: length of the answer.
+        stem: side of the pixel blocks that become channels first (space-to-depth), as in `denoisers.UNet`.
+
+    Raises:
+        ValueError: an input with other channels.
+    """
+
+    def __init__(self, channels: int = 1, widths: Sequence[int] = (32, 64, 64), num_classes: int = 10, stem: int = 2):
+        super().__init__()
+        self.channels, self.num_features = channels, widths[-1]
+        stages = [
+            nn.Sequential(_conv(before, width, nn.MaxPool2d(2)), _conv(width, width))
+            for before, width in itertools.pairwise(widths)
+        ]
+        self.body = nn.Sequential(nn.PixelUnshuffle(stem), _conv(channels * stem**2, widths[0]), *stages)
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def features(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b features"]:
+        """The penultimate layer, for images in [-1, 1]."""
+        require_channels(x, self.channels)
+        return self.body(x).mean((2, 3))
+
+    def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
+        """Logits, for images in [-1, 1]."""
+        return self.head(self.features(x))
+
+
+@torch.no_grad()
+def look_at(
+    classifier: Classifier, images: UInt8[Tensor, "n c height width"], *, batch_size: int = 500
+) -> tuple[Float[Tensor, "n features"], Int64[Tensor, "n"]]:
+    """Features, float32, and the most probable class of each image, on the CPU; the classifier is put in eval mode.
+
+    Everything is in float32, whatever the device, so that distances between features mean the same everywhere. Raises
+    TypeError for images that are not bytes: quantise samples with `data.denormalize` first, as real images are.
+    """
+    require_count("batch_size", batch_size, least=1)
+    device = next(classifier.eval().parameters()).device
+    features, classes = [], []
+    for chunk in images.split(batch_size):
+        f = classifier.features(normalize(chunk.to(device)))
+        features.append(f.cpu())
+        classes.append(classifier.head(f).argmax(1).cpu())
+    return torch.cat(features), torch.cat(classes)
+
+
+def shifted(x: Float[Tensor, "b c h w"], by: Int64[Tensor, "b 2"]) -> Float[Tensor, "b c h w"]:
+    """Each image moved by its own (rows, columns), what comes in at the edge being mirrored."""
+    most = int(by.abs().max()) if len(by) else 0
+    padded = F.pad(x, (most, most, most, most), mode="reflect")
+    rows = torch.arange(x.shape[2], device=x.device) + (most - by[:, :1])  # (b, h)
+    columns = torch.arange(x.shape[3], device=x.device) + (most - by[:, 1:])  # (b, w)
+    image = torch.arange(len(x), device=x.device)
+    return padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def classification(shift: int = 0, flip: bool = False, smoothing: float = 0.1) -> Loss:
+    """Cross-entropy for `training.train`, on images moved by up to `shift` pixels and, if `flip`, mirrored at random.
+
+    `smoothing` of the target's mass is spread over all classes (Szegedy et al. 2016, section 7).
+    """
+
+    def loss(run: Training, x: Tensor, label: Tensor | None, generator: torch.Generator) -> tuple[Tensor, None]:
+        if label is None:
+            raise ValueError("labels: a classifier needs them")
+        by = torch.randint(-shift, shift + 1, (len(x), 2), generator=generator).to(x.device)
+        mirrored = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)[:, None, None, None]
+        x = shifted(torch.where(mirrored, x.flip(-1), x) if flip else x, by)[run.share]
+        return F.cross_entropy(run.forward(x), label[run.share], reduction="none", label_smoothing=smoothing), None
+
+    return loss
