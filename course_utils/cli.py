@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -290,8 +290,12 @@ def train(
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; chosen if not given.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Steps from one checkpoint to the next.")] = 200,
+    compile: Annotated[bool, typer.Option("--compile", help="Let torch.compile translate the network first.")] = False,
 ) -> None:
-    """Train a network by a named recipe; Ctrl-C saves, and the same command goes on."""
+    """Train a network by a named recipe; Ctrl-C saves, and the same command goes on.
+
+    On several GPUs or machines: accelerate launch -m course_utils.cli train RECIPE. The steps are the same as on one.
+    """
     import dataclasses
 
     from tqdm import tqdm
@@ -301,23 +305,33 @@ def train(
     from course_utils.data import DataError
     from course_utils.training import TrainingError
 
-    if recipe not in recipes.RECIPES:
-        _stop(f"{recipe}: no such recipe. There are {', '.join(recipes.RECIPES)}")
-    plan = recipes.RECIPES[recipe]
+    plan = _recipe(recipe)
     plan = dataclasses.replace(plan, steps=steps or plan.steps, batch_size=batch_size or plan.batch_size)
     folder = out or Path("runs") / recipe
     if device:
         os.environ["COURSE_DEVICE"] = device
+    accelerator = _accelerator()
+    first_of_all = not accelerator or accelerator.is_main_process
     stop_requested = []
     try:
-        run = recipes.begin(plan, folder, device=runtime.pick_device(), fresh=not resume)
+        options = {"accelerator": accelerator} if accelerator else {"device": runtime.pick_device()}
+        run = recipes.begin(plan, folder, fresh=not resume, compile=compile, **options)
         weights = sum(parameter.numel() for parameter in run.model.parameters())
         where = f"{runtime.device_name(run.device)}, {str(run.precision).removeprefix('torch.')}"
-        typer.echo(f"{recipe}: {weights / 1e6:.1f} M weights, {where}, step {run.step} of {plan.steps}, in {folder}")
+        if accelerator:
+            where = f"{accelerator.num_processes} processes, each on {where}"
+        if first_of_all:
+            typer.echo(
+                f"{recipe}: {weights / 1e6:.1f} M weights, {where}, step {run.step} of {plan.steps}, in {folder}"
+            )
         data = recipes.load_data(plan)
-        # Ctrl-C lets the step that is under way be finished; a second one does not wait.
-        before = signal.signal(signal.SIGINT, lambda *_: stop_requested.append(signal.signal(signal.SIGINT, before)))
-        bar = tqdm(total=plan.steps, initial=run.step, unit="step", disable=not sys.stderr.isatty())
+        # Ctrl-C lets the step that is under way be finished; a second one does not wait. Several processes would not
+        # stop at the same step, and wait for each other for ever: there it ends them, and the last checkpoint is kept.
+        before = signal.getsignal(signal.SIGINT)
+        if not accelerator:
+            signal.signal(signal.SIGINT, lambda *_: stop_requested.append(signal.signal(signal.SIGINT, before)))
+        quiet = not (first_of_all and sys.stderr.isatty())
+        bar = tqdm(total=plan.steps, initial=run.step, unit="step", disable=quiet)
         start, first = time.perf_counter(), run.step
         try:
             for record in recipes.train_recipe(run, plan, data, folder, every=every):
@@ -337,8 +351,97 @@ def train(
         raise typer.Exit(130)
     if run.step == first:
         typer.echo(f"{run.step} steps are done already: ask for more with --steps, or begin again with --fresh")
-    else:
+    elif first_of_all:
         typer.echo(f"done: loss {record.loss:.4f}, {folder / recipes.CHECKPOINT}")
+
+
+def _recipe(name: str) -> Any:
+    from course_utils import recipes
+
+    if name not in recipes.RECIPES:
+        _stop(f"{name}: no such recipe. There are {', '.join(recipes.RECIPES)}")
+    return recipes.RECIPES[name]
+
+
+def _accelerator() -> Any:
+    """An Accelerator if `accelerate launch` or torchrun started this process as one of several, else None."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    try:
+        from accelerate import Accelerator
+    except ModuleNotFoundError:
+        _stop("several processes need Hugging Face Accelerate: pip install -e '.[multi]'")
+    return Accelerator(cpu=os.environ.get("COURSE_DEVICE") == "cpu")
+
+
+# ---------------------------------------------------------------- course ship, course evaluate
+
+
+@app.command()
+def ship(
+    recipe: Annotated[str, typer.Argument(help="Such as mnist-unet; a wrong name lists them all.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
+) -> None:
+    """Put a trained network into data/checkpoints, for the lessons to load: averaged weights, float16."""
+    from course_utils import pretrained, recipes
+    from course_utils.checkpoints import CheckpointError
+    from course_utils.data import DataError
+
+    plan, folder = _recipe(recipe), run or Path("runs") / recipe
+    try:
+        if not (folder / recipes.CHECKPOINT).exists():
+            _stop(f"{folder}: no run is there. Train it first: course train {recipe} --out {folder}")
+        path = pretrained.ship(recipes.begin(plan, folder), plan)
+    except (CheckpointError, DataError) as error:
+        _stop(str(error))
+    typer.echo(f"{path}: {path.stat().st_size:,} bytes. Measure it: course evaluate {recipe} --record")
+
+
+@app.command()
+def evaluate(
+    name: Annotated[str, typer.Argument(help="A shipped network, such as mnist-unet.")],
+    n: Annotated[int, typer.Option(min=2, help="Samples to draw.")] = 10_000,
+    steps: Annotated[int, typer.Option(min=1, help="Network calls a sample.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    run: Annotated[Path | None, typer.Option(help="Measure the run of this folder instead, as far as it is.")] = None,
+    record: Annotated[bool, typer.Option("--record", help="Note the result in data/checkpoints.")] = False,
+) -> None:
+    """Measure a network: FID, its floor and class agreement of a denoiser; test accuracy of a classifier."""
+    from tqdm import tqdm
+
+    from course_utils import metrics, pretrained, recipes, runtime
+    from course_utils.checkpoints import CheckpointError
+    from course_utils.data import DataError
+
+    device = runtime.pick_device()
+    try:
+        manifest = pretrained.read_manifest()
+        plan = _recipe(name) if run or name not in manifest else pretrained.recipe_of(name)
+        if plan.architecture == "classifier":
+            model = recipes.begin(plan, run).averaged() if run else pretrained.load_classifier(plan.dataset)
+            result = f"{metrics.accuracy(model.to(device), plan.dataset):.2%} of the test split named rightly"
+        else:
+            model = recipes.begin(plan, run).averaged() if run else pretrained.load_denoiser(name)
+            precision = runtime.pick_precision(device)
+            classes = plan.network.get("num_classes", 0)
+            with tqdm(total=n, unit="image", disable=not sys.stderr.isatty()) as bar:
+                score = metrics.evaluate(
+                    model.to(device),
+                    plan.dataset,
+                    n=n,
+                    steps=steps,
+                    num_classes=classes,
+                    seed=seed,
+                    precision=precision,
+                    progress=bar.update,
+                )
+            result = f"{score}, {str(precision).removeprefix('torch.')}"
+    except (CheckpointError, DataError, ValueError) as error:
+        _stop(str(error))
+    typer.echo(f"{name}: {result}")
+    if record and not run:
+        manifest[name]["measured"] = result
+        pretrained.write_manifest(manifest)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def pixels_sha256(images: np.ndarray) -> str:
 
 def _embedded(entry: dict[str, Any], files: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     folder = data_dir()
-    content = {kind: _read_verified(folder / entry[kind], files[entry[kind]]) for kind in ("images", "labels")}
+    content = {kind: read_verified(folder / entry[kind], files[entry[kind]]) for kind in ("images", "labels")}
     path = folder / entry["images"]
     try:
         images = decode_mosaic(content["images"], entry["count"], *entry["shape"])
@@ -306,7 +306,8 @@ def _read(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error}). {_way_out(path)}") from error
 
 
-def _read_verified(path: Path, entry: dict[str, Any]) -> bytes:
+def read_verified(path: Path, entry: dict[str, Any]) -> bytes:
+    """A file's bytes, if they have the `bytes` and the `sha256` of a manifest's entry. Raises DataError if not."""
     content = _read(path)
     if len(content) != entry["bytes"]:
         raise DataError(f"{path}: has {len(content):,} bytes, wanted {entry['bytes']:,}. {_way_out(path)}")

@@ -4,14 +4,18 @@ FID depends on the features, on the number of images and on the reference: a fig
 (the FID of real images against real images, as many), says nothing. Lesson 09 takes it apart.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from course_utils._validate import require_count
-from course_utils.data import denormalize
+from course_utils.classifier import Classifier, look_at
+from course_utils.data import denormalize, load_images
+from course_utils.denoisers import Denoiser
+from course_utils.pretrained import load_classifier
 from course_utils.samplers import sample_ddim, uniform_grid
 from course_utils.schedules import Schedule
 
@@ -66,7 +70,7 @@ def subset(features: Float[Tensor, "n d"], n: int, generator: torch.Generator) -
 def draw_images(
     denoise: Callable[..., Tensor],
     schedule: Schedule,
-    shape: tuple[int, int, int],
+    shape: Sequence[int],
     n: int,
     *,
     steps: int = 50,
@@ -103,3 +107,83 @@ def draw_images(
             if progress:
                 progress(len(label))
     return torch.cat(images), labels
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a denoiser's samples are, and all that the figures depend on."""
+
+    fid: float  # of n samples against the training split
+    floor: float  # of n images of the test split against the training split
+    n: int
+    agreement: float | None  # share of samples that the classifier sees as the class they were asked to be
+    features: str
+    sampler: str
+    nfe: int  # network calls a sample
+    seed: int
+
+    def __str__(self) -> str:
+        agree = "" if self.agreement is None else f", class agreement {self.agreement:.1%}"
+        return (
+            f"FID {self.fid:.2f} (real images {self.floor:.2f}, n = {self.n:,}, features of {self.features}){agree}; "
+            f"{self.sampler}, {self.nfe} network calls, seed {self.seed}"
+        )
+
+
+def evaluate(
+    denoiser: Denoiser,
+    dataset: str,
+    *,
+    n: int = 10_000,
+    steps: int = 50,
+    num_classes: int = 10,
+    full: bool = True,
+    seed: int = 0,
+    precision: torch.dtype = torch.float32,
+    progress: Callable[[int], object] | None = None,
+) -> Score:
+    """Draw n samples with DDIM on a uniform grid, and compare them with the training split, in our own features.
+
+    Args:
+        denoiser: on the device to draw on.
+        dataset: "mnist" or "cifar10".
+        n: samples; as many images of the test split make the floor.
+        num_classes: 0 for a denoiser that knows none.
+        full: compare with all of the dataset, downloaded, instead of the embedded part.
+        progress: called with the number of samples done after each batch.
+
+    Raises DataError if the data cannot be had.
+    """
+    device = next(denoiser.parameters()).device
+    classifier = load_classifier(dataset, device)
+    (train, _), (test, _) = (load_images(dataset, split, full=full) for split in ("train", "test"))
+    generator = torch.Generator().manual_seed(seed)
+    images, labels = draw_images(
+        denoiser,
+        denoiser.schedule,
+        train.shape[1:],
+        n,
+        steps=steps,
+        num_classes=num_classes,
+        generator=generator,
+        device=device,
+        precision=precision,
+        progress=progress,
+    )
+    reference, (features, seen) = look_at(classifier, train)[0], look_at(classifier, images)
+    return Score(
+        fid=fid(features, reference),
+        floor=fid(subset(look_at(classifier, test)[0], n, generator), reference),
+        n=n,
+        agreement=(seen == labels).float().mean().item() if num_classes else None,
+        features=f"{dataset}-classifier",
+        sampler="DDIM, uniform grid",
+        nfe=steps,
+        seed=seed,
+    )
+
+
+def accuracy(classifier: Classifier, dataset: str, *, full: bool = True) -> float:
+    """Share of a test split that the classifier names rightly."""
+    images, labels = load_images(dataset, "test", full=full)
+    return (look_at(classifier, images)[1] == labels).float().mean().item()

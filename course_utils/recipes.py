@@ -140,17 +140,17 @@ def pixel_moments(dataset: str) -> tuple[float, float]:
     return mean.item(), (share * (value - mean) ** 2).sum().sqrt().item()
 
 
-def make_model(recipe: Recipe) -> Denoiser | Classifier:
+def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> Denoiser | Classifier:
     """The recipe's network, as a denoiser unless it is a classifier, with the weights that training starts from.
 
-    They are the same for the same seed.
+    They are the same for the same seed. `moments` are the `pixel_moments` of the dataset, where they are known already.
     """
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(recipe.seed)
         network = ARCHITECTURES[recipe.architecture](**recipe.network)
     if isinstance(network, Classifier):
         return network
-    return Denoiser(network, linear(recipe.T), recipe.predict, *pixel_moments(recipe.dataset))
+    return Denoiser(network, linear(recipe.T), recipe.predict, *(moments or pixel_moments(recipe.dataset)))
 
 
 def load_data(recipe: Recipe) -> tuple[Tensor, Tensor | None]:
@@ -168,13 +168,21 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     """
     folder = Path(folder)
     settings = json.loads(json.dumps(dataclasses.asdict(recipe)))  # tuples become lists, as they do in the file
-    for part in folder.glob(f".{CHECKPOINT}.*.part"):  # a write that was killed
-        part.unlink()
-    settled = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "ema": recipe.ema, "seed": recipe.seed}
+    settled: dict[str, Any] = {
+        "lr": recipe.lr,
+        "weight_decay": recipe.weight_decay,
+        "ema": recipe.ema,
+        "seed": recipe.seed,
+    }
     run = Training(make_model(recipe), **settled, **options)
     checkpoint = folder / CHECKPOINT
-    if fresh:
-        checkpoint.unlink(missing_ok=True)
+    if run.writes:
+        for part in folder.glob(f".{CHECKPOINT}.*.part"):  # a write that was killed
+            part.unlink()
+        if fresh:
+            checkpoint.unlink(missing_ok=True)
+    if run.accelerator:
+        run.accelerator.wait_for_everyone()
     if checkpoint.exists():
         if (folder / SETTINGS).exists():
             before = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
@@ -185,7 +193,8 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
                     "the same settings, another folder, or --fresh to begin again"
                 )
         run.resume(checkpoint)
-    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2).encode())
+    if run.writes:
+        write_atomically(folder / SETTINGS, json.dumps(settings, indent=2).encode())
     return run
 
 
@@ -199,7 +208,7 @@ def train_recipe(
 ) -> Iterator[Record]:
     """`training.train` with the recipe's settings; writes the folder's checkpoint every so often and a row per step."""
     folder = Path(folder)
-    with _open_log(folder / LOG, run.step) as log:
+    with _open_log(folder / LOG, run.step) if run.writes else open(os.devnull, "w") as log:
         for record in train(
             run,
             *data,

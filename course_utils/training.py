@@ -173,7 +173,7 @@ class Training:
         """Whether files are this process's to write: of several, only the first one's."""
         return not self.accelerator or self.accelerator.is_main_process
 
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> Any:
         """A copy of the model with the averaged weights, in eval mode: what one samples from."""
         return self.ema.copy_to(copy.deepcopy(self.model))
 

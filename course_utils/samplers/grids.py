@@ -48,6 +48,6 @@ def check_grid(timesteps: Sequence[int | float]) -> None:
 
 
 def require_finite(x0_hat: Tensor, i: int, t: int | float) -> None:
-    """Raise unless the denoiser's answer is all numbers: NaN would otherwise spread, and be found far from its cause."""
+    """Raise unless the denoiser's answer is all numbers: NaN would spread, and be found far from its cause."""
     if not x0_hat.isfinite().all():
         raise ValueError(f"denoise: returned NaN or infinity at step {i}, t = {t}")

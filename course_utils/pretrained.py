@@ -1,0 +1,125 @@
+"""The course's trained networks: shipped with it in `data/checkpoints`, verified, ready to denoise.
+
+A file holds the averaged weights in float16 and, as text, the recipe they were trained by (safetensors: no code in it).
+`course ship` writes it from a run of `course train`, and notes its size and SHA-256 in `manifest.json` beside it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from course_utils.checkpoints import CheckpointError, load_weights
+from course_utils.classifier import Classifier
+from course_utils.data import data_dir, read_verified, write_atomically
+from course_utils.denoisers import Denoiser
+from course_utils.recipes import Recipe, make_model
+from course_utils.training import Training
+
+FOLDER, MANIFEST, CARDS = "checkpoints", "manifest.json", "README.md"
+BEGIN, END = "<!-- table, written by course ship and course evaluate -->", "<!-- end of table -->"
+
+
+def load_denoiser(name: str = "mnist-unet", device: torch.device | str = "cpu") -> Denoiser:
+    """A trained denoiser by its recipe's name: in eval mode, its weights float32 and fixed, its schedule with it.
+
+    Raises:
+        ValueError: there is no such denoiser; the message lists those there are.
+        DataError: its file is missing or damaged.
+    """
+    return _load(name, Denoiser, device)
+
+
+def load_classifier(dataset: str = "mnist", device: torch.device | str = "cpu") -> Classifier:
+    """The classifier of a dataset, whose features serve the metrics; in eval mode. Raises as `load_denoiser` does."""
+    return _load(f"{dataset}-classifier", Classifier, device)
+
+
+def read_manifest(folder: Path | None = None) -> dict[str, Any]:
+    """What is shipped, by name: size, SHA-256, recipe, and what was measured on it."""
+    path = (folder or data_dir() / FOLDER) / MANIFEST
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe that a shipped network was trained by."""
+    return Recipe(**read_manifest()[name]["recipe"])
+
+
+def _load(name: str, kind: type, device: torch.device | str) -> Any:
+    manifest = read_manifest()
+    offered = [n for n in manifest if (manifest[n]["recipe"]["architecture"] == "classifier") == (kind is Classifier)]
+    if name not in offered:
+        raise ValueError(f"name: no {kind.__name__.lower()} {name!r} is shipped; there are {', '.join(offered)}")
+    path = data_dir() / FOLDER / f"{name}.safetensors"
+    weights = safetensors.torch.load(read_verified(path, manifest[name]))
+    model = make_model(recipe_of(name), tuple(manifest[name]["pixel_moments"]))
+    load_weights(model, {key: value.to(model.state_dict()[key].dtype) for key, value in weights.items()}, str(path))
+    return model.to(device).eval().requires_grad_(False)
+
+
+def ship(run: Training, recipe: Recipe, folder: str | os.PathLike[str] | None = None) -> Path:
+    """Write a run's averaged weights, in float16, to the folder of shipped networks, and its entry in the manifest.
+
+    Raises:
+        CheckpointError: the run is not done, or a weight does not fit into float16.
+        DataError: a file cannot be written.
+    """
+    folder = Path(folder or data_dir() / FOLDER)
+    if run.step < recipe.steps:
+        raise CheckpointError(f"{recipe.name}: {run.step} of {recipe.steps} steps are done. Train to the end first")
+    weights = {key: _halved(key, value) for key, value in run.ema.weights.items()}
+    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    content = safetensors.torch.save(weights, {"recipe": json.dumps(settings)})
+    path = folder / f"{recipe.name}.safetensors"
+    write_atomically(path, content)
+    model = run.model
+    manifest = read_manifest(folder)
+    manifest[recipe.name] = {
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "pixel_moments": [model.data_mean, model.data_std] if isinstance(model, Denoiser) else [],
+        "recipe": settings,
+        "measured": "",  # of these very weights: see `course evaluate`
+    }
+    write_manifest(manifest, folder)
+    return path
+
+
+def write_manifest(manifest: dict[str, Any], folder: Path | None = None) -> None:
+    """Write the manifest, and the table of the page beside it, where there is one."""
+    folder = folder or data_dir() / FOLDER
+    manifest = dict(sorted(manifest.items()))
+    write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode())
+    page = folder / CARDS
+    if page.exists():
+        write_atomically(page, with_table(page.read_text(encoding="utf-8"), manifest).encode())
+
+
+def with_table(page: str, manifest: dict[str, Any]) -> str:
+    """The page of cards with the table of what is shipped between its two markers."""
+    rows = ["| network | weights | bytes | trained on | steps × batch | measured |", "|---|---:|---:|---|---:|---|"]
+    for name, entry in manifest.items():
+        recipe = entry["recipe"]
+        data = f"{recipe['dataset']}{', all 50,000 images' if recipe['full'] else ''}"
+        rows.append(
+            f"| `{name}` | {entry['parameters']:,} | {entry['bytes']:,} | {data} | "
+            f"{recipe['steps']:,} × {recipe['batch_size']} | {entry['measured'] or 'not yet'} |"
+        )
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    return f"{before}{BEGIN}\n\n" + "\n".join(rows) + f"\n\n{END}{after}"
+
+
+def _halved(name: str, value: torch.Tensor) -> torch.Tensor:
+    if not value.is_floating_point():
+        return value.cpu().contiguous()
+    half = value.detach().cpu().to(torch.float16).contiguous()
+    if not half.isfinite().all():
+        raise CheckpointError(f"{name}: has weights that float16 cannot hold")
+    return half
