@@ -31,7 +31,7 @@ class _AsTheyAre(nn.Module):
         return features
 
 
-def fid(features: Float[Tensor, "n d"], reference: Float[Tensor, "m d"]) -> float:
+def fid(features: Float[Tensor, "n d"], reference: Float[Tensor, "m e"]) -> float:
     """The Fréchet distance of two Gaussians with the sets' means and covariances (Heusel et al. 2017, Eq. 6):
 
     |mu - mu_r|² + tr(S + S_r - 2 (S S_r)^{1/2})

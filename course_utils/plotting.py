@@ -103,7 +103,7 @@ def image_grid(
     rows = math.ceil(len(images) / columns)
     height = size * rows + 0.25 * bool(titles) * (rows if titles and len(titles) > columns else 1) + 0.3 * bool(title)
     figure, axes = plt.subplots(rows, columns, figsize=(size * columns + 0.9 * bool(row_labels), height), squeeze=False)
-    pixels = to_pixels(images)
+    pixels = to_pixels(images).numpy()
     for i, axis in enumerate(axes.flat):
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)

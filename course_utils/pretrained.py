@@ -58,7 +58,7 @@ def _load(name: str, kind: type, device: torch.device | str) -> Any:
         raise ValueError(f"name: no {kind.__name__.lower()} {name!r} is shipped; there are {', '.join(offered)}")
     path = data_dir() / FOLDER / f"{name}.safetensors"
     weights = safetensors.torch.load(read_verified(path, manifest[name]))
-    model = make_model(recipe_of(name), tuple(manifest[name]["pixel_moments"]))
+    model = make_model(recipe_of(name), tuple(manifest[name]["pixel_moments"]) or None)
     load_weights(model, {key: value.to(model.state_dict()[key].dtype) for key, value in weights.items()}, str(path))
     return model.to(device).eval().requires_grad_(False)
 

@@ -5,12 +5,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
 from course_utils.forward import q_posterior
-from course_utils.samplers import Step, sample_ddpm, uniform_grid
+from course_utils.samplers import Step, sample_ddim, sample_ddpm, uniform_grid
 from course_utils.schedules import (
     VE,
     DiscreteSchedule,
@@ -144,6 +144,80 @@ def test_every_step_is_that_of_diffusers_on_the_same_noise(schedule, stride):
         torch.testing.assert_close(step.x_s, x, rtol=1e-5, atol=1e-5)
 
 
+# --- DDIM -------------------------------------------------------------------------------------------------------------
+
+
+def curved(x_t, t):
+    return torch.tanh(2 * x_t) - x_t / 3  # anything but linear
+
+
+@each
+@pytest.mark.parametrize("n", [1, 7, 40])
+def test_with_eta_one_ddim_is_ddpm_on_the_same_noise(schedule, n):
+    grid = uniform_grid(schedule, n)
+    x_T = schedule.coeffs(grid[0])[1] * normal(3, 1, 4, 4)
+    ours = sample_ddim(curved, x_T, schedule, grid, eta=1.0, generator=stream(1))
+    torch.testing.assert_close(
+        ours, sample_ddpm(curved, x_T, schedule, grid, generator=stream(1)), rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("schedule", [linear(), cosine(), VPLinear(), VPCosine(), VE(), FlowMatching()], ids=repr)
+def test_ddim_follows_the_exact_path_of_gaussian_data_with_order_one(schedule):
+    """Along the probability-flow ODE, (x_t - alpha_t m) / sqrt(alpha_t² lambda + sigma_t²) stays in each eigenspace."""
+    variances, turn = torch.linalg.eigh(COVARIANCE)
+    start = 800 if schedule.T else 0.8  # away from ends that may be singular; both numbers of steps divide 800
+    (alpha, sigma), errors = schedule.coeffs(start), []
+    x_T = alpha * MEAN + normal(50, 2) @ torch.diag((alpha**2 * variances + sigma**2).sqrt()) @ turn.T
+    shrink = (variances / (alpha**2 * variances + sigma**2)).sqrt()
+    exact = MEAN + (x_T - alpha * MEAN) @ turn @ torch.diag(shrink) @ turn.T
+    for n in (200, 400):
+        grid = [start * (n - i) // n if schedule.T else start * (n - i) / n for i in range(n + 1)]
+        errors.append((sample_ddim(DATA.denoiser(schedule), x_T, schedule, grid) - exact).abs().max().item())
+    assert 0.9 < math.log2(errors[0] / errors[1]) < 1.1
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+@pytest.mark.parametrize("stride", [1, 5, 40])
+def test_every_step_of_ddim_is_that_of_diffusers_on_the_same_noise(stride, eta):
+    schedule = linear(40, 1e-3, 0.2)
+    theirs = DDIMScheduler(
+        schedule.T,
+        trained_betas=schedule.betas[1:].numpy(),
+        prediction_type="sample",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
+    n = schedule.T // stride
+    theirs.set_timesteps(n)
+    ours, x, x_T, noise = [], *[normal(3, 1, 4, 4)] * 2, stream(1)
+    grid = uniform_grid(schedule, n)
+    sample_ddim(curved, x_T, schedule, grid, eta=eta, generator=stream(1), callback=ours.append)
+    for step, index in zip(ours, theirs.timesteps, strict=True):
+        assert step.t == int(index) + 1  # they count from 0
+        x = theirs.step(curved(x, None), index, x, eta=eta, generator=noise).prev_sample
+        torch.testing.assert_close(step.x_s, x, rtol=1e-5, atol=1e-5)
+
+
+def test_without_eta_ddim_draws_nothing_and_the_middle_is_between():
+    generator, x_T, grid = stream(), normal(4, 3), uniform_grid(SHORT, 10)[:-1]
+    before = generator.get_state()
+    sample_ddim(half, x_T, SHORT, grid, generator=generator)
+    assert torch.equal(generator.get_state(), before)
+    for eta in (0.25, 0.5):  # c is eta times the posterior's deviation, step by step
+        steps = []
+        sample_ddim(half, torch.zeros(20_000, 1), SHORT, [50, 30], eta=eta, generator=stream(1), callback=steps.append)
+        _, variance = q_posterior(steps[0].x_t, steps[0].x0_hat, 50, SHORT, 30)
+        assert steps[0].x_s.var().item() == pytest.approx(eta**2 * variance.item(), rel=4 * (2 / 20_000) ** 0.5)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
+def test_ddim_refuses_an_eta_that_is_none(eta):
+    with pytest.raises(ValueError, match="eta: wanted a number from 0 to 1"):
+        sample_ddim(half, normal(2, 3), SHORT, [50, 0], eta=eta)
+
+
 # --- where it ends ---------------------------------------------------------------------------------------------------
 
 
@@ -173,21 +247,26 @@ def test_a_shorter_grid_is_the_beginning_of_the_longer_one():
 # --- what a caller may rely on ---------------------------------------------------------------------------------------
 
 
+both = pytest.mark.parametrize("sample", [sample_ddpm, sample_ddim])
+
+
+@both
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_dtype_is_kept_at_every_step(dtype):
+def test_the_dtype_is_kept_at_every_step(sample, dtype):
     seen = []
 
     def denoise(x_t, t):
         seen.append(x_t.dtype)
         return x_t / 2
 
-    x_0 = sample_ddpm(denoise, normal(2, 3, dtype=dtype), SHORT, uniform_grid(SHORT, 5), generator=stream())
+    x_0 = sample(denoise, normal(2, 3, dtype=dtype), SHORT, uniform_grid(SHORT, 5), generator=stream())
     assert {x_0.dtype, *seen} == {dtype}
 
 
-def test_the_callback_gets_every_step_in_order():
+@both
+def test_the_callback_gets_every_step_in_order(sample):
     steps, x_T = [], normal(2, 1, 4, 4)
-    x_0 = sample_ddpm(half, x_T, SHORT, [50, 30, 29, 0], generator=stream(), callback=steps.append)
+    x_0 = sample(half, x_T, SHORT, [50, 30, 29, 0], generator=stream(), callback=steps.append)
     assert [(step.i, step.t, step.s) for step in steps] == [(0, 50, 30), (1, 30, 29), (2, 29, 0)]
     assert all(isinstance(step, Step) for step in steps)
     assert steps[0].x_t is x_T
@@ -199,14 +278,15 @@ def test_the_callback_gets_every_step_in_order():
         assert step.x_t.shape == step.x0_hat.shape == step.x_s.shape == x_T.shape
 
 
-def test_conditions_reach_the_denoiser_at_every_step():
+@both
+def test_conditions_reach_the_denoiser_at_every_step(sample):
     label, seen = torch.tensor([3, 8]), []
 
     def denoise(x_t, t, **cond):
         seen.append((t, cond))
         return x_t / 2
 
-    sample_ddpm(denoise, normal(2, 3), SHORT, [50, 20, 0], generator=stream(), label=label, w=2.0)
+    sample(denoise, normal(2, 3), SHORT, [50, 20, 0], generator=stream(), label=label, w=2.0)
     assert [t for t, _ in seen] == [50, 20]
     assert all(cond == {"label": label, "w": 2.0} and cond["label"] is label for _, cond in seen)
 
@@ -231,10 +311,11 @@ def test_every_step_and_every_image_gets_noise_of_its_own():
     assert correlation.abs().max() < 4 / 500**0.5
 
 
-def test_x_T_is_left_as_it_was_and_no_gradient_is_kept():
+@both
+def test_x_T_is_left_as_it_was_and_no_gradient_is_kept(sample):
     x_T = normal(2, 3).requires_grad_()
     before = x_T.detach().clone()
-    x_0 = sample_ddpm(half, x_T, SHORT, uniform_grid(SHORT, 5), generator=stream())
+    x_0 = sample(half, x_T, SHORT, uniform_grid(SHORT, 5), generator=stream())
     assert torch.equal(x_T, before)
     assert not x_0.requires_grad
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -9,6 +10,9 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -598,6 +602,107 @@ def test_course_train_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
     code, output = course("train", "tiny", "--out", tmp_path, "--fresh")
     assert code == 1
     assert "loss nan, gradient norm" in output
+
+
+# ---------------------------------------------------------------- several processes, and compiled
+
+SHARED = """
+import sys, torch
+from accelerate import Accelerator
+from test_training import IMAGES, LABELS, Training, tiny, train
+
+torch.set_num_threads(1)
+run = Training(tiny(dropout=0.0), ema=0.9, lr=3e-3, precision=torch.float32, accelerator=Accelerator(cpu=True))
+gradients, losses = [], []
+run.optimizer.register_step_pre_hook(lambda *_: gradients.append([p.grad.clone() for p in run.model.parameters()]))
+for record in train(run, IMAGES, LABELS, steps=3, batch_size=8, clip=1e9, flip=True, warmup=3):
+    losses.append((record.loss, record.losses, record.t))
+torch.save({"gradients": gradients, "losses": losses, "state": run.state(), "writes": run.writes}, sys.argv[1])
+"""
+
+
+def launch(number: int, *command: object) -> None:
+    """Run a command as `number` processes that know of each other, as `accelerate launch` and torchrun do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "COURSE_DEVICE": "cpu"}
+    common |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, PATHS))}
+    processes = []
+    for rank in range(number):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        arguments = [sys.executable, *(str(part).replace("RANK", str(rank)) for part in command)]
+        processes.append(subprocess.Popen(arguments, env=os.environ | common | own, text=True, stderr=subprocess.PIPE))
+    for process in processes:
+        _, said = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+
+
+PATHS = [Path(__file__).parent, Path(__file__).parents[1]]
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_that_one_would_with_the_whole_batch(tmp_path: Path) -> None:
+    launch(2, "-c", SHARED, tmp_path / "RANK.pt")
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
+    run = Training(tiny(dropout=0.0), ema=0.9, lr=3e-3, precision=torch.float32)
+    gradients: list[list[Tensor]] = []
+    run.optimizer.register_step_pre_hook(
+        lambda *_: gradients.append([p.grad.clone() for p in run.model.parameters() if p.grad is not None])
+    )
+    alone = list(train(run, IMAGES, LABELS, steps=3, batch_size=8, clip=1e9, flip=True, warmup=3))
+    assert (first["writes"], second["writes"]) == (True, False)
+    assert same(first["state"], second["state"])
+    for step, record in enumerate(alone):
+        for a, b in zip(first["gradients"][step], gradients[step], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        (loss, losses, t), (_, others, other_t) = first["losses"][step], second["losses"][step]
+        assert loss == pytest.approx(record.loss, rel=1e-5)
+        torch.testing.assert_close(losses, record.losses[::2], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(others, record.losses[1::2], rtol=1e-4, atol=1e-6)
+        assert record.t is not None
+        assert torch.equal(t, record.t[::2])
+        assert torch.equal(other_t, record.t[1::2])
+
+
+@pytest.mark.slow
+def test_course_train_shares_a_run_between_processes_and_goes_on_alone(tmp_path: Path) -> None:
+    command = ["-m", "course_utils.cli", "train", "mnist-smoke", "--out", tmp_path / "both", "--batch-size", "8"]
+    launch(2, *command, "--steps", "3")
+    assert logged(tmp_path / "both") == [1, 2, 3]
+    assert load_checkpoint(tmp_path / "both" / "checkpoint.pt")["step"] == 3
+    code, output = course(*command[2:], "--steps", "4", "--device", "cpu")
+    assert (code, "step 3 of 4" in output) == (0, True)
+    course("train", "mnist-smoke", "--out", tmp_path / "one", "--batch-size", "8", "--steps", "3", "--device", "cpu")
+    both, one = (load_checkpoint(tmp_path / name / "checkpoint.pt")["ema"] for name in ("both", "one"))
+    assert both.keys() == one.keys()
+    rows = [(tmp_path / name / "log.csv").read_text().splitlines()[1:4] for name in ("both", "one")]
+    for a, b in zip(*rows, strict=True):
+        loss_a, loss_b = (float(row.split(",")[1]) for row in (a, b))
+        assert loss_a == pytest.approx(loss_b, rel=0.01)  # bfloat16, where the machine has it, rounds each share anew
+
+
+def test_a_compiled_run_calls_the_compiled_network_and_keeps_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.torch, "compile", functools.partial(torch.compile, backend="eager"))
+    compiled, plain = tiny_run(compile=True), tiny_run()
+    assert compiled.forward is not compiled.model
+    drain(steps_of(compiled, 2))
+    drain(steps_of(plain, 2))
+    assert compiled.state()["model"].keys() == plain.state()["model"].keys()
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(compiled.model.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_any_loss_will_do() -> None:
+    """With a loss of the caller's own, on a module that is no denoiser."""
+    run = Training(nn.Linear(64, 3), lr=0.05, ema=0.9, precision=torch.float32)
+
+    def loss(run: Training, x: Tensor, label: Tensor | None, generator: torch.Generator) -> tuple[Tensor, None]:
+        return nn.functional.cross_entropy(run.forward(x.flatten(1)), label, reduction="none"), None
+
+    records = list(train(run, IMAGES, LABELS, steps=60, batch_size=40, loss=loss, warmup=5))
+    assert records[0].t is None
+    assert records[-1].loss < 0.1 < records[0].loss
 
 
 # ---------------------------------------------------------------- SIGKILL

@@ -1,0 +1,177 @@
+"""What is shipped is what was trained: whole, verified, small, and loaded without running anything."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from course_utils import cli, data, pretrained, recipes
+from course_utils.checkpoints import CheckpointError
+from course_utils.classifier import Classifier
+from course_utils.data import DataError
+from course_utils.denoisers import Denoiser
+from course_utils.pretrained import load_classifier, load_denoiser, read_manifest, recipe_of, ship
+from course_utils.recipes import RECIPES, Recipe, begin
+
+SHIPPED = read_manifest()
+FOLDER = Path(data.data_dir()) / "checkpoints"
+TINY = Recipe("tiny", "mnist", "unet", {"channels": 1, "widths": (16,), "blocks": 1, "attention": ()}, steps=0, T=10)
+
+
+# --- what is in the folder -------------------------------------------------------------------------------------------
+
+
+def test_what_must_be_there_is_there_and_small_enough():
+    wanted = {"mnist-unet", "mnist-cnn", "mnist-dae", "mnist-attention", "mnist-classifier"}
+    assert wanted | {"cifar10-unet", "cifar10-classifier"} == set(SHIPPED)
+    assert {path.stem for path in FOLDER.glob("*.safetensors")} == set(SHIPPED)
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 16e6
+    assert SHIPPED["mnist-unet"]["parameters"] <= 3e6
+    assert SHIPPED["cifar10-unet"]["parameters"] <= 6e6
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_network_loads_and_is_that_of_its_recipe(name):
+    recipe = recipe_of(name)
+    assert recipe == Recipe(**json.loads(json.dumps(RECIPES[name].__dict__)))  # tuples are lists in a file
+    classifies = recipe.architecture == "classifier"
+    model = load_classifier(recipe.dataset) if classifies else load_denoiser(name)
+    assert isinstance(model, Classifier if classifies else Denoiser)
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert sum(p.numel() for p in model.parameters()) == SHIPPED[name]["parameters"]
+    x = torch.zeros(2, *((1, 28, 28) if recipe.dataset == "mnist" else (3, 32, 32)))
+    label = {} if classifies else {"label": torch.tensor([3, -1])}
+    assert (model(x) if classifies else model(x, 500, **label)).isfinite().all()
+    if not classifies:
+        assert (model.data_mean, model.data_std) == pytest.approx(recipes.pixel_moments(recipe.dataset))
+        assert model.schedule.T == recipe.T
+
+
+def test_the_page_of_cards_says_what_the_manifest_says():
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert pretrained.with_table(page, SHIPPED) == page
+    assert all(f"`{name}`" in page and entry["measured"] in page for name, entry in SHIPPED.items())
+    assert all(entry["measured"] for entry in SHIPPED.values())
+
+
+# --- what they can do: lower limits of the card's figures, on a part of the test split -----------------------------
+
+
+@pytest.mark.parametrize(("dataset", "least", "full"), [("mnist", 0.992, False), ("cifar10", 0.87, False)])
+def test_the_classifiers_know_their_classes(dataset, least, full):
+    """MNIST: all 10,000. CIFAR-10: 90 % on the whole split, so three standard errors less on the embedded 1,000."""
+    from course_utils.metrics import accuracy
+
+    assert accuracy(load_classifier(dataset), dataset, full=full) >= least
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.endswith("classifier")])
+def test_every_denoiser_is_far_better_than_the_best_affine_guess_by_pixel(name):
+    """The best x_0 from one pixel alone has error s² sigma² / (alpha² s² + sigma²), s² being the pixels' variance."""
+    denoiser, recipe = load_denoiser(name), recipe_of(name)
+    images, labels = data.load_images(recipe.dataset, "test", n=200)
+    x_0, g = data.normalize(images), torch.Generator().manual_seed(0)
+    for t in (100, 300, 500, 700):
+        alpha, sigma = denoiser.schedule.coeffs(t)
+        x_t = alpha.item() * x_0 + sigma.item() * torch.randn(x_0.shape, generator=g)
+        s2 = denoiser.data_std**2
+        affine = s2 * sigma**2 / (alpha**2 * s2 + sigma**2)
+        error = (denoiser(x_t, t, label=labels) - x_0).square().mean()
+        assert error < 0.6 * affine, (t, error / affine)
+
+
+# --- shipping --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (-0.25, 0.5))
+    return begin(TINY, tmp_path / "run")
+
+
+def test_what_is_shipped_comes_back_in_half_precision(run, tmp_path, monkeypatch):
+    for value in run.ema.weights.values():
+        value.copy_(torch.randn(value.shape, generator=torch.Generator().manual_seed(0)))
+    path = ship(run, TINY, tmp_path / "data" / "checkpoints")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    model = load_denoiser("tiny")
+    assert (model.data_mean, model.data_std, model.schedule.T) == (-0.25, 0.5, 10)
+    assert path.stat().st_size < 2.5 * sum(p.numel() for p in model.parameters()) + 20_000
+    for name, value in model.state_dict().items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, run.ema.weights[name], rtol=2**-11, atol=2**-24)
+    entry = read_manifest()["tiny"]
+    assert entry["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert entry["parameters"] == sum(p.numel() for p in model.parameters())
+    assert recipe_of("tiny").network["widths"] == [16]
+
+
+def test_a_damaged_or_missing_file_is_named(run, tmp_path, monkeypatch):
+    path = ship(run, TINY, tmp_path / "data" / "checkpoints")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"tiny\.safetensors: is damaged"):
+        load_denoiser("tiny")
+    path.write_bytes(content[:-10])
+    with pytest.raises(DataError, match=r"tiny\.safetensors: has .* bytes"):
+        load_denoiser("tiny")
+    path.unlink()
+    with pytest.raises(DataError, match=r"tiny\.safetensors: is missing"):
+        load_denoiser("tiny")
+
+
+def test_names_that_are_not_there_are_answered_with_those_that_are():
+    with pytest.raises(ValueError, match=r"name: no denoiser 'mnist-transformer' is shipped; there are .*mnist-unet"):
+        load_denoiser("mnist-transformer")
+    with pytest.raises(ValueError, match="no denoiser 'mnist-classifier'"):
+        load_denoiser("mnist-classifier")
+    with pytest.raises(
+        ValueError, match=r"no classifier 'letters-classifier' is shipped; there are .*mnist-classifier"
+    ):
+        load_classifier("letters")
+
+
+def test_what_cannot_be_shipped(run, tmp_path):
+    unfinished = Recipe(**TINY.__dict__ | {"steps": 5})
+    with pytest.raises(CheckpointError, match="tiny: 0 of 5 steps are done"):
+        ship(run, unfinished, tmp_path)
+    next(iter(run.ema.weights.values())).fill_(1e6)
+    with pytest.raises(CheckpointError, match="has weights that float16 cannot hold"):
+        ship(run, TINY, tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_the_commands_ship_measure_and_note(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "tiny", TINY)
+    run.save(tmp_path / "run" / "checkpoint.pt")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "data" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "data" / "checkpoints" / "README.md").write_text(
+        f"Above\n{pretrained.BEGIN}\n{pretrained.END}\nBelow\n"
+    )
+
+    def course(*arguments):
+        return CliRunner().invoke(cli.app, list(map(str, arguments)))
+
+    result = course("ship", "tiny", "--run", tmp_path / "nowhere")
+    assert (result.exit_code, "no run is there" in result.output) == (1, True)
+    assert course("ship", "tiny", "--run", tmp_path / "run").exit_code == 0
+    monkeypatch.setattr(
+        "course_utils.metrics.evaluate", lambda model, dataset, **settings: f"{dataset} {settings['n']}"
+    )
+    result = course("evaluate", "tiny", "--n", 5, "--record")
+    assert (result.exit_code, "tiny: mnist 5" in result.output) == (0, True)
+    assert read_manifest()["tiny"]["measured"].startswith("mnist 5")
+    page = (tmp_path / "data" / "checkpoints" / "README.md").read_text()
+    assert page.startswith("Above\n")
+    assert page.endswith("Below\n")
+    assert "| `tiny` |" in page
+    assert "mnist 5" in page
+    result = course("evaluate", "nothing")
+    assert (result.exit_code, "nothing: no such recipe" in result.output) == (1, True)
