@@ -259,11 +259,17 @@ def lessons(
 
 
 @app.command()
-def bench() -> None:
-    """Measure what the README reports: the forward process, imports, seconds a lesson. Wants an idle machine."""
-    from course_utils.authoring.bench import bench as measure
+def bench(
+    race: Annotated[bool, typer.Option("--race", help="FID after equal times of training: most of an hour.")] = False,
+) -> None:
+    """Measure what the README reports: the forward process, training, seconds a lesson. Wants an idle machine."""
+    from course_utils.authoring import bench as measure
 
-    measure()
+    if race:
+        for row in measure.race():
+            typer.echo(row)
+    else:
+        measure.bench()
 
 
 def _name_repository(url: str) -> None:

@@ -3,14 +3,21 @@
 Nothing here is asserted; run it on an idle machine. Each figure is a median over fresh processes.
 """
 
+import copy
+import itertools
+import json
+import math
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import torch
 
 from course_utils.authoring.build import ROOT, execute, lessons, solved_notebook
 from course_utils.authoring.build import repository as repository_url
+from course_utils.training import Training, train
 
 CHAIN = """
 import time, torch
@@ -75,15 +82,170 @@ def repository_size() -> str:
     return f"repository: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB in {len(files)} files (limit 48)"
 
 
+TRAINING = """
+import statistics, sys, time, torch
+from course_utils import recipes, runtime
+from course_utils.authoring.rivals import Rival
+from course_utils.denoisers.table import count_flops
+from course_utils.training import Training, train
+
+recipe = recipes.RECIPES["mnist-unet"]
+images, labels = recipes.load_data(recipe)
+ours = Training(recipes.make_model(recipe), precision=runtime.pick_precision(torch.device("cpu")))
+theirs = Training(Rival(), precision=torch.float32)
+seconds = {}
+for name, run, steps in (("ours", ours, 25), ("theirs", theirs, 6)):
+    taken = []
+    for record in train(run, images, labels, steps=steps):
+        taken.append(time.perf_counter())
+    seconds[name] = statistics.median(b - a for a, b in zip(taken[2:], taken[3:]))
+
+start = time.perf_counter()
+for step in range(50):
+    ours.ema.update(ours.model, 1000)
+ema = (time.perf_counter() - start) / 50
+row = f"{record.step},{record.loss:.6g},{record.lr:.6g},{record.gradient_norm:.6g}\\n"
+with open("/dev/null" if sys.platform != "win32" else "nul", "a", buffering=1) as log:
+    start = time.perf_counter()
+    for step in range(1000):
+        log.write(f"{record.step},{record.loss:.6g},{record.lr:.6g},{record.gradient_norm:.6g}\\n")
+    logging = (time.perf_counter() - start) / 1000
+flops = 3 * count_flops(ours.model.network, (1, 28, 28)) * 128  # backward costs twice what forward does
+print(seconds["ours"], seconds["theirs"], ema, logging, flops / seconds["ours"])
+"""
+CONVOLUTION = """
+import time, torch
+from course_utils import runtime
+best = 0.0
+for channels, side in ((64, 14), (128, 14), (128, 7), (256, 14)):
+    conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(memory_format=torch.channels_last)
+    x = torch.randn(128, channels, side, side).to(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", runtime.pick_precision(torch.device("cpu"))):
+        for warm in range(3):
+            conv(x).sum().backward()
+        start = time.perf_counter()
+        for step in range(20):
+            y = conv(x)
+            y.backward(y.detach())
+        seconds = (time.perf_counter() - start) / 20
+    best = max(best, 3 * 2 * 9 * channels**2 * side**2 * 128 / seconds)
+print(best)
+"""
+ATTENTION = """
+import time, torch
+from course_utils.denoisers.attention import SelfAttention
+times = []
+for side in (14, 20, 28, 40):
+    layer, x = SelfAttention(64), torch.randn(8, 64, side, side)
+    for warm in range(2):
+        layer(x).sum().backward()
+    start = time.perf_counter()
+    for step in range(5):
+        layer(x).sum().backward()
+    times.append((time.perf_counter() - start) / 5)
+print(*times)
+"""
+PROFILE = """
+import collections, json, torch
+from torch.profiler import ProfilerActivity, profile
+from course_utils import recipes, runtime
+from course_utils.training import Training, train
+
+recipe = recipes.RECIPES["mnist-unet"]
+images, labels = recipes.load_data(recipe)
+run = Training(recipes.make_model(recipe), precision=runtime.pick_precision(torch.device("cpu")))
+for record in train(run, images, labels, steps=3):
+    pass
+with profile(activities=[ProfilerActivity.CPU]) as seen:
+    for record in train(run, images, labels, steps=13):
+        pass
+kinds = {"conv": "convolution", "norm": "normalisation", "silu": "activation", "mm": "matrix products"}
+shares = collections.Counter()
+for event in seen.key_averages():
+    kind = next((kind for word, kind in kinds.items() if word in event.key), "all else: copies, sums, optimizer, EMA")
+    shares[kind] += event.self_cpu_time_total
+print(json.dumps({kind: time / shares.total() for kind, time in shares.most_common()}))
+"""
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from course_utils.authoring.build import execute, lessons, repository, solved_notebook
+(source,) = lessons([sys.argv[1]])
+execute(solved_notebook(source, repository()), cwd=source.parents[1])
+kilo = 1 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * kilo)
+"""
+
+
+def training() -> Iterator[str]:
+    """One training step of ours against diffusers' U-Net of the tutorials; and where our time goes."""
+    ours, theirs, ema, logging, flops = _medians(TRAINING, times=3)
+    (best,) = _medians(CONVOLUTION, times=3)
+    yield (
+        f"MNIST training, batch 128: {128 / ours:.0f} images/s, diffusers' UNet2DModel in float32 {128 / theirs:.0f}: "
+        f"{theirs / ours:.1f} times; {flops / best:.0%} of the rate of the fastest lone convolution "
+        f"({flops / 1e9:.0f} of {best / 1e9:.0f} GFLOP/s)"
+    )
+    yield f"of a step: EMA {ema / ours:.2%}, a row of the log {logging / ours:.3%}"
+    done = subprocess.run([sys.executable, "-c", PROFILE], capture_output=True, text=True, check=True)
+    shares = json.loads(done.stdout.strip().splitlines()[-1])
+    yield "its time: " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
+
+
+def attention() -> str:
+    """How the time of self-attention grows with the number of positions: the slope between neighbours, log-log."""
+    sides, times = (14, 20, 28, 40), _medians(ATTENTION, times=3)
+    slopes = [
+        math.log(times[i + 1] / times[i]) / math.log((sides[i + 1] / sides[i]) ** 2) for i in range(len(sides) - 1)
+    ]
+    return "self-attention, 64 channels: time grows as (H W)^" + ", ^".join(
+        f"{slope:.2f} ({a}² to {b}²)" for slope, a, b in zip(slopes, sides, sides[1:], strict=False)
+    )
+
+
+def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 2000, steps: int = 20) -> Iterator[str]:
+    """FID of our MNIST recipe and of the tutorials' network after equal times of training; evaluation is not counted.
+
+    Both train on the same batches with the same EMA and learning rate, which falls to zero at the last of the minutes.
+    """
+    from course_utils import metrics, recipes, runtime
+    from course_utils.authoring.rivals import Rival
+
+    recipe, cpu = recipes.RECIPES["mnist-unet"], torch.device("cpu")
+    images, labels = recipes.load_data(recipe)
+    contenders = {
+        "ours": (recipes.make_model(recipe), runtime.pick_precision(cpu), recipe.weighting),
+        "UNet2DModel": (Rival(), torch.float32, "eps"),
+    }
+    for name, (model, precision, weighting) in contenders.items():
+        trial = Training(copy.deepcopy(model), precision=precision)
+        taken = [time.perf_counter() for _ in train(trial, images, labels, steps=8, weighting=weighting)]
+        total = max(1, int(minutes[-1] * 60 / statistics.median(b - a for a, b in itertools.pairwise(taken[2:]))))
+        run, marks, spent = Training(model, lr=recipe.lr, precision=precision), list(minutes), 0.0
+        start = time.perf_counter()
+        for record in train(run, images, labels, steps=total, weighting=weighting, warmup=recipe.warmup):
+            if spent + time.perf_counter() - start >= 60 * marks[0] or record.step == total:
+                spent += time.perf_counter() - start
+                score = metrics.evaluate(run.averaged(), "mnist", n=n, steps=steps, precision=precision)
+                yield f"{name} after {spent / 60:.1f} min, {record.step * 128:,} images: {score}"
+                marks.pop(0)
+                if not marks:
+                    break
+                start = time.perf_counter()
+
+
 def lesson_seconds() -> Iterator[str]:
-    """Seconds each lesson takes from top to bottom, in a fresh kernel: the first time, and once more."""
+    """Seconds each lesson takes from top to bottom in a fresh kernel, the first time and once more; peak memory."""
     for source in lessons():
         seconds = []
         for _ in range(2):
             start = time.perf_counter()
             execute(solved_notebook(source, repository_url()), cwd=source.parents[1])
             seconds.append(time.perf_counter() - start)
-        yield f"{source.stem}: {seconds[0]:.0f} s, again {seconds[1]:.0f} s"
+        command = [sys.executable, "-c", MEMORY, source.stem[:2]]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peak = int(done.stdout.split()[-1]) / 2**30
+        yield f"{source.stem}: {seconds[0]:.0f} s, again {seconds[1]:.0f} s; at most {peak:.1f} GiB"
 
 
 def bench() -> None:
@@ -91,5 +253,8 @@ def bench() -> None:
     print(repository_size())
     print(imports())
     print(forward_process())
+    print(attention())
+    for row in training():
+        print(row, flush=True)
     for row in lesson_seconds():
         print(row, flush=True)
