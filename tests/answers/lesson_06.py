@@ -1,0 +1,469 @@
+"""Answers to lesson 06."""
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from answers import right, wrong
+
+# --- 06.attend -------------------------------------------------------------------------------------------------------
+
+
+@right("06.attend")
+def attend(q, k, v):
+    return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), dim=-1) @ v
+
+
+@right("06.attend")
+def attend_einsum(q, k, v):
+    logits = torch.einsum("...id,...jd->...ij", q, k) * q.shape[-1] ** -0.5
+    weights = (logits - logits.amax(-1, keepdim=True)).exp()
+    return torch.einsum("...ij,...jd->...id", weights / weights.sum(-1, keepdim=True), v)
+
+
+@right("06.attend")
+def attend_query_by_query(q, k, v):
+    rows = [torch.softmax((q[..., i : i + 1, :] * k).sum(-1) / q.shape[-1] ** 0.5, -1) for i in range(q.shape[-2])]
+    return torch.stack([(w[..., None] * v).sum(-2) for w in rows], dim=-2)
+
+
+@wrong("06.attend", "choice of one")
+def attend_no_root(q, k, v):
+    return torch.softmax(q @ k.mT, dim=-1) @ v
+
+
+@wrong("06.attend", "its *root*")
+def attend_divided_by_d(q, k, v):
+    return torch.softmax(q @ k.mT / q.shape[-1], dim=-1) @ v
+
+
+@wrong("06.attend", "number of positions")
+def attend_root_of_n(q, k, v):
+    return torch.softmax(q @ k.mT / q.shape[-2] ** 0.5, dim=-1) @ v
+
+
+@wrong("06.attend", "not by sqrt(d)")
+def attend_multiplied(q, k, v):
+    return torch.softmax(q @ k.mT * q.shape[-1] ** 0.5, dim=-1) @ v
+
+
+@wrong("06.attend", "over the keys")
+def attend_over_queries(q, k, v):
+    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-2) @ v
+
+
+@wrong("06.attend", "softmax is missing")
+def attend_no_softmax(q, k, v):
+    return q @ k.mT / q.shape[-1] ** 0.5 @ v
+
+
+@wrong("06.attend", "are swapped")
+def attend_swapped(q, k, v):
+    return attend(k, q, v)
+
+
+@wrong("06.attend", "not the keys")
+def attend_averages_keys(q, k, v):
+    return attend(q, k, k)
+
+
+@wrong("06.attend", "inside the softmax")
+def attend_root_outside(q, k, v):
+    return torch.softmax(q @ k.mT, dim=-1) @ v / q.shape[-1] ** 0.5
+
+
+@wrong("06.attend", "queries are not used")
+def attend_keys_only(q, k, v):
+    return attend(k, k, v)
+
+
+@wrong("06.attend", "keys are not used")
+def attend_queries_only(q, k, v):
+    return attend(q, q, v)
+
+
+@wrong("06.attend", "yours are transposed")
+def attend_transposed_weights(q, k, v):
+    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-1).mT @ v
+
+
+@wrong("06.attend", "comes later")
+def attend_with_residual(q, k, v):
+    return v + attend(q, k, v)
+
+
+@wrong("06.attend", "`.mT` swaps the last two")
+def attend_no_transpose(q, k, v):
+    return torch.softmax(q @ k / q.shape[-1] ** 0.5, dim=-1) @ v
+
+
+@wrong("06.attend", "takes the largest logit off first")
+def attend_overflows(q, k, v):
+    weights = (q @ k.mT / q.shape[-1] ** 0.5).exp()
+    return weights / weights.sum(-1, keepdim=True) @ v
+
+
+@wrong("06.attend", "count them from the end")
+def attend_four_dimensions_only(q, k, v):
+    return torch.softmax(q @ k.mT / q[0, 0, 0, :].numel() ** 0.5, dim=-1) @ v
+
+
+@wrong("06.attend", "any number of dimensions in front")
+def attend_unpacks(q, k, v):
+    _, _, _, d = q.shape
+    return torch.softmax(q @ k.mT / d**0.5, dim=-1) @ v
+
+
+# --- 06.split_heads --------------------------------------------------------------------------------------------------
+
+
+@right("06.split_heads")
+def split_heads(x, heads):
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+@right("06.split_heads")
+def split_heads_reshape(x, heads):
+    b, n, c = x.shape
+    return x.reshape(b, n, heads, c // heads).permute(0, 2, 1, 3)
+
+
+@right("06.split_heads")
+def split_heads_chunks(x, heads):
+    return torch.stack(x.chunk(heads, dim=-1), dim=1)
+
+
+@wrong("06.split_heads", "cuts the row of numbers where it likes")
+def split_heads_reshape_alone(x, heads):
+    b, n, c = x.shape
+    return x.reshape(b, heads, n, c // heads)
+
+
+@wrong("06.split_heads", "every heads-th")
+def split_heads_interleaved(x, heads):
+    return torch.stack([x[..., i::heads] for i in range(heads)], dim=1)
+
+
+@wrong("06.split_heads", "pixels first, features last")
+def split_heads_features_first(x, heads):
+    return split_heads(x, heads).mT
+
+
+@wrong("06.split_heads", "swap dimensions 1 and 2")
+def split_heads_not_swapped(x, heads):
+    return x.unflatten(-1, (heads, -1))
+
+
+@wrong("06.split_heads", "before anything is moved")
+def split_heads_of_transpose(x, heads):
+    b, n, c = x.shape
+    return x.transpose(1, 2).reshape(b, heads, n, c // heads)
+
+
+@wrong("06.split_heads", "wrong order")
+def split_heads_backwards(x, heads):
+    return split_heads(x, heads).flip(1)
+
+
+@wrong("06.split_heads", "swap dimensions 1 and 2")
+def split_heads_three_dimensions(x, heads):
+    b, n, c = x.shape
+    return x.reshape(b * heads, n, c // heads)
+
+
+@wrong("06.split_heads", "should be a tensor, got tuple")
+def split_heads_tuple(x, heads):
+    return x.chunk(heads, dim=-1)
+
+
+@wrong("06.split_heads", "lets PyTorch find one of them")
+def split_heads_wrong_sizes(x, heads):
+    b, n, c = x.shape
+    return x.reshape(b, n, heads, heads, c).transpose(1, 2)
+
+
+# --- 06.dearer_from --------------------------------------------------------------------------------------------------
+
+
+@right("06.dearer_from")
+def dearer_from(channels):
+    side = 1
+    while 4 * side**4 * channels + 8 * side**2 * channels**2 <= 18 * side**2 * channels**2:
+        side += 1
+    return side
+
+
+@right("06.dearer_from")
+def dearer_from_root(channels):
+    return math.isqrt(5 * channels // 2) + 1
+
+
+@right("06.dearer_from")
+def dearer_from_tensor(channels):
+    sides = torch.arange(1, 1000)
+    return sides[2 * sides**2 > 5 * channels][0]
+
+
+def first_side(condition):
+    return next(s for s in range(1, 10_000) if condition(s))
+
+
+@wrong("06.dearer_from", "more than, not at least")
+def dearer_from_ceil(channels):
+    return math.ceil(math.sqrt(2.5 * channels))
+
+
+@wrong("06.dearer_from", "one too small")
+def dearer_from_floor(channels):
+    return math.floor(math.sqrt(2.5 * channels))
+
+
+@wrong("06.dearer_from", "one too large")
+def dearer_from_plus_two(channels):
+    return math.floor(math.sqrt(2.5 * channels)) + 2
+
+
+@wrong("06.dearer_from", "the side is its root")
+def dearer_from_n(channels):
+    return math.floor(2.5 * channels) + 1
+
+
+@wrong("06.dearer_from", "linear layers too")
+def dearer_from_no_projections(channels):
+    return first_side(lambda s: 4 * s**2 > 18 * channels)
+
+
+@wrong("06.dearer_from", "both count on both sides")
+def dearer_from_half_a_convolution(channels):
+    return first_side(lambda s: 4 * s**2 + 8 * channels > 9 * channels)
+
+
+@wrong("06.dearer_from", "and then the values")
+def dearer_from_one_product(channels):
+    return first_side(lambda s: 2 * s**2 + 8 * channels > 18 * channels)
+
+
+@wrong("06.dearer_from", "compare with the convolution")
+def dearer_from_own_layers(channels):
+    return first_side(lambda s: 4 * s**2 > 8 * channels)
+
+
+@wrong("06.dearer_from", "nine weights")
+def dearer_from_one_by_one(channels):
+    return first_side(lambda s: 4 * s**2 + 8 * channels > 2 * channels)
+
+
+@wrong("06.dearer_from", "should be one number")
+def dearer_from_all(channels):
+    sides = torch.arange(1, 100)
+    return sides[2 * sides**2 > 5 * channels]
+
+
+# --- 06.space_to_depth -----------------------------------------------------------------------------------------------
+
+
+@right("06.space_to_depth")
+def space_to_depth(x, r):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h // r, r, w // r, r).permute(0, 1, 3, 5, 2, 4).reshape(b, c * r * r, h // r, w // r)
+
+
+@right("06.space_to_depth")
+def space_to_depth_slices(x, r):
+    parts = torch.stack([x[..., i::r, j::r] for i in range(r) for j in range(r)], dim=2)
+    return parts.flatten(1, 2)
+
+
+@right("06.space_to_depth")
+def space_to_depth_unfold(x, r):
+    b, c, h, w = x.shape
+    return F.unfold(x, r, stride=r).reshape(b, c * r * r, h // r, w // r)
+
+
+@wrong("06.space_to_depth", "moves no number")
+def space_to_depth_reshape(x, r):
+    b, c, h, w = x.shape
+    return x.reshape(b, c * r * r, h // r, w // r)
+
+
+@wrong("06.space_to_depth", "column by column")
+def space_to_depth_column_first(x, r):
+    return torch.stack([x[..., i::r, j::r] for j in range(r) for i in range(r)], dim=2).flatten(1, 2)
+
+
+@wrong("06.space_to_depth", "of *one* channel lie together")
+def space_to_depth_blocks_of_channels(x, r):
+    return torch.cat([x[..., i::r, j::r] for i in range(r) for j in range(r)], dim=1)
+
+
+@wrong("06.space_to_depth", "r × r large parts")
+def space_to_depth_quarters(x, r):
+    parts = [p for rows in x.chunk(r, dim=2) for p in rows.chunk(r, dim=3)]
+    return torch.stack(parts, dim=2).flatten(1, 2)
+
+
+@wrong("06.space_to_depth", "u and v before i and j")
+def space_to_depth_places_last(x, r):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h // r, r, w // r, r).permute(0, 1, 2, 4, 3, 5).reshape(b, c * r * r, h // r, w // r)
+
+
+@wrong("06.space_to_depth", "rows before columns")
+def space_to_depth_transposed(x, r):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h // r, r, w // r, r).permute(0, 1, 3, 5, 4, 2).reshape(b, c * r * r, h // r, w // r)
+
+
+@wrong("06.space_to_depth", "nothing is averaged")
+def space_to_depth_pooled(x, r):
+    return F.avg_pool2d(x, r)
+
+
+@wrong("06.space_to_depth", "nothing is averaged")
+def space_to_depth_strided(x, r):
+    return x[..., ::r, ::r]
+
+
+@wrong("06.space_to_depth", "the others become channels too")
+def space_to_depth_repeats(x, r):
+    return x[..., ::r, ::r].repeat(1, r * r, 1, 1)
+
+
+@wrong("06.space_to_depth", "must multiply to the number of pixels")
+def space_to_depth_sides_not_divided(x, r):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h, r, w, r).permute(0, 1, 3, 5, 2, 4).reshape(b, c * r * r, h // r, w // r)
+
+
+@wrong("06.space_to_depth", "whole numbers")
+def space_to_depth_float_sizes(x, r):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h / r, r, w / r, r).permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+
+
+@wrong("06.space_to_depth", "not `view`")
+def space_to_depth_view(x, r):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h // r, r, w // r, r).permute(0, 1, 3, 5, 2, 4).view(b, c * r * r, h // r, w // r)
+
+
+@wrong("06.space_to_depth", "yours are 2 × 2")
+def space_to_depth_for_two_only(x, r):
+    b, c, h, w = x.shape
+    return x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, c * r * r, h // r, w // r)
+
+
+# --- 06.group_norm ---------------------------------------------------------------------------------------------------
+
+
+@right("06.group_norm")
+def group_norm(x, groups, eps):
+    g = x.reshape(len(x), groups, -1)
+    mean = g.mean(-1, keepdim=True)
+    variance = (g - mean).square().mean(-1, keepdim=True)
+    return ((g - mean) / (variance + eps).sqrt()).reshape(x.shape)
+
+
+@right("06.group_norm")
+def group_norm_moments(x, groups, eps):
+    g = x.unflatten(1, (groups, -1))
+    mean = g.mean((2, 3, 4), keepdim=True)
+    return ((g - mean) * (g.var((2, 3, 4), keepdim=True, unbiased=False) + eps).rsqrt()).flatten(1, 2)
+
+
+@right("06.group_norm")
+def group_norm_loop(x, groups, eps):
+    parts = [(p - p.mean()) / torch.sqrt(((p - p.mean()) ** 2).mean() + eps) for one in x for p in one.chunk(groups)]
+    return torch.cat(parts).reshape(x.shape)
+
+
+def normalised(g, dims, eps, correction=0):
+    return (g - g.mean(dims, keepdim=True)) / (g.var(dims, keepdim=True, correction=correction) + eps).sqrt()
+
+
+@wrong("06.group_norm", "not by one less")
+def group_norm_unbiased(x, groups, eps):
+    return normalised(x.reshape(len(x), groups, -1), -1, eps, correction=1).reshape(x.shape)
+
+
+@wrong("06.group_norm", "that is BatchNorm")
+def group_norm_batch(x, groups, eps):
+    return normalised(x, (0, 2, 3), eps)
+
+
+@wrong("06.group_norm", "every picture has its own")
+def group_norm_batch_of_groups(x, groups, eps):
+    return normalised(x.unflatten(1, (groups, -1)), (0, 2, 3, 4), eps).flatten(1, 2)
+
+
+@wrong("06.group_norm", "that is InstanceNorm")
+def group_norm_instance(x, groups, eps):
+    return normalised(x, (2, 3), eps)
+
+
+@wrong("06.group_norm", "all channels are in one group")
+def group_norm_layer(x, groups, eps):
+    return normalised(x, (1, 2, 3), eps)
+
+
+@wrong("06.group_norm", "every groups-th")
+def group_norm_interleaved(x, groups, eps):
+    return normalised(x.unflatten(1, (-1, groups)), (1, 3, 4), eps).flatten(1, 2)
+
+
+@wrong("06.group_norm", "each pixel is normalised by itself")
+def group_norm_pixels(x, groups, eps):
+    return normalised(x.unflatten(1, (groups, -1)), 2, eps).flatten(1, 2)
+
+
+@wrong("06.group_norm", "mean is not taken off")
+def group_norm_no_mean(x, groups, eps):
+    g = x.reshape(len(x), groups, -1)
+    return (g / (g.var(-1, keepdim=True, correction=0) + eps).sqrt()).reshape(x.shape)
+
+
+@wrong("06.group_norm", "root of the variance")
+def group_norm_no_root(x, groups, eps):
+    g = x.reshape(len(x), groups, -1)
+    return ((g - g.mean(-1, keepdim=True)) / (g.var(-1, keepdim=True, correction=0) + eps)).reshape(x.shape)
+
+
+@wrong("06.group_norm", "eps stands inside the root")
+def group_norm_eps_outside(x, groups, eps):
+    g = x.reshape(len(x), groups, -1)
+    return ((g - g.mean(-1, keepdim=True)) / (g.std(-1, keepdim=True, correction=0) + eps)).reshape(x.shape)
+
+
+@wrong("06.group_norm", "eps is missing")
+def group_norm_no_eps(x, groups, eps):
+    return normalised(x.reshape(len(x), groups, -1), -1, 0.0).reshape(x.shape)
+
+
+@wrong("06.group_norm", "nothing is divided")
+def group_norm_centred(x, groups, eps):
+    g = x.reshape(len(x), groups, -1)
+    return (g - g.mean(-1, keepdim=True)).reshape(x.shape)
+
+
+@wrong("06.group_norm", "not the number of channels in one")
+def group_norm_group_size(x, groups, eps):
+    return normalised(x.reshape(len(x), x.shape[1] // groups, -1), -1, eps).reshape(x.shape)
+
+
+@wrong("06.group_norm", "go back to x.shape")
+def group_norm_grouped_shape(x, groups, eps):
+    return normalised(x.reshape(len(x), groups, -1), -1, eps)
+
+
+@wrong("06.group_norm", "in place")
+def group_norm_in_place(x, groups, eps):
+    g = x.view(len(x), groups, -1)
+    g -= g.mean(-1, keepdim=True)
+    return (g / (g.square().mean(-1, keepdim=True) + eps).sqrt()).reshape(x.shape)
+
+
+@wrong("06.group_norm", "`keepdim=True`")
+def group_norm_no_keepdim(x, groups, eps):
+    g = x.reshape(len(x), groups, -1)
+    return ((g - g.mean(-1)) / (g.var(-1, correction=0) + eps).sqrt()).reshape(x.shape)
