@@ -1,0 +1,272 @@
+"""Checks of lesson 04, the first network."""
+
+from itertools import accumulate
+from math import prod
+from operator import mul
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_utils.denoisers import Denoiser
+from course_utils.denoisers.embeddings import sinusoidal_embedding
+from course_utils.exercises.engine import (
+    BROADCASTING,
+    CASES,
+    Answer,
+    Draw,
+    along_the_wrong_axis,
+    column,
+    exercise,
+    expect,
+    numbers,
+    random_schedule,
+)
+
+
+@exercise("04.receptive_field", "How far it sees", minutes=5)
+def _(answer: Answer, draw: Draw) -> None:
+    plain = [([3] * depth, [1] * depth) for depth in (1, 3, 6)]
+    stacks = [([3, 5, 3, 7], [2, 3, 2, 1]), ([5, 5, 3], [2, 2, 1]), ([7, 3, 5], [3, 1, 2])]
+    drawn = [([3 + 2 * int(i) for i in draw.integers(0, 3, 4)], [1 + int(i) for i in draw.distinct(0, 3, 4)])]
+    cases = plain + stacks + drawn
+    right = []
+    for kernels, strides in cases:
+        before = accumulate([1, *strides[:-1]], mul)  # the product of all earlier strides
+        right.append(1 + sum((k - 1) * apart for k, apart in zip(kernels, before, strict=True)))
+
+    def each(formula) -> Tensor:
+        return torch.tensor([float(formula(kernels, strides)) for kernels, strides in cases], dtype=torch.float64)
+
+    expect(
+        numbers([answer(list(kernels), list(strides)) for kernels, strides in cases], "the receptive field"),
+        torch.tensor(right, dtype=torch.float64),
+        what="the receptive field",
+        mistakes={
+            "each layer adds k - 1 to what is seen, not k: the middle pixel is seen already": each(
+                lambda ks, ss: 1 + sum(k * prod(ss[:i]) for i, k in enumerate(ks))
+            ),
+            "the 1 is missing: before the first layer a pixel sees itself": torch.tensor(right).double() - 1,
+            "the strides are missing: a layer's inputs lie as far apart as the strides before it have made them": each(
+                lambda ks, ss: 1 + sum(k - 1 for k in ks)
+            ),
+            "a layer's own stride moves its outputs apart, not its inputs: multiply by the strides *before* it": each(
+                lambda ks, ss: 1 + sum((k - 1) * prod(ss[: i + 1]) for i, k in enumerate(ks))
+            ),
+            "strides multiply, they do not add": each(
+                lambda ks, ss: 1 + sum((k - 1) * (1 + sum(ss[:i])) for i, k in enumerate(ks))
+            ),
+            "only the stride of the layer just before is in it: distances multiply through all earlier layers": each(
+                lambda ks, ss: 1 + sum((k - 1) * (ss[i - 1] if i else 1) for i, k in enumerate(ks))
+            ),
+            "kernels do not multiply: each layer adds to what is seen": each(lambda ks, ss: prod(ks)),
+            "that is 2 · depth + 1, which holds for kernels of 3 without strides only": each(
+                lambda ks, ss: 2 * len(ks) + 1
+            ),
+            "that is the radius; the question is how many pixels across": torch.tensor(right).double() // 2,
+            "the strides that count are those of the layers nearer to the *input*": each(
+                lambda ks, ss: 1 + sum((k - 1) * prod(ss[i + 1 :]) for i, k in enumerate(ks))
+            ),
+        },
+    )
+
+
+@exercise(
+    "04.descend",
+    "One step downhill",
+    minutes=10,
+    error_hints={
+        "does not require grad": "say that gradients of the kernel are wanted: `kernel.detach().requires_grad_()`",
+        "unsupported operand type": "`torch.autograd.grad` returns a tuple, also of one: `(gradient,) = …`",
+        "can't multiply sequence": "`torch.autograd.grad` returns a tuple, also of one: `(gradient,) = …`",
+        "grad can be implicitly created": "the loss must be one number: the mean over all pixels and images",
+        "must match the size": "without `padding=1` the output is two pixels smaller than the input",
+        "scalar outputs": "the loss must be one number: the mean over all pixels and images",
+    },
+)
+def _(answer: Answer, draw: Draw) -> None:
+    for b, c, h, w, dtype in [
+        (4, 1, 5, 5, torch.float64),
+        (3, 2, 6, 4, torch.float32),
+        (1, 3, 4, 4, torch.float64),
+        (5, 1, 8, 7, torch.float64),
+    ]:
+        x_t, x_0 = draw.normal(b, c, h, w, dtype=dtype), draw.normal(b, c, h, w, dtype=dtype)
+        kernel, lr = draw.normal(c, c, 3, 3, dtype=dtype), draw.number(0.2, 0.7)
+
+        def gradient(target: Tensor, x: Tensor, k: Tensor = kernel) -> Tensor:
+            k = k.clone().requires_grad_()
+            (g,) = torch.autograd.grad((F.conv2d(x, k, padding=1) - target).square().mean(), k)
+            return g
+
+        g, size = gradient(x_0, x_t), x_0.numel()
+        expect(
+            answer(kernel, x_t, x_0, lr),
+            kernel - lr * g,
+            what="the new kernel",
+            mistakes={
+                "that climbs: the step goes against the gradient": kernel + lr * g,
+                "that is the gradient; take it, times lr, off the kernel": g,
+                "that is the step; take it off the kernel": lr * g,
+                "that is the old kernel: the step was not taken": kernel,
+                "the learning rate is missing": kernel - g,
+                "the loss is a mean over all pixels and images, yours is a sum": kernel - lr * size * g,
+                "the loss is a mean over the images, too; yours sums over them": kernel - lr * b * g,
+                "the loss is a mean over all pixels, too; yours sums over them": kernel - lr * (size / b) * g,
+                "the target is x_0; yours has x_t, and learns to copy": kernel - lr * gradient(x_t, x_t),
+                "x_t goes in and x_0 is wanted; yours has them swapped": kernel - lr * gradient(x_t, x_0),
+                "the square has no half in front of it": kernel - lr / 2 * g,
+                "divide the gradient by nothing: only the direction of yours is right": kernel - lr * g / g.norm(),
+            },
+            shape_hint="the new kernel has the shape of the old one, (c, c, 3, 3)",
+        )
+
+
+_ALL_ANGLES = "position[:, None] is (b, 1), the frequencies are (n,): their product is (b, n)"
+
+
+@exercise(
+    "04.embedding",
+    "A clock with many hands",
+    minutes=10,
+    error_hints={"The size of tensor": _ALL_ANGLES, "must match": _ALL_ANGLES},
+)
+def _(answer: Answer, draw: Draw) -> None:
+    for b, dim, longest in [(4, 8, 10_000.0), (4, 4, 100.0), (1, 12, 1000.0), (7, 6, 50.0), (8, 16, 10_000.0)]:
+        p, n = draw.uniform(-20, 20, b), dim // 2
+
+        def code(frequency: Tensor, p: Tensor = p) -> Tensor:
+            angle = p[:, None] * frequency
+            return torch.cat([angle.cos(), angle.sin()], 1)
+
+        i = torch.arange(n).float()
+        right = sinusoidal_embedding(p, dim, longest)
+        mistakes = {
+            "the exponent is -i / (n - 1): with n the last wave does not reach `longest`": code(longest ** (-i / n)),
+            "the exponent is -i / (n - 1); the paper's 2i / dim is the same as i / n": code(longest ** (-2 * i / dim)),
+            "the exponent's sign: the frequencies fall from 1 to 1 / longest": code(longest ** (i / (n - 1))),
+            "the cosines come first": torch.cat([right[:, n:], right[:, :n]], 1),
+            "all cosines first, then all sines; yours alternate": torch.stack([right[:, :n], right[:, n:]], 2).flatten(
+                1
+            ),
+            "there is no 2 pi: omega is an angle per unit of position": code(2 * torch.pi * longest ** (-i / (n - 1))),
+            "frequencies are spaced evenly in their logarithm, not in themselves": code(
+                torch.linspace(1, 1 / longest, n)
+            ),
+            "sines are missing: cosines alone cannot tell p from -p": torch.cat([right[:, :n]] * 2, 1),
+            "cosines are missing: sines alone": torch.cat([right[:, n:]] * 2, 1),
+            "that is (dim, b): one row for each position": right.T if b != dim else right.new_tensor(float("nan")),
+            "n is half of dim: n cosines and n sines make dim numbers": code(
+                longest ** (-torch.arange(dim) / (dim - 1))
+            ),
+        }
+        expect(
+            answer(p, dim, longest),
+            right,
+            what="e(p)",
+            mistakes=mistakes,
+            shape_hint=f"one row of `dim` numbers for each position: {_ALL_ANGLES}",
+        )
+
+
+_PER_CHANNEL = "scale and shift are (b, c); `[:, :, None, None]` makes them one number for all pixels of a channel"
+
+
+@exercise(
+    "04.film",
+    "Scale and shift",
+    minutes=5,
+    error_hints={"The size of tensor": _PER_CHANNEL, "must match": _PER_CHANNEL, "invalid for input": _PER_CHANNEL},
+)
+def _(answer: Answer, draw: Draw) -> None:
+    for b, c, h, w, dtype in [
+        (4, 4, 4, 4, torch.float64),
+        (2, 3, 5, 6, torch.float32),
+        (3, 5, 3, 5, torch.float64),
+        (1, 6, 2, 2, torch.float32),
+        (5, 1, 3, 4, torch.float64),
+    ]:
+        x = draw.normal(b, c, h, w, dtype=dtype)
+        scale, shift = draw.normal(b, c, dtype=dtype), draw.normal(b, c, dtype=dtype)
+        a, s = scale[:, :, None, None], shift[:, :, None, None]
+        mistakes = {
+            "the 1 is missing: at the start, with scale 0, every channel would be 0": a * x + s,
+            "scale and shift are swapped": (1 + s) * x + a,
+            "scale first, then shift: the shift is not scaled": (1 + a) * (x + s),
+            "the shift is missing": (1 + a) * x,
+            "the scale is missing": x + s,
+            "the shift is added, not taken off": (1 + a) * x - s,
+            "that shrinks what should grow: 1 + scale, not 1 - scale": (1 - a) * x + s,
+            "h is in it twice: 1 + scale is the whole factor": x + (1 + a) * x + s,
+            "every image has its own scale and shift; yours all use the first's": (1 + a[:1]) * x + s[:1],
+        }
+        if (h, w) == (b, c):
+            mistakes[f"it runs along the height and width of the images: {_PER_CHANNEL}"] = (1 + scale) * x + shift
+        if w == c:
+            mistakes[f"it runs along the width of the images: {_PER_CHANNEL}"] = (1 + scale[:, None, None]) * x + shift[
+                :, None, None
+            ]
+        if b == c:
+            turned = (v.T[:, :, None, None] for v in (scale, shift))
+            mistakes["batch and channels are exchanged"] = (1 + next(turned)) * x + next(turned)
+        expect(answer(x, scale, shift), (1 + a) * x + s, what="h'", mistakes=mistakes, shape_hint="h' is as large as h")
+
+
+class _Says(nn.Module):
+    """A network that always gives the same answer."""
+
+    def __init__(self, said: Tensor):
+        super().__init__()
+        self.said = said
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        return self.said
+
+
+@exercise("04.precondition", "From F to the picture", minutes=10, error_hints=BROADCASTING)
+def _(answer: Answer, draw: Draw) -> None:
+    for shape, dtype in CASES:
+        schedule = random_schedule(draw, dtype=dtype)
+        x, said = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
+        t = draw.distinct(1, schedule.T, len(x))
+        mean, std = draw.number(-0.9, -0.4), draw.number(0.4, 0.7)
+        table = schedule.alpha_bar
+
+        def formula(ab: Tensor, x=x, said=said, m=mean, s=std, *, sign=-1.0, skip=None, out=None) -> Tensor:
+            variance = ab * s**2 + 1 - ab
+            skip = ab.sqrt() * s**2 / variance if skip is None else skip
+            out = s * ((1 - ab) / variance).sqrt() if out is None else out
+            return m + skip * (x - ab.sqrt() * m) + sign * out * said
+
+        a, before = column(table[t], x), column(table[t - 1], x)
+        alpha, sigma, variance = a.sqrt(), (1 - a).sqrt(), a * std**2 + 1 - a
+        skip, out = alpha * std**2 / variance, std * sigma / variance.sqrt()
+        mistakes = along_the_wrong_axis(table[t], x, formula) | {
+            "the sign: c_out F is taken off the line, as v is in (3.17)": formula(a, sign=1.0),
+            "the line is missing: F says only what it misses": mean - out * said,
+            "F is missing: that is the line alone": formula(a, sign=0.0),
+            "the mean is missing in front: the line is about mu, and its result is a picture": formula(a) - mean,
+            "x_t has mean alpha mu: take that off before c_skip multiplies it": mean + skip * x - out * said,
+            "x_t has mean alpha mu, not mu": mean + skip * (x - mean) - out * said,
+            "s is a standard deviation: variances have s²": formula(
+                a,
+                skip=alpha * std / (a * std + 1 - a),
+                out=std * sigma / (a * std + 1 - a).sqrt(),
+            ),
+            "that is (3.17), which holds for mu = 0 and s = 1": alpha * x - sigma * said,
+            "c_skip has alpha, not alpha², above the line": formula(a, skip=a * std**2 / variance),
+            "c_out has the root of the variance below the line": formula(a, out=std * sigma / variance),
+            "c_out has sigma, the root of 1 - alpha_bar": formula(a, out=std * (1 - a) / variance.sqrt()),
+            "c_out lacks s": formula(a, out=sigma / variance.sqrt()),
+            "alpha is the root of alpha_bar": mean + a * std**2 / variance * (x - a * mean) - out * said,
+            "t is off by one: alpha_bar[t] is already the right entry": formula(before),
+            "x_t and F are swapped": formula(a, said, x),
+            "every image has its own t; yours all use the first": formula(a[:1]),
+        }
+        expect(
+            answer(x, said, t, table.to(dtype), mean, std),
+            Denoiser(_Says(said), schedule, "v", mean, std)(x, t),
+            what="x0_hat",
+            mistakes=mistakes,
+            shape_hint="x0_hat is as large as x_t",
+        )
