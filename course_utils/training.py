@@ -217,6 +217,7 @@ def train(
         run: what to train; goes on from `run.step`.
         images: uint8 (n, c, h, w); labels (n,) or None.
         steps: in all, counting those done before a resume. The learning rate falls to zero there.
+        batch_size: images a step, of all processes together.
         weighting: see `losses`.
         clip: gradients longer than this are shortened to it.
         label_drop: share of labels replaced by -1, no class, so that guidance works later (lesson 15).
@@ -227,10 +228,14 @@ def train(
             so that whatever is done with a step's record is done before that step is on the disk.
 
     Raises:
+        ValueError: a batch that several processes cannot share equally.
         TrainingError: a loss or a gradient that is NaN or infinite, or out of memory; the step is not taken and the
             last checkpoint is kept.
         DataError: a checkpoint could not be written; the last one is kept, and the run can go on.
     """
+    processes = run.share.step or 1
+    if batch_size % processes:  # the mean of the processes' means would not be the mean over the batch
+        raise ValueError(f"batch_size: wanted a multiple of the {processes} processes, got {batch_size}")
     order = torch.Generator().manual_seed(_mixed(run.seed))
     stream = batches(images, labels, batch_size, generator=order, device=run.device, skip=run.step)
     loss = loss or _denoising(weighting, label_drop, flip)

@@ -134,3 +134,14 @@ def test_a_proxy_can_observe_the_function_elsewhere():
 
     assert check("01.q_sample", Proxy()).passed
     assert Proxy.calls > 10
+
+
+def test_what_was_changed_in_place_is_noticed_and_nan_is_no_change():
+    def spoil(x, y):
+        y[0] = 7.0
+        return x
+
+    x, y = torch.tensor([1.0, float("nan")]), torch.tensor([1.0, float("nan")])
+    assert engine.observe(spoil, (x, y)).changed == (1,)
+    assert engine.observe(lambda x, y: x + y, (x, y)).changed == ()
+    assert engine.observe(lambda x, y: y.fill_(0.0), (x, y)).changed == (1,)

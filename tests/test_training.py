@@ -665,6 +665,18 @@ def test_two_processes_take_the_steps_that_one_would_with_the_whole_batch(tmp_pa
         assert torch.equal(other_t, record.t[1::2])
 
 
+def test_a_batch_that_processes_cannot_share_equally_is_refused() -> None:
+    class Three:
+        device, process_index, num_processes, is_main_process = torch.device("cpu"), 1, 3, False
+
+        def prepare_model(self, model: nn.Module) -> nn.Module:
+            return model
+
+    run = Training(tiny(), precision=torch.float32, accelerator=Three())
+    with pytest.raises(ValueError, match="batch_size: wanted a multiple of the 3 processes, got 8"):
+        next(steps_of(run, 1))
+
+
 @pytest.mark.slow
 def test_course_train_shares_a_run_between_processes_and_goes_on_alone(tmp_path: Path) -> None:
     command = ["-m", "course_utils.cli", "train", "mnist-smoke", "--out", tmp_path / "both", "--batch-size", "8"]

@@ -81,11 +81,16 @@ def observe(function: Callable, args: tuple, *, wrt: int | None = None, cotangen
     changed = tuple(
         i
         for i, (a, b) in enumerate(zip(args, before, strict=True))
-        if isinstance(a, Tensor) and not torch.equal(a.detach(), b)
+        if isinstance(a, Tensor) and not _same(a.detach(), b)
     )
     if isinstance(output, Tensor):
         output = output.detach()
     return Observation(output, error, changed, drew_globally, gradient)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Equal to the last bit; not-a-number is the same as itself here."""
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 @contextlib.contextmanager

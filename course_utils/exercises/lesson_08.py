@@ -1,0 +1,334 @@
+"""Checks of lesson 08, from digits to photographs."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_utils.exercises.engine import Answer, Draw, Wrong, exercise, expect, numbers, random_schedule
+
+_TIMES = "alpha_bar[t] is (k,), one number for each time; the variance of the images is one number"
+
+
+@exercise(
+    "08.log_snr", "How much signal, really", minutes=5, error_hints={"must match": _TIMES, "size of tensor": _TIMES}
+)
+def _(answer: Answer, draw: Draw) -> None:
+    for shape, k, dtype in [
+        ((6, 3, 8, 8), 4, torch.float64),
+        ((3, 1, 6, 6), 3, torch.float64),
+        ((4, 3, 5, 5), 1, torch.float32),
+        ((20, 2), 5, torch.float64),
+    ]:
+        schedule = random_schedule(draw, dtype=dtype)
+        width, middle = draw.number(0.3, 0.7), draw.number(0.8, 1.5)
+        offset = torch.arange(shape[1]).reshape(-1, *[1] * (len(shape) - 2)).to(dtype) * 0.5  # channels of other means
+        x_0 = middle + offset + width * draw.normal(*shape, dtype=dtype)
+        t, ab = draw.distinct(1, schedule.T - 1, k), schedule.alpha_bar.to(dtype)
+        snr, n = ab / (1 - ab), x_0.numel()
+        variance = x_0.var(unbiased=False)
+        by_channel = x_0.transpose(0, 1).flatten(1).var(1, unbiased=False).mean()
+        by_pixel = x_0.var(0, unbiased=False).mean()
+        want = (snr[t] * variance).log()
+        got = answer(x_0, t, ab)
+        if isinstance(got, Tensor) and got.shape == want.shape:
+            divided = want + torch.tensor(n / (n - 1), dtype=torch.float64).log().to(dtype)
+            if torch.allclose(got.to(dtype), divided, rtol=1e-6, atol=1e-6):
+                got = want  # n - 1 in place of n is a matter of taste
+        expect(
+            got,
+            want,
+            what="the log-SNR",
+            mistakes={
+                "that is the schedule's own: the variance of the images is missing": snr[t].log(),
+                "the mean of the pixels carries no signal: take it off before you square": (
+                    snr[t] * x_0.square().mean()
+                ).log(),
+                "s² is the variance; yours has the standard deviation": (snr[t] * variance.sqrt()).log(),
+                "alpha_bar is alpha² already; yours squares it again": (ab[t] ** 2 * variance / (1 - ab[t]) ** 2).log(),
+                "a ratio of variances, alpha² over sigma²; yours has roots": (snr[t].sqrt() * variance.sqrt()).log(),
+                "the noise below the line is 1 - alpha_bar[t]": (ab[t] * variance).log(),
+                "take the logarithm": snr[t] * variance,
+                "the natural logarithm, not decibels": 10 * want / torch.tensor(10.0, dtype=dtype).log(),
+                "the natural logarithm, not base ten": want / torch.tensor(10.0, dtype=dtype).log(),
+                "the ratio is upside down: signal above the line": (variance * (1 - ab[t]) / ab[t]).log(),
+                "a variance that is twice as large adds ln 2; yours takes it off": (snr[t] / variance).log(),
+                "t is off by one: alpha_bar[t] is already the right entry": (snr[t + 1] * variance).log(),
+                "one mean for all numbers; yours takes off a mean for each channel": (snr[t] * by_channel).log(),
+                "one mean for all numbers; yours takes off a mean for each pixel": (snr[t] * by_pixel).log(),
+            },
+            shape_hint="one number for each t",
+        )
+
+
+def _radial(power: Tensor, ring: Tensor, total: bool = False) -> Tensor:
+    """Mean (or sum) of a power (side, side) over rings 0 … side // 2."""
+    rings = [power[ring == r] for r in range(power.shape[-1] // 2 + 1)]
+    return torch.stack([p.sum() if total else p.mean() for p in rings])
+
+
+_LENGTH = "one number for each ring 0, 1, …, side // 2: the corners beyond are left out"
+
+
+@exercise("08.radial_power", "The power spectrum", minutes=10)
+def _(answer: Answer, draw: Draw) -> None:
+    for n, side, dtype in [
+        (4, 8, torch.float64),
+        (3, 12, torch.float32),
+        (1, 6, torch.float64),
+        (5, 10, torch.float64),
+    ]:
+        x = draw.normal(n, side, side, dtype=dtype)
+        x = x + 0.7 * x.roll(1, -1) + draw.normal(1, side, side, dtype=dtype) + 0.6  # no white noise, and no mean of 0
+        k = torch.fft.fftfreq(side, dtype=torch.float64) * side
+        distance = (k[:, None] ** 2 + k**2).sqrt()
+        ring, square_ring = distance.round(), torch.maximum(k[:, None].abs(), k.abs())
+        wrapped = (torch.arange(side)[:, None] ** 2 + torch.arange(side) ** 2).sqrt().round()
+        waves = torch.fft.fft2(x, norm="ortho")
+        power = waves.abs().square().mean(0)
+        want = _radial(power, ring)
+        expect(
+            answer(x),
+            want,
+            what="the spectrum",
+            mistakes={
+                'without norm="ortho" the power grows with the number of pixels': want * side**2,
+                'norm="forward" divides by the number of pixels; "ortho" by its root': want / side**2,
+                "the power is the square of the size, |x̂(k)|²": _radial(waves.abs().mean(0), ring),
+                "square first, then average over the images": _radial(waves.abs().mean(0) ** 2, ring),
+                "square first, then average: that is the power of the average image": _radial(
+                    waves.mean(0).abs().square(), ring
+                ),
+                "the mean over a ring, not its sum: outer rings have more waves": _radial(power, ring, total=True),
+                "the mean over the images, not their sum": want * n if n > 1 else want + float("nan"),
+                "the second half of fftfreq is negative: a frequency of side - 1 is -1": _radial(power, wrapped),
+                "round the frequency, do not cut it off": _radial(power, distance.floor()),
+                "a wave has a real and an imaginary part: |x̂|² is the sum of both squares": _radial(
+                    waves.real.square().mean(0), ring
+                ),
+                "the frequency is the root of k1² + k2², not the larger of the two": _radial(power, square_ring),
+                "the frequency is the root of k1² + k2², not the sum of their sizes": _radial(
+                    power, k[:, None].abs() + k.abs()
+                ),
+                "that is the logarithm of the power": want.log(),
+                "the grid is shifted and the power is not (fftshift both, or neither)": _radial(
+                    torch.fft.fftshift(power), ring
+                ),
+            },
+            shape_hint=_LENGTH,
+        )
+
+
+_MEAN = "mean and power are (h, w) and fit the last two dimensions of x_t as they are"
+
+
+@exercise("08.wiener", "The Wiener filter", minutes=10, error_hints={"must match": _MEAN, "size of tensor": _MEAN})
+def _(answer: Answer, draw: Draw) -> None:
+    for n, h, w, dtype in [(4, 8, 8, torch.float64), (3, 6, 10, torch.float64), (1, 8, 8, torch.float32)]:
+        x_t, mean = draw.normal(n, h, w, dtype=dtype), draw.normal(h, w, dtype=dtype)
+        # the spectrum of real images: the same at k and at -k
+        power = torch.fft.fft2(draw.normal(5, h, w, dtype=dtype), norm="ortho").abs().square().mean(0)
+        alpha = draw.number(0.4, 0.9)
+        sigma = (1 - alpha**2) ** 0.5 if n > 1 else draw.number(0.5, 1.5)  # any schedule's
+        gain = alpha * power / (alpha**2 * power + sigma**2)
+
+        def by(gain: Tensor, before: Any = alpha * mean, after: Any = mean, x_t: Tensor = x_t) -> Tensor:
+            waves = torch.fft.fft2(x_t - before, norm="ortho")
+            return after + torch.fft.ifft2(gain * waves, norm="ortho").real
+
+        want = by(gain)
+        got = answer(x_t, mean, power, alpha, sigma)
+        if isinstance(got, Tensor) and got.is_complex():
+            raise Wrong("x0_hat should be real, got complex numbers", "take `.real` of what `ifft2` returns")
+        total = alpha**2 * power + sigma**2
+        expect(
+            got,
+            want,
+            what="x0_hat",
+            mistakes={
+                "in x_t the average picture is alpha times itself: take off alpha * mean": by(gain, before=mean),
+                "put the average picture back at the end": by(gain, after=0),
+                "at the end put all of the average picture back, not alpha times it": by(gain, after=alpha * mean),
+                "the average picture is no signal: take alpha times it off, and put it back at the end": by(
+                    gain, before=0, after=0
+                ),
+                "take alpha times the average picture off before you filter": by(gain, before=0),
+                "w has alpha P above the line; yours lacks alpha": by(power / total),
+                "w has alpha P above the line; with alpha² P you get alpha x_0": by(alpha**2 * power / total),
+                "below the line stands the power of x_t, alpha² P + sigma²; yours has P + sigma²": by(
+                    alpha * power / (power + sigma**2)
+                ),
+                "the variance of the noise is sigma²; yours has sigma": by(alpha * power / (alpha**2 * power + sigma)),
+                "power is a variance already; yours takes its root": by(
+                    alpha * power.sqrt() / (alpha**2 * power.sqrt() + sigma**2)
+                ),
+                "power is a variance already; yours squares it": by(
+                    alpha * power**2 / (alpha**2 * power**2 + sigma**2)
+                ),
+                "that filter lets the noise through: sigma² P is the error, alpha P the signal": by(sigma**2 / total),
+                "(8.5) weighs each wave; yours keeps it, divided by alpha, or drops it": by(
+                    (alpha**2 * power > sigma**2).to(dtype) / alpha
+                ),
+                "(8.5) weighs each wave; yours keeps it or drops it": by((alpha**2 * power > sigma**2).to(dtype)),
+                "that weighs pixels: w belongs to waves, so transform x_t first": mean + gain * (x_t - alpha * mean),
+                "power is in the order that `fft2` returns: no fftshift": by(torch.fft.fftshift(gain)),
+                "the error of a wave is not its weight": by(sigma**2 * power / total),
+            }
+            | (
+                {
+                    "transform the last two dimensions: `fftn` mixes the images of the batch": mean
+                    + torch.fft.ifftn(gain * torch.fft.fft2(x_t - alpha * mean, norm="ortho"), norm="ortho").real
+                }
+                if n > 1
+                else {}
+            ),
+            shape_hint="x0_hat is as large as x_t",
+        )
+
+
+_CONDITION = "the condition must have the shape (b, 1, 1, 1): one decision for each image"
+
+
+@exercise(
+    "08.random_flip",
+    "Half of them",
+    minutes=5,
+    error_hints={
+        "must match": _CONDITION,
+        "size of tensor": _CONDITION,
+        "ambiguous": "`if u < 0.5` asks about one number; choose for all images at once with `torch.where`",
+        "shape": _CONDITION,
+    },
+)
+def _(answer: Answer, draw: Draw) -> None:
+    # batches as large as the images' sides: there a condition along the wrong axis goes unnoticed
+    for shape, dtype in [
+        ((8, 3, 8, 8), torch.float32),
+        ((6, 1, 6, 4), torch.float64),
+        ((4, 3, 6, 4), torch.float32),
+        ((3, 3, 5, 7), torch.float32),
+        ((2, 1, 4, 4), torch.float32),
+    ]:
+        b = shape[0]
+        x = draw.normal(*shape, dtype=dtype)
+        low, high = draw.uniform(0.0, 0.49, b), draw.uniform(0.51, 1.0, b)
+        decided = draw.integers(0, 1, b).bool()
+        decided[:2] = torch.tensor([True, False]) if draw.integers(0, 1) else torch.tensor([False, True])  # both occur
+        u = torch.where(decided, low, high)
+        chosen = (u < 0.5)[:, None, None, None]
+
+        def pick(other: Tensor, x: Tensor = x, chosen: Tensor = chosen) -> Tensor:
+            return torch.where(chosen, other, x)
+
+        want = pick(x.flip(-1))
+        mistakes = {
+            "that mirrors all of them: each image has its own number in u": x.flip(-1),
+            "that mirrors none of them: each image has its own number in u": x,
+            "upside down: left and right are the last dimension, -1": pick(x.flip(-2)),
+            "turned by half a turn: mirror the last dimension alone": pick(x.flip(-1, -2)),
+            "that reverses the colours: left and right are the last dimension, -1": pick(x.flip(1)),
+            "that exchanges images of the batch: mirror each within itself": pick(x.flip(0)),
+            "the wrong half: mirror where u is below one half": torch.where(chosen, x, x.flip(-1)),
+            "u decides, it does not mix: an image is mirrored or it is not": u.to(dtype)[:, None, None, None] * x
+            + (1 - u.to(dtype)[:, None, None, None]) * x.flip(-1),
+            "the images stay in their places; yours come in another order": torch.cat(
+                [x.flip(-1)[u < 0.5], x[u >= 0.5]]
+            ),
+        }
+        for name, after, size in [("columns", (), shape[3]), ("rows", (1,), shape[2])]:
+            if size == b:
+                along = (u < 0.5).reshape(-1, *after)
+                mistakes[f"that decides for {name} of pixels: {_CONDITION}"] = torch.where(along, x.flip(-1), x)
+        if shape[1] in (1, 3) and shape[2] != shape[3]:
+            mistakes = {hint: image for hint, image in mistakes.items() if image.shape == x.shape}
+        expect(answer(x, u), want, what="the batch", mistakes=mistakes, shape_hint="as many images, as large as before")
+
+
+@exercise("08.next_scale", "The scale of the next step", minutes=10)
+def _(answer: Answer, draw: Draw) -> None:
+    patience = int(draw.integers(4, 9))
+    fine, inf, nan = draw.number(0.1, 3.0), float("inf"), float("nan")
+    huge = draw.number(1e5, 1e7)  # beyond float16's largest, and yet finite: the norm is computed in float32
+    scale, some = 2.0 ** int(draw.integers(5, 16)), int(draw.integers(1, patience - 3))
+    same = "the scale stays as it is while the steps are clean and N is not reached"
+    halve = "an overflow halves the scale"
+    again = "after an overflow the count of clean steps begins again, at 0"
+    cases: list[tuple[str, tuple, tuple[float, int], dict[tuple[float, int], str]]] = [
+        (
+            "after a clean step",
+            (scale, some, fine, patience),
+            (scale, some + 1),
+            {
+                (scale, some): "a clean step counts: return clean + 1",
+                (scale * 2, some + 1): same,
+                (scale * 2, 0): same,
+                (scale / 2, 0): "this norm is finite: no overflow",
+                (scale, 0): "a clean step counts on: return clean + 1",
+            },
+        ),
+        (
+            "after an infinite norm",
+            (scale, some, inf, patience),
+            (scale / 2, 0),
+            {
+                (scale / 2, some): again,
+                (scale / 2, some + 1): again,
+                (scale, some + 1): halve,
+                (scale, 0): halve,
+                (scale * 2, 0): "an overflow means that the scale is too large: halve it, not double it",
+            },
+        ),
+        (
+            "after a norm that is NaN",
+            (scale, some, nan, patience),
+            (scale / 2, 0),
+            {
+                (
+                    scale,
+                    some + 1,
+                ): "NaN is an overflow, too (infinity less infinity), and compares as false with everything"
+            },
+        ),
+        (
+            "at the N-th clean step in a row",
+            (scale, patience - 1, fine, patience),
+            (scale * 2, 0),
+            {
+                (scale, patience): "this step counts, too: with it `clean + 1` is N, and the scale doubles now",
+                (scale * 2, patience): "after the doubling the count begins again, at 0",
+                (scale * 2, 1): "after the doubling the count begins again, at 0",
+                (scale, 0): "after N clean steps the scale doubles",
+                (scale + 2, 0): "times two, not plus two",
+            },
+        ),
+        (
+            "one step before that",
+            (scale, patience - 2, fine, patience),
+            (scale, patience - 1),
+            {(scale * 2, 0): "too early by one: the scale doubles when `clean + 1` is N"},
+        ),
+        (
+            "when the N-th step overflows",
+            (scale, patience - 1, inf, patience),
+            (scale / 2, 0),
+            {(scale * 2, 0): "look for an overflow first: this step was not clean"},
+        ),
+        (
+            "after a norm that is large and finite",
+            (scale, some, huge, patience),
+            (scale, some + 1),
+            {(scale / 2, 0): "large is no overflow: only infinity and NaN are"},
+        ),
+    ]
+    for when, args, want, mistakes in cases:
+        got = answer(*args)
+        if not isinstance(got, tuple | list) or len(got) != 2:
+            raise Wrong("it should return two things, (scale, clean)", "`return scale, clean + 1` returns both")
+        pair = tuple(numbers(list(got), "each of the two").tolist())
+        if pair == want:
+            continue
+        hint = mistakes.get(pair) or ("the scale comes first, then the count" if pair == want[::-1] else "")
+        raise Wrong(
+            f"{when} it returns {pair[0]:g} and {pair[1]:g}, not {want[0]:g} and {want[1]}",
+            hint or "three cases: overflow, the N-th clean step, any other clean step",
+        )
