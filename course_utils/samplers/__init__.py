@@ -9,6 +9,30 @@ progress bars and plots hang there.
 
 from course_utils.samplers.ancestral import sample_ddpm
 from course_utils.samplers.ddim import sample_ddim
-from course_utils.samplers.grids import Step, uniform_grid
+from course_utils.samplers.grids import (
+    Step,
+    karras_grid,
+    leading_grid,
+    linspace_grid,
+    log_snr_grid,
+    quadratic_grid,
+    uniform_grid,
+)
+from course_utils.samplers.solvers import sample_dpmpp_2m, sample_dpmpp_2s, sample_euler, sample_heun, sample_unipc
 
-__all__ = ["Step", "sample_ddim", "sample_ddpm", "uniform_grid"]
+__all__ = [
+    "Step",
+    "karras_grid",
+    "leading_grid",
+    "linspace_grid",
+    "log_snr_grid",
+    "quadratic_grid",
+    "sample_ddim",
+    "sample_ddpm",
+    "sample_dpmpp_2m",
+    "sample_dpmpp_2s",
+    "sample_euler",
+    "sample_heun",
+    "sample_unipc",
+    "uniform_grid",
+]
