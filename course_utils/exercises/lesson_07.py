@@ -192,7 +192,7 @@ def _(answer: Answer, draw: Draw) -> None:
             "step 6 repeats the noise of step 5, moved by one",
             "all that a step draws must be new: seed a generator for it",
         )
-    seen: dict[tuple[float, ...], tuple[int, int]] = {}
+    seen: dict[tuple[float, ...], tuple[int, ...]] = {}
     for pair in [*itertools.product(range(6), repeat=2), *((0, 10**j) for j in (2, 3, 4)), (0, 8192)]:
         key = tuple(answer(*pair, few).tolist())
         if key in seen:
@@ -234,7 +234,11 @@ def _run(state: dict, x: Tensor, y: Tensor, until: int, lr: float, **mistake: An
 def _(answer: Answer, draw: Draw) -> None:
     for rows, d, start in [(7, 3, 0), (7, 3, 4), (5, 2, 6), (12, 4, 9), (7, 3, LENGTH)]:
         x, y = draw.normal(rows, d).double(), draw.normal(rows).double()
-        state = {"w": draw.normal(d).double(), "m": draw.normal(d).double() * (start > 0), "step": start}
+        state: dict[str, Any] = {
+            "w": draw.normal(d).double(),
+            "m": draw.normal(d).double() * (start > 0),
+            "step": start,
+        }
         given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
         got = answer(given, x, y, LENGTH, 0.03)
         if any(not torch.equal(torch.as_tensor(given[k]), torch.as_tensor(state[k])) for k in state):

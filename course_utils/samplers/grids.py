@@ -118,7 +118,7 @@ def _finished(times: list, schedule: Schedule, last: int | float | None = None) 
     rising = [0]
     for t in reversed(times):
         rising.append(max(round(t), rising[-1] + 1))
-    ceiling = max(last or schedule.T, len(times)) + 1
+    ceiling = max(int(last or schedule.T), len(times)) + 1
     for i in range(len(rising) - 1, 0, -1):  # the push upwards may have gone too far
         ceiling = rising[i] = min(rising[i], ceiling - 1)
     return rising[::-1]

@@ -38,7 +38,7 @@ def _advance(x: Tensor, x0: Tensor, t: Time, s: Time, schedule: Schedule) -> Ten
     return broadcast(a, x) * x + broadcast(alpha_s - a * alpha_t, x) * x0
 
 
-def _ask(denoise: Denoise, x: Tensor, t: Time, i: int, cond: dict[str, object]) -> Tensor:
+def _ask(denoise: Denoise, x: Tensor, t: int | float, i: int, cond: dict[str, object]) -> Tensor:
     x0_hat = denoise(x, t, **cond)
     require_finite(x0_hat, i, t)
     return x0_hat
@@ -166,7 +166,7 @@ def sample_dpmpp_2m(
     a step. The first step, and one to clean data, have order 1. Raises ValueError for a bad grid or NaN.
     """
     check_grid(timesteps)
-    x, x0_before, h_before = x_T, None, None
+    x, x0_before, h_before = x_T, None, torch.zeros(())
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = guess = _ask(denoise, x, t, i, cond)
         h = _half_log_snr(schedule, s) - _half_log_snr(schedule, t)
@@ -209,7 +209,8 @@ def sample_unipc(
     times = list(timesteps)
     lambdas = [_half_log_snr(schedule, t) for t in times]
     clean = bool(lambdas[-1].isinf())
-    used, guesses, x, start = 0, [], x_T, x_T  # start: x, corrected, at the beginning of the step before
+    guesses: list[Tensor] = []
+    used, x, start = 0, x_T, x_T  # start: x, corrected, at the beginning of the step before
     for i, (t, s) in enumerate(itertools.pairwise(times)):
         x0_hat = _ask(denoise, x, t, i, cond)
         if i:

@@ -12,20 +12,22 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from course_utils import forward, runtime, schedules
-from course_utils.data import load_images, normalize
+from course_utils import forward, runtime
+from course_utils.classifier import look_at
+from course_utils.data import denormalize, load_images, normalize
 from course_utils.exercises import check, progress
 from course_utils.plotting import image_grid, show, use_style
+from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.runtime import varies
 from course_utils.samplers import sample_ddpm, uniform_grid
 from course_utils.toy import IdealDenoiser
 from course_utils.widgets import choice, explore, slider
 
 use_style()
-digits, labels = load_images("mnist", "train", n=2000)
-world = normalize(digits)  # pixels in [-1, 1]
-schedule = schedules.linear()  # noise levels t = 0 … 1000
-denoise = IdealDenoiser(world, schedule, labels)
+digits, labels = load_images("mnist", "train")
+digits = normalize(digits)  # pixels in [-1, 1]
+denoise = load_denoiser("mnist-unet")
+schedule = denoise.schedule  # noise levels t = 0 … 1000
 
 # %% [markdown]
 # ## The question
@@ -34,8 +36,9 @@ denoise = IdealDenoiser(world, schedule, labels)
 # after the other from the top (Shift + Enter), and see.
 
 # %% tags=["figure"]
-x_T, steps = torch.randn(4, 1, 28, 28, generator=lesson.generator), []
-sample_ddpm(denoise, x_T, schedule, uniform_grid(schedule, 50), generator=lesson.generator, callback=steps.append)
+x_T, wish, steps = torch.randn(4, 1, 28, 28, generator=lesson.generator), torch.tensor([2, 3, 6, 8]), []
+grid = uniform_grid(schedule, 50)
+sample_ddpm(denoise, x_T, schedule, grid, generator=lesson.generator, callback=steps.append, label=wish)
 shown = [steps[i] for i in (0, 15, 22, 26, 30, 34, 38, 42, 46)]
 film = torch.stack([*(step.x_t for step in shown), steps[-1].x_s], dim=1)
 show(
@@ -45,12 +48,12 @@ show(
 
 # %% [markdown]
 # **Yes.** Each row began as noise and took 50 small steps. At each step a *denoiser* was asked what clean picture might be
-# behind this one, and the picture moved a little towards the answer.
+# behind this one, and the picture moved a little towards the answer. (It was also told which digit we wish for: a two, a
+# three, a six, an eight.)
 #
-# Let us be honest about that denoiser. It is not a trained network. It is the *perfect* denoiser of a world that holds
-# exactly 2,000 handwritten digits: it knows them all by heart and weighs them by how well they fit. So it can only ever give
-# back digits that it has seen, and further down we measure that. Lesson 07 puts a network in its place, which has *learned*
-# from digits and draws new ones. The walk from noise stays the same.
+# The denoiser is a network with 1.6 million weights. It has seen a million noisy digits and guessed what was behind each, and
+# that is all it has learned: nobody ever showed it how to draw. Lesson 07 trains such a network before your eyes. Here it
+# comes trained, with the course.
 #
 # ## The idea in four sentences
 #
@@ -65,7 +68,7 @@ show(
 
 # %% tags=["figure"]
 # Eq. (0.1)
-x_0 = world[labels == 3][7:8]
+x_0 = digits[labels == 3][7:8]
 eps = forward.noise_like(x_0, lesson.generator)
 alpha_t, sigma_t = schedule.coeffs(300)
 x_t = forward.q_sample(x_0, 300, schedule, eps)
@@ -127,10 +130,10 @@ show(
 
 # %%
 # Eq. (0.2)
-def walk(x: Tensor, n: int, generator: torch.Generator, put_back: float = 1.0) -> Tensor:
+def walk(x: Tensor, n: int, generator: torch.Generator, label: Tensor | None = None, put_back: float = 1.0) -> Tensor:
     """n steps from noise to pictures; `put_back` scales the noise that is put back."""
     for t, s in pairwise(uniform_grid(schedule, n)):  # for n = 4: 1000, 750, 500, 250, 0
-        mean, variance = forward.q_posterior(x, denoise(x, t), t, schedule, s)
+        mean, variance = forward.q_posterior(x, denoise(x, t, label=label), t, schedule, s)
         x = mean + put_back * variance.sqrt() * forward.noise_like(x, generator)
     return x
 
@@ -159,31 +162,29 @@ show(
 #
 # ## Why put noise back?
 #
-# The term $c\,z$ looks like a step in the wrong direction. *Predict: if you leave it out, what do 32 different noises become?*
+# The term $c\,z$ looks like a step in the wrong direction. *Predict: if you leave it out, and wish for nothing, what do 20
+# different noises become?*
 
 # %% tags=["figure"]
-noise = torch.randn(32, 1, 28, 28, generator=lesson.generator)
+noise = torch.randn(20, 1, 28, 28, generator=lesson.generator)
 put_back, left_out = walk(noise, 50, lesson.generator), walk(noise, 50, lesson.generator, put_back=0.0)
 show(
     image_grid(torch.cat([put_back[:10], left_out[:10]]), columns=10, row_labels=["put back", "left out"]),
-    "Ten digits of many kinds drawn with the noise put back; below, from the same ten noises without it, ten ones.",
+    "Ten digits of many kinds drawn with the noise put back; below, from the same ten noises without it, ten times the same one.",
 )
 
-
 # %%
-def nearest(x: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the nearest digit of the world is, in grey levels (of 255; root mean square), and which one it is."""
-    distance = torch.cdist(x.flatten(1), world.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
-    return distance.min(1).values / 28 * 127.5, distance.argmin(1)
-
-
-for name, x in [("put back", put_back), ("left out", left_out)]:
-    which = nearest(x)[1]
-    print(f"{name}: {len(which.unique())} different digits, of the kinds {labels[which].unique().tolist()}")
+classifier = load_classifier("mnist")
+kinds = {name: look_at(classifier, denormalize(x))[1] for name, x in [("put back", put_back), ("left out", left_out)]}
+for name, seen in kinds.items():
+    varies(f"{name}: 0 to 9 drawn {seen.bincount(minlength=10).tolist()} times")
+assert len(kinds["put back"].unique()) >= 5
+assert (kinds["left out"] == 1).float().mean() > 0.8
 
 # %% [markdown]
-# Without it (0.2) calms the picture faster than $t$ tells the denoiser, and all the walks slide into the same few pictures. The
-# noise is where the variety comes from. (One *can* walk without any, but then with other numbers $a$ and $b$: lesson 10.)
+# Without it (0.2) calms the picture faster than $t$ tells the denoiser, and nearly all the walks slide into the same picture, the
+# plainest digit there is. The noise is where the variety comes from. (One *can* walk without any, but then with other numbers
+# $a$ and $b$: lesson 10.)
 #
 # ## How many steps are enough?
 #
@@ -193,32 +194,62 @@ for name, x in [("put back", put_back), ("left out", left_out)]:
 # *Predict before you run: how many steps does a clear digit need? 1, 5, 50, 1000?*
 
 # %% tags=["figure"]
-rows, few = [], (1, 2, 5, 10, 25, 50)
+rows, few, wish = [], (1, 2, 5, 10, 25, 50), torch.arange(10)
 for n in few:
-    x = walk(noise, n, lesson.generator)
-    rows.append(x[:10])
-    print(f"{n:2} steps: off by {nearest(x)[0].mean():2.0f} of 255 grey levels from the nearest digit of the world")
+    rows.append(walk(noise[:10], n, lesson.generator, wish))
 show(
     image_grid(torch.cat(rows), columns=10, row_labels=[f"{n} step{'s' * (n > 1)}" for n in few]),
-    "Ten noises, drawn with 1 to 50 steps: one gives ten times the same blur, two give ghosts, five and more clear digits.",
+    "The digits 0 to 9, each wished for, in 1 to 50 steps: one gives blurred averages, two and five soft shapes, ten and more digits.",
 )
 
 # %% [markdown]
-# One step gives the blur. Two give ghosts, several digits at once. Five are nearly enough, and from ten on all are clear. (Every
-# row begins with the same ten noises. The digits differ because the noise put back does.) And what is it that was drawn?
+# One step gives what all threes have in common, all fours, and so on: blurs. With more steps a walk decides for *one* three.
+# (Every row begins with the same ten noises. The digits differ because the noise put back does.) The first papers took 1000
+# steps, and the whole of part III is about needing fewer.
+#
+# ## Are they new?
+#
+# Has the network learned to draw, or does it give back what it has seen? Look for the nearest of all 60,000 digits it was
+# trained on.
 
-# %%
-new, _ = load_images("mnist", "test", n=200)
-print(f"digits by other writers: off by {nearest(normalize(new))[0].mean():.0f} of 255 grey levels")
-assert nearest(walk(noise, 50, lesson.generator))[0].max() < 0.5  # a copy, once it is rounded to bytes
+
+# %% tags=["figure"]
+def nearest(x: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the nearest of the digits is, in grey levels (of 255; root mean square), and which one it is."""
+    distance = torch.cdist(x.flatten(1), among.flatten(1))
+    return distance.min(1).values / 28 * 127.5, distance.argmin(1)
+
+
+drawn = rows[-1]
+far, which = nearest(drawn, digits)
+show(
+    image_grid(torch.cat([drawn, digits[which]]), columns=10, row_labels=["drawn", "nearest"]),
+    "Ten drawn digits; below each the training digit most like it: nearly all of the same kind, with other strokes.",
+)
 
 # %% [markdown]
-# Copies, as promised: a new digit is almost fifty grey levels away from all that the denoiser knows, these are at zero.
-# A denoiser that is *less* perfect draws pictures that are *new*. It also needs more steps: the first papers took 1000, and the
-# whole of part III is about needing fewer.
+# Relatives, not copies. How far would a *new* digit be, one that people wrote and the network never saw? And how far is what the
+# **perfect** denoiser draws? There is one: for a world of just 2,000 digits one can compute the best of all guesses, the average of
+# all 2,000, each as heavy as it fits. No network comes closer to the truth about that world. *Predict: what does it draw?*
+
+# %%
+new = normalize(load_images("mnist", "test")[0])[torch.randperm(10_000, generator=lesson.generator)[:100]]
+world = digits[:2000]
+perfect = sample_ddpm(IdealDenoiser(world, schedule), noise[:10], schedule, grid, generator=lesson.generator)
+copies = torch.cdist(perfect.flatten(1), world.flatten(1), compute_mode="donot_use_mm_for_euclid_dist").min(1).values
+varies(f"off from the nearest training digit, of 255 grey levels: drawn {far.mean():.0f}, new {nearest(new, digits)[0].mean():.0f}")
+print(f"drawn with the perfect denoiser: {copies.max() / 28 * 127.5:.0f}")
+assert copies.max() / 28 * 127.5 < 0.5  # the same, once rounded to bytes
+assert far.mean() > nearest(new, digits)[0].mean() / 2
+
+# %% [markdown]
+# **The perfect denoiser gives copies; the network, which is less than perfect, draws what is new.** It is as far from all it has seen
+# as a new digit is. Why it should be so is one of the deep questions of the field, and lesson 16 comes back to it.
 #
-# Now it is yours. Move the steps. Then choose a kind of digit, which is handed to the denoiser as `label=`.
-# *Do you need more steps or fewer, once the denoiser knows what to draw?*
+# ## Now it is yours
+#
+# Move the steps. Choose a kind of digit, which is handed to the denoiser as `label=`, or none.
+# *Does it take more steps or fewer, once the denoiser knows what to draw?*
 
 
 # %%
@@ -226,22 +257,21 @@ def draw(n: int, seed: int, kind: str) -> plt.Figure:
     """Eight digits in n steps, from the noise of this seed."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(8, 1, 28, 28, generator=generator)
-    wish = {} if kind == "any" else {"label": torch.full((8,), int(kind))}
-    x_0 = sample_ddpm(denoise, noise, schedule, uniform_grid(schedule, n), generator=generator, **wish)
-    return image_grid(x_0)
+    label = None if kind == "any" else torch.full((8,), int(kind))
+    return image_grid(sample_ddpm(denoise, noise, schedule, uniform_grid(schedule, n), generator=generator, label=label))
 
 
 # %% tags=["widget"]
 explore(
     draw,
     alt="Eight digits drawn live from eight noises, with the chosen number of steps.",
-    n=slider("steps", 1, 100, 5),
+    n=slider("steps", 1, 50, 10),
     seed=slider("seed of the noise", 0, 20, 0),
     kind=choice("digit", ["any", *"0123456789"]),
 )
 
 # %% [markdown]
-# Fewer: the average of all threes is at least a three. What the denoiser is told, the steps need not find. Lesson 15 makes
+# Fewer: the average of all threes looks at least like a three. What the denoiser is told, the steps need not find. Lesson 15 makes
 # much of this.
 #
 # ## How this course works
@@ -359,11 +389,11 @@ if lesson.device.type == "cuda":
 # | | [01 · The forward process](01_forward_process.ipynb) | derive how noise destroys a picture, and find when it is gone |
 # | | [02 · Noise schedules](02_noise_schedules.ipynb) | decide how fast, by hand and by learning |
 # | | [03 · The reverse process](03_reverse_process.ipynb) | derive the way back, and what a network should predict |
-# | **II · Denoisers, training, measuring** | 04 · A CNN denoiser | build the first network, and tell it the time |
-# | | 05 · A denoising autoencoder | find out what any denoiser secretly knows: the score |
-# | | 06 · Attention and the U-Net | build the network that made diffusion work |
-# | | 07 · Train on MNIST | train them all, and draw new digits |
-# | | 08 · Train on CIFAR-10 | go to colour, classes and GPUs |
+# | **II · Denoisers, training, measuring** | [04 · A CNN denoiser](04_cnn_denoiser.ipynb) | build the first network, and tell it the time |
+# | | [05 · A denoising autoencoder](05_dae_denoiser.ipynb) | find out what any denoiser secretly knows: the score |
+# | | [06 · Attention and the U-Net](06_attention_and_unet.ipynb) | build the network that made diffusion work |
+# | | [07 · Train on MNIST](07_train_mnist.ipynb) | train them all, and draw new digits |
+# | | [08 · Train on CIFAR-10](08_train_cifar10.ipynb) | go to colour, classes and GPUs |
 # | | 09 · Evaluate | measure how good pictures are, and how sure you can be |
 # | **III · Fewer steps** | 10 · DDPM and DDIM | skip steps, with noise and without |
 # | | 11 · Fast solvers | solve an equation instead; enter the leaderboard |
@@ -386,7 +416,7 @@ progress("00")
 #
 # * Noise destroys a picture by a known recipe, (0.1). A denoiser guesses the picture behind the noise.
 # * To draw: begin with noise, step towards the guess, put a little noise back, (0.2), and repeat.
-# * Few steps give blur and ghosts; many give clear pictures. A perfect denoiser gives copies, a learned one new pictures.
+# * Few steps give blur; many give clear pictures. A perfect denoiser gives copies, a learned one new pictures.
 # * Predict, run, slide, solve.
 #
 # ## References

@@ -23,7 +23,7 @@ from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, U
 from course_utils.exercises import check, progress
 from course_utils.metrics import draw_images
 from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, use_style
-from course_utils.pretrained import load_classifier, load_denoiser, read_manifest
+from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.recipes import pixel_moments
 from course_utils.runtime import varies
 from course_utils.training import EMA, Training, learning_rate, train
@@ -903,10 +903,7 @@ explore(
 
 # %% tags=["figure"]
 SHIPPED = {"CNN": "mnist-cnn", "DAE": "mnist-dae", "attention": "mnist-attention", "U-Net": "mnist-unet"}
-finished = {
-    name: load_denoiser(file, lesson.device) if file in read_manifest() else trained[name]
-    for name, file in SHIPPED.items()
-}
+finished = {name: load_denoiser(file, lesson.device) for name, file in SHIPPED.items()}
 drawn = {name: draw_digits(denoiser, each=10) for name, denoiser in finished.items()}
 show(sheet(drawn), "Ten real digits, and ten drawn by each of the four networks that the course ships.")
 for name, denoiser in finished.items():
