@@ -237,7 +237,9 @@ new = normalize(load_images("mnist", "test")[0])[torch.randperm(10_000, generato
 world = digits[:2000]
 perfect = sample_ddpm(IdealDenoiser(world, schedule), noise[:10], schedule, grid, generator=lesson.generator)
 copies = torch.cdist(perfect.flatten(1), world.flatten(1), compute_mode="donot_use_mm_for_euclid_dist").min(1).values
-varies(f"off from the nearest training digit, of 255 grey levels: drawn {far.mean():.0f}, new {nearest(new, digits)[0].mean():.0f}")
+varies(
+    f"off from the nearest training digit, of 255 grey levels: drawn {far.mean():.0f}, new {nearest(new, digits)[0].mean():.0f}"
+)
 print(f"drawn with the perfect denoiser: {copies.max() / 28 * 127.5:.0f}")
 assert copies.max() / 28 * 127.5 < 0.5  # the same, once rounded to bytes
 assert far.mean() > nearest(new, digits)[0].mean() / 2
@@ -258,7 +260,9 @@ def draw(n: int, seed: int, kind: str) -> plt.Figure:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(8, 1, 28, 28, generator=generator)
     label = None if kind == "any" else torch.full((8,), int(kind))
-    return image_grid(sample_ddpm(denoise, noise, schedule, uniform_grid(schedule, n), generator=generator, label=label))
+    return image_grid(
+        sample_ddpm(denoise, noise, schedule, uniform_grid(schedule, n), generator=generator, label=label)
+    )
 
 
 # %% tags=["widget"]
