@@ -408,6 +408,7 @@ def evaluate(
     name: Annotated[str, typer.Argument(help="A shipped network, such as mnist-unet.")],
     n: Annotated[int, typer.Option(min=2, help="Samples to draw.")] = 10_000,
     steps: Annotated[int, typer.Option(min=1, help="Network calls a sample.")] = 50,
+    sampler: Annotated[str, typer.Option(help="ddim, or ddpm, which puts noise back on the way.")] = "ddim",
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Measure the run of this folder instead, as far as it is.")] = None,
     record: Annotated[bool, typer.Option("--record", help="Note the result in data/checkpoints.")] = False,
@@ -420,6 +421,8 @@ def evaluate(
     from course_utils.data import DataError
 
     device = runtime.pick_device()
+    if sampler not in metrics.SAMPLERS:
+        _stop(f"{sampler}: no such sampler. There are {', '.join(metrics.SAMPLERS)}")
     try:
         manifest = pretrained.read_manifest()
         plan = _recipe(name) if run or name not in manifest else pretrained.recipe_of(name)
@@ -436,6 +439,7 @@ def evaluate(
                     plan.dataset,
                     n=n,
                     steps=steps,
+                    sampler=sampler,
                     num_classes=classes,
                     seed=seed,
                     precision=precision,

@@ -4,6 +4,7 @@ FID depends on the features, on the number of images and on the reference: a fig
 (the FID of real images against real images, as many), says nothing. Lesson 09 takes it apart.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,10 @@ from course_utils.classifier import Classifier, look_at
 from course_utils.data import denormalize, load_images
 from course_utils.denoisers import Denoiser
 from course_utils.pretrained import load_classifier
-from course_utils.samplers import sample_ddim, uniform_grid
+from course_utils.samplers import sample_ddim, sample_ddpm, uniform_grid
 from course_utils.schedules import Schedule
+
+SAMPLERS = {"ddim": sample_ddim, "ddpm": sample_ddpm}
 
 
 class _AsTheyAre(nn.Module):
@@ -125,7 +128,7 @@ class Score:
     def __str__(self) -> str:
         agree = "" if self.agreement is None else f", class agreement {self.agreement:.1%}"
         return (
-            f"FID {self.fid:.2f} (real images {self.floor:.2f}, n = {self.n:,}, features of {self.features}){agree}; "
+            f"FID {self.fid:.3g} (real images {self.floor:.3g}, n = {self.n:,}, features of {self.features}){agree}; "
             f"{self.sampler}, {self.nfe} network calls, seed {self.seed}"
         )
 
@@ -136,18 +139,20 @@ def evaluate(
     *,
     n: int = 10_000,
     steps: int = 50,
+    sampler: str = "ddim",
     num_classes: int = 10,
     full: bool = True,
     seed: int = 0,
     precision: torch.dtype = torch.float32,
     progress: Callable[[int], object] | None = None,
 ) -> Score:
-    """Draw n samples with DDIM on a uniform grid, and compare them with the training split, in our own features.
+    """Draw n samples on a uniform grid, and compare them with the training split, in our own features.
 
     Args:
         denoiser: on the device to draw on.
         dataset: "mnist" or "cifar10".
         n: samples; as many images of the test split make the floor.
+        steps, sampler: network calls a sample, by "ddim" (no noise on the way) or "ddpm".
         num_classes: 0 for a denoiser that knows none.
         full: compare with all of the dataset, downloaded, instead of the embedded part.
         progress: called with the number of samples done after each batch.
@@ -164,6 +169,7 @@ def evaluate(
         train.shape[1:],
         n,
         steps=steps,
+        sampler=functools.partial(SAMPLERS[sampler], generator=generator),
         num_classes=num_classes,
         generator=generator,
         device=device,
@@ -177,7 +183,7 @@ def evaluate(
         n=n,
         agreement=(seen == labels).float().mean().item() if num_classes else None,
         features=f"{dataset}-classifier",
-        sampler="DDIM, uniform grid",
+        sampler=f"{sampler.upper()}, uniform grid",
         nfe=steps,
         seed=seed,
     )
