@@ -909,10 +909,13 @@ show(sheet(drawn), "Ten real digits, and ten drawn by each of the four networks 
 for name, denoiser in finished.items():
     shares = f"{agreement(drawn[name]):.0%}, wiped {agreement(wiped(drawn[name])):.0%}"
     varies(f"{name:10} loss {judge(denoiser):.3f}, of the class asked for: {shares}")
+assert agreement(drawn["U-Net"]) > 0.88  # of 100 digits; three standard errors below 96 %
+assert all(agreement(drawn["U-Net"]) > agreement(d) for name, d in drawn.items() if name != "U-Net")
 
 # %% [markdown]
 # The loop is the same, to the last line. What you see between the two pictures is a larger network, and above all
-# patience.
+# patience. (The U-Net had eight thousand steps, the others two and a half.) And patience does not mend everything: the CNN
+# still cannot see across a digit, the DAE still cannot draw without grain.
 #
 # ## 8 · What usually goes wrong
 #
