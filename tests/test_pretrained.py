@@ -74,7 +74,7 @@ def test_every_denoiser_is_far_better_than_the_best_affine_guess_by_pixel(name):
     denoiser, recipe = load_denoiser(name), recipe_of(name)
     images, labels = data.load_images(recipe.dataset, "test", n=200)
     x_0, g = data.normalize(images), torch.Generator().manual_seed(0)
-    for t in (100, 200, 300):
+    for t in (200, 300, 500):  # with less noise a bottleneck cannot do even that (lesson 05)
         alpha, sigma = denoiser.schedule.coeffs(t)
         x_t = alpha.item() * x_0 + sigma.item() * torch.randn(x_0.shape, generator=g)
         s2 = denoiser.data_std**2

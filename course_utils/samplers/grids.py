@@ -83,7 +83,7 @@ def karras_grid(schedule: Schedule, n: int, rho: float = 7.0) -> list[int] | lis
     return _at_levels(levels, schedule)
 
 
-def _check_count(schedule: Schedule, n: int) -> None:
+def _check_count(schedule: Schedule, n: object) -> None:
     if isinstance(n, bool) or not isinstance(n, int):
         raise TypeError(f"n: wanted a whole number of steps, got {n!r}")
     if n < 1 or (schedule.T is not None and n > schedule.T):
