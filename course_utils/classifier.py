@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._validate import require_count
-from course_utils.data import normalize
+from course_utils.data import normalize, random_flip
 from course_utils.denoisers.layers import require_channels
 from course_utils.training import Loss, Training
 
@@ -92,8 +92,7 @@ def classification(shift: int = 0, flip: bool = False, smoothing: float = 0.1) -
         if label is None:
             raise ValueError("labels: a classifier needs them")
         by = torch.randint(-shift, shift + 1, (len(x), 2), generator=generator).to(x.device)
-        mirrored = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)[:, None, None, None]
-        x = shifted(torch.where(mirrored, x.flip(-1), x) if flip else x, by)[run.share]
+        x = shifted(random_flip(x, generator) if flip else x, by)[run.share]
         return F.cross_entropy(run.forward(x), label[run.share], reduction="none", label_smoothing=smoothing), None
 
     return loss

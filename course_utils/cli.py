@@ -317,7 +317,6 @@ def train(
     if device:
         os.environ["COURSE_DEVICE"] = device
     accelerator = _accelerator()
-    first_of_all = not accelerator or accelerator.is_main_process
     stop_requested = []
     try:
         options = {"accelerator": accelerator} if accelerator else {"device": runtime.pick_device()}
@@ -326,7 +325,7 @@ def train(
         where = f"{runtime.device_name(run.device)}, {str(run.precision).removeprefix('torch.')}"
         if accelerator:
             where = f"{accelerator.num_processes} processes, each on {where}"
-        if first_of_all:
+        if run.writes:
             typer.echo(
                 f"{recipe}: {weights / 1e6:.1f} M weights, {where}, step {run.step} of {plan.steps}, in {folder}"
             )
@@ -336,7 +335,7 @@ def train(
         before = signal.getsignal(signal.SIGINT)
         if not accelerator:
             signal.signal(signal.SIGINT, lambda *_: stop_requested.append(signal.signal(signal.SIGINT, before)))
-        quiet = not (first_of_all and sys.stderr.isatty())
+        quiet = not (run.writes and sys.stderr.isatty())
         bar = tqdm(total=plan.steps, initial=run.step, unit="step", disable=quiet)
         start, first = time.perf_counter(), run.step
         try:
@@ -357,7 +356,7 @@ def train(
         raise typer.Exit(130)
     if run.step == first:
         typer.echo(f"{run.step} steps are done already: ask for more with --steps, or begin again with --fresh")
-    elif first_of_all:
+    elif run.writes:
         typer.echo(f"done: loss {record.loss:.4f}, {folder / recipes.CHECKPOINT}")
 
 

@@ -362,6 +362,12 @@ def denormalize(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     return ((x + 1) * 127.5).round().clamp(0, 255).nan_to_num(0).to(torch.uint8)
 
 
+def random_flip(x: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
+    """Half of the images mirrored left to right, drawn for each; the generator lives on the CPU."""
+    mirrored = torch.rand(len(x), generator=generator) < 0.5
+    return torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(-1), x)
+
+
 def batches(
     images: UInt8[Tensor, "n channels height width"],
     labels: Int64[Tensor, "n"] | None = None,

@@ -4,7 +4,6 @@ A file holds the averaged weights in float16 and, as text, the recipe they were 
 `course ship` writes it from a run of `course train`, and notes its size and SHA-256 in `manifest.json` beside it.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from course_utils.checkpoints import CheckpointError, load_weights
 from course_utils.classifier import Classifier
 from course_utils.data import data_dir, read_verified, write_atomically
 from course_utils.denoisers import Denoiser
-from course_utils.recipes import Recipe, make_model
+from course_utils.recipes import Recipe, make_model, settings_of
 from course_utils.training import Training
 
 FOLDER, MANIFEST, CARDS = "checkpoints", "manifest.json", "README.md"
@@ -58,8 +57,8 @@ def _load(name: str, kind: type, device: torch.device | str) -> Any:
         raise ValueError(f"name: no {kind.__name__.lower()} {name!r} is shipped; there are {', '.join(offered)}")
     path = data_dir() / FOLDER / f"{name}.safetensors"
     weights = safetensors.torch.load(read_verified(path, manifest[name]))
-    model = make_model(recipe_of(name), tuple(manifest[name]["pixel_moments"]) or None)
-    load_weights(model, {key: value.to(model.state_dict()[key].dtype) for key, value in weights.items()}, str(path))
+    model = make_model(Recipe(**manifest[name]["recipe"]), tuple(manifest[name]["pixel_moments"]) or None)
+    load_weights(model, weights, str(path))  # copied into float32 as they are
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -74,7 +73,7 @@ def ship(run: Training, recipe: Recipe, folder: str | os.PathLike[str] | None = 
     if run.step < recipe.steps:
         raise CheckpointError(f"{recipe.name}: {run.step} of {recipe.steps} steps are done. Train to the end first")
     weights = {key: _halved(key, value) for key, value in run.ema.weights.items()}
-    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    settings = settings_of(recipe)
     content = safetensors.torch.save(weights, {"recipe": json.dumps(settings)})
     path = folder / f"{recipe.name}.safetensors"
     write_atomically(path, content)

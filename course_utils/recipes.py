@@ -127,6 +127,16 @@ RECIPES = {
 }
 
 
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it is read back from a file: tuples have become lists."""
+    return json.loads(json.dumps(dataclasses.asdict(recipe)))
+
+
+def log_row(record: Record) -> str:
+    """One line of the log, its COLUMNS."""
+    return f"{record.step},{record.loss:.6g},{record.lr:.6g},{record.gradient_norm:.6g}\n"
+
+
 @functools.cache
 def pixel_moments(dataset: str) -> tuple[float, float]:
     """Mean and standard deviation of a training set's pixels in [-1, 1], over images and positions.
@@ -167,7 +177,7 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     Raises CheckpointError if the checkpoint is damaged, or was begun with other settings; more `steps` are allowed.
     """
     folder = Path(folder)
-    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))  # tuples become lists, as they do in the file
+    settings = settings_of(recipe)
     settled: dict[str, Any] = {
         "lr": recipe.lr,
         "weight_decay": recipe.weight_decay,
@@ -223,7 +233,7 @@ def train_recipe(
             every=every,
         ):
             # Written before the step's checkpoint is: a resumed run finds no row missing, only some too many.
-            log.write(f"{record.step},{record.loss:.6g},{record.lr:.6g},{record.gradient_norm:.6g}\n")
+            log.write(log_row(record))
             yield record
 
 

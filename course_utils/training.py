@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.checkpoints import CheckpointError, load_checkpoint, load_weights, require_fit, save_checkpoint
-from course_utils.data import batches
+from course_utils.data import batches, random_flip
 from course_utils.forward import noise_like
 from course_utils.losses import denoising_loss
 from course_utils.runtime import pick_precision
@@ -269,9 +269,7 @@ def _denoising(weighting: str, label_drop: float, flip: bool) -> Loss:
         if label is not None:
             dropped = torch.rand(len(x_0), generator=generator) < label_drop
             cond["label"] = label.masked_fill(dropped.to(label.device), -1)[mine]
-        if flip:
-            mirrored = torch.rand(len(x_0), generator=generator) < 0.5
-            x_0 = torch.where(mirrored.to(x_0.device)[:, None, None, None], x_0.flip(-1), x_0)
+        x_0 = random_flip(x_0, generator) if flip else x_0
         x_0 = x_0.contiguous(memory_format=torch.channels_last)
         eps, t = noise_like(x_0, generator)[mine], t[mine]
         data_std = run.model.data_std

@@ -1,7 +1,6 @@
 """What is shipped is what was trained: whole, verified, small, and loaded without running anything."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ def test_what_must_be_there_is_there_and_small_enough():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_network_loads_and_is_that_of_its_recipe(name):
     recipe = recipe_of(name)
-    assert recipe == Recipe(**json.loads(json.dumps(RECIPES[name].__dict__)))  # tuples are lists in a file
+    assert recipe == Recipe(**recipes.settings_of(RECIPES[name]))
     classifies = recipe.architecture == "classifier"
     model = load_classifier(recipe.dataset) if classifies else load_denoiser(name)
     assert isinstance(model, Classifier if classifies else Denoiser)

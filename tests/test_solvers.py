@@ -14,6 +14,7 @@ from diffusers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_samplers import SCHEDULES, normal, stream
 
 from course_utils.samplers import (
     karras_grid,
@@ -33,11 +34,9 @@ from course_utils.schedules import (
     VE,
     DiscreteSchedule,
     FlowMatching,
-    VPCosine,
     VPLinear,
     cosine,
     linear,
-    rescale_zero_terminal_snr,
 )
 from course_utils.toy import GaussianMixture, IdealDenoiser
 
@@ -53,14 +52,6 @@ SOLVERS = {
 ALL = {"ddim": sample_ddim, **SOLVERS}
 each_solver = pytest.mark.parametrize("sample", SOLVERS.values(), ids=SOLVERS.keys())
 CLEAN_ENDS = {"ddim", "2s", "2m", "unipc", "unipc3"}  # those that can begin at alpha = 0
-
-
-def stream(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=stream(seed), dtype=torch.float64)
 
 
 def curved(x_t, t, **cond):
@@ -173,16 +164,6 @@ def test_euler_and_heun_are_those_of_diffusers_whose_state_is_x_over_alpha(sampl
 
 
 # --- what a caller may rely on ---------------------------------------------------------------------------------------
-
-SCHEDULES = {
-    "linear": linear(50, 1e-3, 0.2),
-    "cosine": cosine(40),
-    "zero_terminal": rescale_zero_terminal_snr(linear(50, 1e-3, 0.2)),
-    "vp_linear": VPLinear(),
-    "vp_cosine": VPCosine(),
-    "ve": VE(),
-    "flow": FlowMatching(),
-}
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())

@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from course_utils.authoring.build import ROOT, execute, lessons, solved_notebook
-from course_utils.authoring.build import repository as repository_url
+from course_utils.authoring.build import ROOT, lessons
 from course_utils.training import Training, train
 
 CHAIN = """
@@ -104,11 +103,10 @@ start = time.perf_counter()
 for step in range(50):
     ours.ema.update(ours.model, 1000)
 ema = (time.perf_counter() - start) / 50
-row = f"{record.step},{record.loss:.6g},{record.lr:.6g},{record.gradient_norm:.6g}\\n"
 with open("/dev/null" if sys.platform != "win32" else "nul", "a", buffering=1) as log:
     start = time.perf_counter()
     for step in range(1000):
-        log.write(f"{record.step},{record.loss:.6g},{record.lr:.6g},{record.gradient_norm:.6g}\\n")
+        log.write(recipes.log_row(record))
     logging = (time.perf_counter() - start) / 1000
 flops = 3 * count_flops(ours.model.network, (1, 28, 28)) * 128  # backward costs twice what forward does
 print(seconds["ours"], seconds["theirs"], ema, logging, flops / seconds["ours"])
@@ -166,12 +164,13 @@ for event in seen.key_averages():
     shares[kind] += event.self_cpu_time_total
 print(json.dumps({kind: time / shares.total() for kind, time in shares.most_common()}))
 """
-MEMORY = """
-import resource, sys
-from pathlib import Path
+LESSON = """
+import resource, sys, time
 from course_utils.authoring.build import execute, lessons, repository, solved_notebook
 (source,) = lessons([sys.argv[1]])
+start = time.perf_counter()
 execute(solved_notebook(source, repository()), cwd=source.parents[1])
+print(time.perf_counter() - start)
 kilo = 1 if sys.platform == "darwin" else 1024
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * kilo)
 """
@@ -195,11 +194,9 @@ def training() -> Iterator[str]:
 def attention() -> str:
     """How the time of self-attention grows with the number of positions: the slope between neighbours, log-log."""
     sides, times = (14, 20, 28, 40), _medians(ATTENTION, times=3)
-    slopes = [
-        math.log(times[i + 1] / times[i]) / math.log((sides[i + 1] / sides[i]) ** 2) for i in range(len(sides) - 1)
-    ]
     return "self-attention, 64 channels: time grows as (H W)^" + ", ^".join(
-        f"{slope:.2f} ({a}² to {b}²)" for slope, a, b in zip(slopes, sides, sides[1:], strict=False)
+        f"{math.log(later / before) / math.log((b / a) ** 2):.2f} ({a}² to {b}²)"
+        for (a, before), (b, later) in itertools.pairwise(zip(sides, times, strict=True))
     )
 
 
@@ -237,15 +234,10 @@ def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 2000, steps: int = 
 def lesson_seconds() -> Iterator[str]:
     """Seconds each lesson takes from top to bottom in a fresh kernel, the first time and once more; peak memory."""
     for source in lessons():
-        seconds = []
-        for _ in range(2):
-            start = time.perf_counter()
-            execute(solved_notebook(source, repository_url()), cwd=source.parents[1])
-            seconds.append(time.perf_counter() - start)
-        command = [sys.executable, "-c", MEMORY, source.stem[:2]]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        peak = int(done.stdout.split()[-1]) / 2**30
-        yield f"{source.stem}: {seconds[0]:.0f} s, again {seconds[1]:.0f} s; at most {peak:.1f} GiB"
+        command = [sys.executable, "-c", LESSON, source.stem[:2]]
+        runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(2)]
+        (first, _), (again, peak) = (map(float, run[-2:]) for run in runs)
+        yield f"{source.stem}: {first:.0f} s, again {again:.0f} s; at most {peak / 2**30:.1f} GiB"
 
 
 def bench() -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils.forward import noise_like, q_posterior
-from course_utils.samplers.grids import Step, check_grid, require_finite
+from course_utils.samplers.grids import Step, ask, check_grid
 from course_utils.schedules import Schedule
 
 
@@ -41,8 +41,7 @@ def sample_ddpm(
     check_grid(timesteps)
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
-        x0_hat = denoise(x, t, **cond)
-        require_finite(x0_hat, i, t)
+        x0_hat = ask(denoise, x, t, i, cond)
         mean, variance = q_posterior(x, x0_hat, t, schedule, s)
         before, x = x, mean + variance.sqrt() * noise_like(x, generator)
         if callback is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from course_utils.forward import noise_like
 from course_utils.parameterizations import eps_from_x0
-from course_utils.samplers.grids import Step, check_grid, require_finite
+from course_utils.samplers.grids import Step, ask, check_grid
 from course_utils.schedules import Schedule, broadcast, transition
 
 
@@ -49,8 +49,7 @@ def sample_ddim(
         raise ValueError(f"eta: wanted a number from 0 to 1, got {eta}")
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
-        x0_hat = denoise(x, t, **cond)
-        require_finite(x0_hat, i, t)
+        x0_hat = ask(denoise, x, t, i, cond)
         (alpha_s, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
         _, variance_ts = transition(s, t, schedule)
         c = eta * variance_ts.sqrt() * sigma_s / sigma_t

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -136,7 +136,9 @@ def check_grid(timesteps: Sequence[int | float]) -> None:
         raise ValueError(f"timesteps: wanted times >= 0, got {times[-1]}")
 
 
-def require_finite(x0_hat: Tensor, i: int, t: int | float) -> None:
-    """Raise unless the denoiser's answer is all numbers: NaN would spread, and be found far from its cause."""
+def ask(denoise: Callable[..., Tensor], x: Tensor, t: int | float, i: int, cond: dict[str, object]) -> Tensor:
+    """The denoiser's answer at step i. Raises unless it is all numbers: NaN would be found far from its cause."""
+    x0_hat = denoise(x, t, **cond)
     if not x0_hat.isfinite().all():
         raise ValueError(f"denoise: returned NaN or infinity at step {i}, t = {t}")
+    return x0_hat

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils.samplers.grids import Step, check_grid, require_finite
+from course_utils.samplers.grids import Step, ask, check_grid
 from course_utils.schedules import Schedule, Time, broadcast
 
 Denoise = Callable[..., Tensor]
@@ -36,12 +36,6 @@ def _advance(x: Tensor, x0: Tensor, t: Time, s: Time, schedule: Schedule) -> Ten
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
     a = sigma_s / sigma_t
     return broadcast(a, x) * x + broadcast(alpha_s - a * alpha_t, x) * x0
-
-
-def _ask(denoise: Denoise, x: Tensor, t: int | float, i: int, cond: dict[str, object]) -> Tensor:
-    x0_hat = denoise(x, t, **cond)
-    require_finite(x0_hat, i, t)
-    return x0_hat
 
 
 def _over_alpha(schedule: Schedule, t: Time) -> tuple[Tensor, Tensor]:
@@ -73,7 +67,7 @@ def sample_euler(
     check_grid(timesteps)
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
-        x0_hat = _ask(denoise, x, t, i, cond)
+        x0_hat = ask(denoise, x, t, i, cond)
         (alpha_t, r_t), (alpha_s, r_s) = _over_alpha(schedule, t), _over_alpha(schedule, s)
         y = x / broadcast(alpha_t, x)
         slope = (y - x0_hat) / broadcast(r_t, x)
@@ -102,13 +96,13 @@ def sample_heun(
     check_grid(timesteps)
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
-        x0_hat = _ask(denoise, x, t, i, cond)
+        x0_hat = ask(denoise, x, t, i, cond)
         (alpha_t, r_t), (alpha_s, r_s) = _over_alpha(schedule, t), _over_alpha(schedule, s)
         y, step = x / broadcast(alpha_t, x), broadcast(r_s - r_t, x)
         slope = (y - x0_hat) / broadcast(r_t, x)
         y_s = y + step * slope
         if r_s > 0:
-            there = (y_s - _ask(denoise, broadcast(alpha_s, x) * y_s, s, i, cond)) / broadcast(r_s, x)
+            there = (y_s - ask(denoise, broadcast(alpha_s, x) * y_s, s, i, cond)) / broadcast(r_s, x)
             y_s = y + step * (slope + there) / 2
         before, x = x, broadcast(alpha_s, x) * y_s
         if callback is not None:
@@ -136,12 +130,12 @@ def sample_dpmpp_2s(
     check_grid(timesteps)
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
-        x0_hat = guess = _ask(denoise, x, t, i, cond)
+        x0_hat = guess = ask(denoise, x, t, i, cond)
         start, end = _half_log_snr(schedule, t), _half_log_snr(schedule, s)
         u = schedule.t_at_log_snr(start + end).item() if (end - start).isfinite() else t
         if s < u < t:
             r = (_half_log_snr(schedule, u) - start) / (end - start)
-            x0_u = _ask(denoise, _advance(x, x0_hat, t, u, schedule), u, i, cond)
+            x0_u = ask(denoise, _advance(x, x0_hat, t, u, schedule), u, i, cond)
             guess = x0_hat + (x0_u - x0_hat) * broadcast(1 / (2 * r), x)
         before, x = x, _advance(x, guess, t, s, schedule)
         if callback is not None:
@@ -168,7 +162,7 @@ def sample_dpmpp_2m(
     check_grid(timesteps)
     x, x0_before, h_before = x_T, None, torch.zeros(())
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
-        x0_hat = guess = _ask(denoise, x, t, i, cond)
+        x0_hat = guess = ask(denoise, x, t, i, cond)
         h = _half_log_snr(schedule, s) - _half_log_snr(schedule, t)
         if x0_before is not None and h.isfinite():
             guess = x0_hat + (x0_hat - x0_before) * broadcast(h / (2 * h_before), x)
@@ -212,7 +206,7 @@ def sample_unipc(
     guesses: list[Tensor] = []
     used, x, start = 0, x_T, x_T  # start: x, corrected, at the beginning of the step before
     for i, (t, s) in enumerate(itertools.pairwise(times)):
-        x0_hat = _ask(denoise, x, t, i, cond)
+        x0_hat = ask(denoise, x, t, i, cond)
         if i:
             x = _unify(start, guesses, times, lambdas, i - 1, used, schedule, new=x0_hat)
         used = min(order, i + 1, len(times) - 1 - i) if clean else min(order, i + 1)
