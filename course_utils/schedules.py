@@ -13,8 +13,9 @@ VE SDEs), Kingma et al. 2021 (VDM), Chen 2023 (sigmoid), Lin et al. 2023 (zero t
 (flow matching).
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -101,6 +102,18 @@ def transition(s: Time, t: Time, schedule: Schedule) -> tuple[Tensor, Tensor]:
     (alpha_s, sigma_s), (alpha_t, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
     alpha_ts = alpha_t / alpha_s
     return alpha_ts, sigma_t**2 - alpha_ts**2 * sigma_s**2
+
+
+def check_grid(timesteps: Sequence[int | float]) -> None:
+    """Raise unless the grid has two times or more, falls strictly and stays at or above 0."""
+    times = list(timesteps)
+    if len(times) < 2:
+        raise ValueError(f"timesteps: wanted at least two times, a start and an end, got {times}")
+    for t, s in itertools.pairwise(times):
+        if not s < t:
+            raise ValueError(f"timesteps: wanted a strictly falling grid, got {t} followed by {s}")
+    if times[-1] < 0:
+        raise ValueError(f"timesteps: wanted times >= 0, got {times[-1]}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -3,18 +3,36 @@ r"""The variational bound: why minimising a bound on -log p(x_0) is regression, 
 -log p(x_0) <= L_0 + sum_{t=2}^T L_{t-1} + L_T                                             (Ho et al. 2020, Eq. 5)
 L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)),   L_T = KL(q(x_T | x_0) || N(0, I))
 
-Lesson 03 derives these; lesson 12 trains on them. All results are in nats, one number an image.
+The same holds for any grid of times instead of 1 … T, with a step from each to the next: `bound`.
+
+Lesson 03 derives these; lessons 12 and 13 shorten the grid. All results are in nats, one number an image.
 """
 
+import itertools
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._validate import require_count, require_float, require_number, require_same
-from course_utils.forward import q_posterior
-from course_utils.schedules import DiscreteSchedule, Schedule, Time, as_double, broadcast, coeffs_for, require_discrete
+from course_utils.forward import noise_like, q_posterior, q_sample
+from course_utils.schedules import (
+    DiscreteSchedule,
+    Schedule,
+    Time,
+    as_double,
+    broadcast,
+    check_grid,
+    coeffs_for,
+    require_discrete,
+    transition,
+)
+
+Variance = Callable[[Tensor, Tensor, Time, Time, Schedule], Tensor]
+"""variance(x_t, x0_hat, t, s, schedule): of the step from t to s, to be broadcast against x_t."""
 
 
 def _sum_over_pixels(x: Tensor) -> Tensor:
@@ -52,13 +70,15 @@ def gaussian_kl(
     return _sum_over_pixels((var_p / var_q).log() + (var_q + (mean_q - mean_p) ** 2) / var_p - 1) / 2
 
 
-def prior_kl(x_0: Float[Tensor, "b *shape"], schedule: Schedule) -> Float[Tensor, "b"]:
+def prior_kl(x_0: Float[Tensor, "b *shape"], schedule: Schedule, t: Time | None = None) -> Float[Tensor, "b"]:
     """L_T = KL(q(x_T | x_0) || N(0, I)), in nats: what the last noise level still tells about x_0 (Eq. 5).
 
     For schedules that end in noise of variance about 1; one that explodes has another prior, and no bound of this form.
+    `t` is where a grid begins that does not begin at the last level.
     """
     require_float("x_0", x_0)
-    alpha, sigma = coeffs_for(x_0, schedule.T if schedule.T is not None else 1.0, schedule)
+    last = schedule.T if schedule.T is not None else 1.0
+    alpha, sigma = coeffs_for(x_0, last if t is None else t, schedule)
     return gaussian_kl(alpha * x_0, sigma**2, torch.zeros_like(x_0), 1.0)
 
 
@@ -110,3 +130,171 @@ def bits_per_dim(nats: Float[Tensor, "b"], dims: int) -> Float[Tensor, "b"]:
     require_float("nats", nats)
     require_count("dims", dims)
     return nats / (dims * math.log(2))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The variance of a reverse step
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def beta_variance(x_t: Tensor, x0_hat: Tensor, t: Time, s: Time, schedule: Schedule) -> Tensor:
+    """sigma²_{t|s}, beta_t for s = t - 1: right for data that are N(0, I); the larger (Ho et al. 2020, 3.2)"""
+    _, variance_ts = transition(s, t, schedule)
+    return broadcast(variance_ts, x_t)
+
+
+def posterior_variance(x_t: Tensor, x0_hat: Tensor, t: Time, s: Time, schedule: Schedule) -> Tensor:
+    """beta-tilde, sigma²_{t|s} sigma_s² / sigma_t²: right for data that are one point (Ho et al. 2020, Eq. 7).
+
+    The step onto the data has none by that formula, and a decoder without a variance no likelihood: it gets
+    sigma²_{t|s} = sigma_t². (Ho et al. give it beta-tilde of the step before; the samplers never use it.)
+    """
+    (_, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
+    _, variance_ts = transition(s, t, schedule)
+    return broadcast(variance_ts * torch.where(sigma_s > 0, (sigma_s / sigma_t) ** 2, 1.0), x_t)
+
+
+def optimal_variance(errors: Mapping[int | float, float]) -> Variance:
+    r"""The best variance of a Gaussian step, for a denoiser that is so far from x_0 (Bao et al. 2022, Thm. 1):
+
+    sigma²_{t|s} sigma_s² / sigma_t² + k² mse_t,    k = alpha_s sigma²_{t|s} / sigma_t², the weight of x_0 in the mean
+
+    It is the posterior's own variance, and that of its mean, which the denoiser leaves uncertain. It minimises the
+    bound over all variances that are one number a step, whatever the denoiser.
+
+    Args:
+        errors: mse_t, mean squared error a pixel, at each t that will be stepped from; see `denoising_errors`.
+    """
+
+    def variance(x_t: Tensor, x0_hat: Tensor, t: Time, s: Time, schedule: Schedule) -> Tensor:
+        times = as_double(t)  # a float32 0.8 would not be found
+        missing = [one for one in times.flatten().tolist() if one not in errors]
+        if missing:
+            raise ValueError(f"errors: no mean squared error is known at t = {missing[0]}")
+        mse = as_double([errors[one] for one in times.flatten().tolist()]).reshape(times.shape)
+        (alpha_s, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
+        _, variance_ts = transition(s, t, schedule)
+        k = alpha_s * variance_ts / sigma_t**2
+        return broadcast(variance_ts * (sigma_s / sigma_t) ** 2 + k**2 * mse.to(k.device), x_t)
+
+    return variance
+
+
+@torch.no_grad()
+def denoising_errors(
+    denoise: Callable[..., Tensor],
+    x_0: Float[Tensor, "b *shape"],
+    schedule: Schedule,
+    timesteps: Sequence[int | float],
+    *,
+    generator: torch.Generator | None = None,
+    **cond: object,
+) -> dict[int | float, float]:
+    """mse_t = mean (x_0 - denoise(x_t, t))² over images and pixels, at each of the times above 0.
+
+    For the exact denoiser this is E Var[x_0 | x_t], a pixel.
+    """
+    require_float("x_0", x_0)
+    errors = {}
+    for t in timesteps:
+        if t > 0:
+            x0_hat = denoise(q_sample(x_0, t, schedule, noise_like(x_0, generator)), t, **cond)
+            errors[t] = (as_double(x0_hat) - as_double(x_0)).square().mean().item()
+    return errors
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The bound on any grid
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def decoder_nll(
+    x_0: Float[Tensor, "b *shape"], mean: Float[Tensor, "b *shape"], variance: Float[Tensor, "..."] | float
+) -> Float[Tensor, "b"]:
+    r"""-log p(x_0) of 8-bit images in [-1, 1] under a Gaussian that is cut into 256 bins (Ho et al. 2020, Eq. 13):
+
+    p(x_0) = prod over pixels of  Phi((x + 1/255 - mean) / sd) - Phi((x - 1/255 - mean) / sd)
+
+    summed over pixels, in nats. The outermost bins reach to infinity, so the 256 probabilities sum to one.
+    """
+    require_same("mean", mean, "x_0", x_0)
+    sd = _variance_for("variance", variance, mean).sqrt()
+    half = 1 / 255
+    above = torch.where(x_0 > 1 - half, math.inf, (x_0 + half - mean) / sd)
+    below = torch.where(x_0 < -1 + half, -math.inf, (x_0 - half - mean) / sd)
+    # Phi(a) - Phi(b) = Phi(-b) - Phi(-a): on the side where both are small, the difference keeps its digits.
+    flip = below > 0
+    above, below = torch.where(flip, -below, above), torch.where(flip, -above, below)
+    log_above, log_below = torch.special.log_ndtr(above), torch.special.log_ndtr(below)
+    return -_sum_over_pixels(log_above + torch.log(-torch.expm1(log_below - log_above)))
+
+
+def jump_cost(
+    x_0: Float[Tensor, "b *shape"],
+    x0_hat: Float[Tensor, "b *shape"],
+    x_t: Float[Tensor, "b *shape"],
+    t: Time,
+    s: Time,
+    schedule: Schedule,
+    variance: Variance = posterior_variance,
+) -> Float[Tensor, "b"]:
+    """What the step from t to s adds to the bound, in nats: a KL, or the decoder's likelihood for the step onto data.
+
+    KL(q(x_s | x_t, x_0) || N(mean, v)), where the mean is that of q(x_s | x_t, x0_hat). Computed in float64: the two
+    means differ by little.
+    """
+    require_same("x0_hat", x0_hat, "x_0", x_0)
+    onto_data = schedule.coeffs(s)[1] == 0
+    if onto_data.any() != onto_data.all():
+        raise ValueError("s: wanted clean data for all images or for none, got both")
+    x_0, x0_hat, x_t = as_double(x_0), as_double(x0_hat), as_double(x_t)
+    v = variance(x_t, x0_hat, t, s, schedule)
+    if onto_data.all():
+        return decoder_nll(x_0, x0_hat, v)
+    mean_q, var_q = q_posterior(x_t, x_0, t, schedule, s)
+    mean_p, _ = q_posterior(x_t, x0_hat, t, schedule, s)
+    return gaussian_kl(mean_q, var_q, mean_p, v)
+
+
+class Bound(NamedTuple):
+    """The bound's terms, in nats, one number an image."""
+
+    prior: Tensor  # (b,): KL of the first level against N(0, I)
+    steps: Tensor  # (n - 1, b): KL of each step but the last, from noise to data
+    decoder: Tensor  # (b,): -log p(x_0) of the last step
+
+    @property
+    def total(self) -> Tensor:
+        """(b,): an upper bound on -log p(x_0)."""
+        return self.prior + self.steps.sum(0) + self.decoder
+
+
+@torch.no_grad()
+def bound(
+    denoise: Callable[..., Tensor],
+    x_0: Float[Tensor, "b *shape"],
+    schedule: Schedule,
+    timesteps: Sequence[int | float],
+    *,
+    variance: Variance = posterior_variance,
+    generator: torch.Generator | None = None,
+    **cond: object,
+) -> Bound:
+    """The variational bound of the sampler that walks this grid with this variance, one draw of x_t a step.
+
+    -log p(x_0) <= prior + sum of KLs + decoder                                     (Ho et al. 2020, Eq. 5, on any grid)
+
+    Raises:
+        ValueError: a grid that does not fall, or does not end on clean data.
+    """
+    require_float("x_0", x_0)
+    check_grid(timesteps)
+    if schedule.coeffs(timesteps[-1])[1] > 0:
+        raise ValueError(f"timesteps: wanted a grid that ends on clean data, got one that ends at {timesteps[-1]}")
+    costs = []
+    for t, s in itertools.pairwise(timesteps):
+        x_t = q_sample(x_0, t, schedule, noise_like(x_0, generator))
+        costs.append(jump_cost(x_0, denoise(x_t, t, **cond), x_t, t, s, schedule, variance))
+    prior = prior_kl(as_double(x_0), schedule, timesteps[0])
+    steps = torch.stack(costs[:-1]) if len(costs) > 1 else prior.new_zeros(0, len(prior))
+    return Bound(prior, steps, costs[-1])

@@ -22,6 +22,7 @@ from course_utils.schedules import (
     rescale_zero_terminal_snr,
 )
 from course_utils.toy import Gaussian, IdealDenoiser
+from course_utils.variational import beta_variance, optimal_variance, posterior_variance
 
 SCHEDULES = {
     "linear": linear(50, 1e-3, 0.2),
@@ -112,6 +113,32 @@ def test_a_grid_that_ends_above_zero_returns_the_law_of_that_level(schedule):
 def test_with_all_thousand_steps_ddpm_draws_from_the_data():
     schedule = linear()
     assert_moments(drawn_from_data(schedule, uniform_grid(schedule, 1000), n=4000), MEAN, COVARIANCE)
+
+
+@pytest.mark.parametrize("n", [10, 50, 1000])
+def test_on_a_gaussian_the_optimal_variance_makes_every_number_of_steps_exact(n):
+    """At t = 1 the law is that of the data there; with the posterior variance it is too narrow, with beta too wide."""
+    schedule, spread, count = linear(), 0.3, 20_000
+    data = Gaussian(torch.tensor([0.5]).double(), spread)
+    grid = [*uniform_grid(schedule, n)[:-1], 1] if n < 1000 else uniform_grid(schedule, n)[:-1]
+    left = {}
+    for t in grid:
+        alpha, sigma = schedule.coeffs(t)
+        left[t] = (spread * sigma**2 / (alpha**2 * spread + sigma**2)).item()
+    alpha, sigma = schedule.coeffs(1000)
+    x_T = alpha * 0.5 + (alpha**2 * spread + sigma**2).sqrt() * normal(count, 1, seed=1)
+    alpha, sigma = schedule.coeffs(1)
+    law = alpha * torch.tensor([0.5]).double(), (alpha**2 * spread + sigma**2).reshape(1, 1)
+
+    def walk(variance):
+        return sample_ddpm(data.denoiser(schedule), x_T, schedule, grid, variance=variance, generator=stream(2))
+
+    assert_moments(walk(optimal_variance(left)).clone(), *law)
+    if n < 1000:
+        narrow, wide = walk(posterior_variance).var(), walk(beta_variance).var()
+        standard_error = law[1].item() * (2 / count) ** 0.5
+        assert narrow < law[1].item() - 5 * standard_error
+        assert wide > law[1].item() + 5 * standard_error
 
 
 # --- another implementation ------------------------------------------------------------------------------------------

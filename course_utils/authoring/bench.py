@@ -200,10 +200,11 @@ def attention() -> str:
     )
 
 
-def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 2000, steps: int = 20) -> Iterator[str]:
+def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 1000, steps: int = 20) -> Iterator[str]:
     """FID of our MNIST recipe and of the tutorials' network after equal times of training; evaluation is not counted.
 
     Both train on the same batches with the same EMA and learning rate, which falls to zero at the last of the minutes.
+    Ours is measured once more at the end, as the shipped networks are.
     """
     from course_utils import metrics, recipes, runtime
     from course_utils.authoring.rivals import Rival
@@ -229,6 +230,9 @@ def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 2000, steps: int = 
                 if not marks:
                     break
                 start = time.perf_counter()
+        if name == "ours":
+            score = metrics.evaluate(run.averaged(), "mnist", n=10_000, sampler="ddpm", precision=precision)
+            yield f"{name} at the end: {score}"
 
 
 def lesson_seconds() -> Iterator[str]:

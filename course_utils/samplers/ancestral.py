@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils.forward import noise_like, q_posterior
-from course_utils.samplers.grids import Step, ask, check_grid
-from course_utils.schedules import Schedule
+from course_utils.samplers.grids import Step, ask
+from course_utils.schedules import Schedule, check_grid
+from course_utils.variational import Variance, posterior_variance
 
 
 @torch.no_grad()
@@ -19,19 +20,21 @@ def sample_ddpm(
     schedule: Schedule,
     timesteps: Sequence[int | float],
     *,
+    variance: Variance = posterior_variance,
     generator: torch.Generator | None = None,
     callback: Callable[[Step], None] | None = None,
     **cond: object,
 ) -> Float[Tensor, "b *shape"]:
     r"""Draw x_s ~ q(x_s | x_t, x_0 = denoise(x_t, t)) from each time of the grid to the next (Ho et al. 2020, Alg. 2).
 
-    x_s = mean(x_t, x0_hat) + sqrt(variance) z, the posterior of `forward.q_posterior`; no noise is added at s = 0,
-    where the variance is zero. Steps may be longer than one: the posterior is that of the whole jump.
+    x_s = mean(x_t, x0_hat) + sqrt(variance) z, with the mean of `forward.q_posterior`; no noise is added at s = 0.
+    Steps may be longer than one: the posterior is that of the whole jump.
 
     Args:
         denoise: `denoise(x_t, t, **cond) -> x0_hat`.
         x_T: noise at the first time of the grid; its dtype is kept.
         timesteps: a falling grid; see `uniform_grid`.
+        variance: of a step: `variational.posterior_variance`, `beta_variance`, an `optimal_variance`, a learned one.
         generator: for the noise of the steps.
         callback: gets a `Step` after each one.
 
@@ -42,8 +45,9 @@ def sample_ddpm(
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = ask(denoise, x, t, i, cond)
-        mean, variance = q_posterior(x, x0_hat, t, schedule, s)
-        before, x = x, mean + variance.sqrt() * noise_like(x, generator)
+        mean, _ = q_posterior(x, x0_hat, t, schedule, s)
+        noise = noise_like(x, generator)
+        before, x = x, mean + variance(x, x0_hat, t, s, schedule).sqrt() * noise if s > 0 else mean
         if callback is not None:
             callback(Step(i, t, s, before, x0_hat, x))
     return x

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from course_utils.forward import noise_like
 from course_utils.parameterizations import eps_from_x0
-from course_utils.samplers.grids import Step, ask, check_grid
-from course_utils.schedules import Schedule, broadcast, transition
+from course_utils.samplers.grids import Step, ask
+from course_utils.schedules import Schedule, broadcast, check_grid, transition
 
 
 @torch.no_grad()

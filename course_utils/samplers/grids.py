@@ -1,8 +1,7 @@
 """Time grids, and the record a sampler hands to its callback."""
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -122,18 +121,6 @@ def _finished(times: list, schedule: Schedule, last: int | float | None = None) 
     for i in range(len(rising) - 1, 0, -1):  # the push upwards may have gone too far
         ceiling = rising[i] = min(rising[i], ceiling - 1)
     return rising[::-1]
-
-
-def check_grid(timesteps: Sequence[int | float]) -> None:
-    """Raise unless the grid has two times or more, falls strictly and stays at or above 0."""
-    times = list(timesteps)
-    if len(times) < 2:
-        raise ValueError(f"timesteps: wanted at least two times, a start and an end, got {times}")
-    for t, s in itertools.pairwise(times):
-        if not s < t:
-            raise ValueError(f"timesteps: wanted a strictly falling grid, got {t} followed by {s}")
-    if times[-1] < 0:
-        raise ValueError(f"timesteps: wanted times >= 0, got {times[-1]}")
 
 
 def ask(denoise: Callable[..., Tensor], x: Tensor, t: int | float, i: int, cond: dict[str, object]) -> Tensor:

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils.samplers.grids import Step, ask, check_grid
-from course_utils.schedules import Schedule, Time, broadcast
+from course_utils.samplers.grids import Step, ask
+from course_utils.schedules import Schedule, Time, broadcast, check_grid
 
 Denoise = Callable[..., Tensor]
 Callback = Callable[[Step], None] | None
