@@ -420,6 +420,8 @@ def evaluate(
     from course_utils.data import DataError
 
     device = runtime.pick_device()
+    if run and not (run / recipes.CHECKPOINT).exists():
+        _stop(f"{run}: no run is there. Train it first: course train {name} --out {run}")
     if sampler not in metrics.SAMPLERS:
         _stop(f"{sampler}: no such sampler. There are {', '.join(metrics.SAMPLERS)}")
     try:
@@ -451,6 +453,142 @@ def evaluate(
     if record and not run:
         manifest[name]["measured"] = result
         pretrained.write_manifest(manifest)
+
+
+@app.command()
+def leaderboard(
+    name: Annotated[str, typer.Argument(help="A shipped denoiser.")] = "mnist-unet",
+    n: Annotated[int, typer.Option(min=2, help="Samples a row; rows of another n stand apart.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the noise that every sampler starts from.")] = 0,
+) -> None:
+    """Measure every sampler on one network, row by row; stop it whenever you like, the same command goes on."""
+    from tqdm import tqdm
+
+    from course_utils import leaderboard as board
+    from course_utils.data import DataError
+
+    if name not in board.pretrained.read_manifest():
+        _stop(f"{name}: no such network is shipped. There are {', '.join(board.pretrained.read_manifest())}")
+    try:
+        calls = n * sum(plan.nfe for plan in board.missing(name, n=n, seed=seed))
+        with tqdm(total=calls, unit=" calls", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+            for row in board.run(name, n=n, seed=seed, progress=bar.update):
+                bar.set_postfix_str(f"{row.sampler}, {row.nfe} calls: FID {row.fid:.3f}", refresh=False)
+        typer.echo(board.table([row for row in board.load(name) if (row.n, row.seed) == (n, seed)]))
+    except KeyboardInterrupt:
+        _stop("stopped; the rows that were measured are kept, and the same command goes on")
+    except (DataError, ValueError) as error:
+        _stop(str(error))
+
+
+# ---------------------------------------------------------------- course release, grade, feedback, self-grade
+
+
+def _assignments(names: str | None) -> dict[str, Any]:
+    """Lessons by number, such as "01,02"; all that have exercises if none are named."""
+    try:
+        from course_utils.authoring import build
+        from course_utils.grading.intake import assignment
+    except ModuleNotFoundError as error:
+        _stop(f"grading needs {error.name}: pip install -e '.[grade]'")
+    try:
+        sources = build.lessons([name.strip() for name in names.split(",")] if names else None)
+    except build.LessonError as error:
+        _stop(str(error))
+    found = {source.stem[:2]: assignment(source.stem[:2]) for source in sources}
+    return {lesson: this for lesson, this in found.items() if this.exercises}
+
+
+@app.command()
+def release(
+    out: Annotated[Path, typer.Argument(help="Folder of the class.")],
+    lessons: Annotated[str | None, typer.Option(help="Such as 01,02; all if not given.")] = None,
+) -> None:
+    """Write what is handed out: the lessons without solutions, in nbgrader's folders, with its metadata."""
+    wanted = _assignments(lessons)
+    from course_utils.grading.release import release as write
+
+    for path in write(out, list(wanted)):
+        typer.echo(path)
+
+
+@app.command()
+def grade(
+    submissions: Annotated[
+        Path, typer.Argument(help="A notebook, a folder of them or of students' folders, or a zip.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    lessons: Annotated[str | None, typer.Option(help="Such as 01,02; all if not given.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Submissions at a time.")] = max(1, (os.cpu_count() or 2) - 1),
+    seed: Annotated[int, typer.Option(help="Of the inputs of the checks: the same seed gives the same grades.")] = 0,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox/--no-sandbox", help="Without one, what learners wrote can do what you can do.")
+    ] = True,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask cluster that does the work.")] = None,
+) -> None:
+    """Grade a class; stop it whenever you like, the same command goes on."""
+    from tqdm import tqdm
+
+    wanted = _assignments(lessons)
+    from course_utils.grading import grade as grading
+    from course_utils.grading import intake, report
+    from course_utils.grading import sandbox as box
+
+    if sandbox and not scheduler and not box.is_there():
+        _stop(
+            "no sandbox: there is no bubblewrap (apt-get install bubblewrap), or it may not make namespaces. "
+            "Learners' code would run with your rights; --no-sandbox does that, and says so in the results"
+        )
+    log: list[str] = []
+    try:
+        found = list(intake.collect(submissions, wanted, log))
+    except intake.IntakeError as error:
+        _stop(str(error))
+    failed = []
+    run = grading.grade_class(found, wanted, out, seed=seed, jobs=jobs, sandboxed=sandbox, scheduler=scheduler)
+    for result in tqdm(run, total=len(found), unit="submission", disable=not sys.stderr.isatty()):
+        if result.failed:
+            failed.append(f"{result.student}, {result.lesson}: {result.failed}")
+    used = {lesson: this for lesson, this in wanted.items() if any(one.lesson == lesson for one in found)}
+    typer.echo(f"{len(found) - len(failed)} of {len(found)} graded: {report.write_reports(out, used, log)}")
+    if failed:
+        _stop("not graded, and nobody's fault but this machine's; the same command tries again:\n" + "\n".join(failed))
+
+
+@app.command()
+def feedback(results: Annotated[Path, typer.Argument(help="Folder that course grade wrote.")]) -> None:
+    """Write grades.csv and the learners' pages again, with the points given by hand in formgrader since."""
+    lessons = sorted(path.name for path in (results / "results").glob("[0-9][0-9]"))
+    if not lessons:
+        _stop(f"{results}: no results are there; course grade writes them")
+    from course_utils.grading import report
+
+    typer.echo(report.write_reports(results, _assignments(",".join(lessons))))
+
+
+@app.command(name="self-grade")
+def self_grade(notebook: Annotated[Path, typer.Argument(help="Your copy of a lesson.")]) -> None:
+    """Grade your own notebook, as `course grade` would."""
+    wanted = _assignments(None)
+    from course_utils.grading import grade as grading
+    from course_utils.grading import intake
+
+    log: list[str] = []
+    try:
+        found = list(intake.collect(notebook, wanted, log))
+    except intake.IntakeError as error:
+        _stop(str(error))
+    if not found:
+        _stop("; ".join(log) or f"{notebook}: answers no lesson")
+    for note in log:
+        typer.echo(note, err=True)
+    for submission in found:
+        result = grading.grade(submission, wanted[submission.lesson], sandboxed=False)  # it is your own code
+        for graded in result.exercises:
+            typer.echo(f"{graded.id}: {graded.status}" + (f", {graded.message}" if graded.message else ""))
+            if graded.hint:
+                typer.echo(f"  Likely reason: {graded.hint}.")
+        typer.echo(f"{result.points:g} of {sum(graded.of for graded in result.exercises):g} points")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 
 from course_utils.checkpoints import CheckpointError, load_weights
 from course_utils.classifier import Classifier
-from course_utils.data import data_dir, read_verified, write_atomically
+from course_utils.data import DataError, data_dir, read_verified, write_atomically
 from course_utils.denoisers import Denoiser
 from course_utils.recipes import Recipe, make_model, settings_of
 from course_utils.training import Training
@@ -40,9 +40,12 @@ def load_classifier(dataset: str = "mnist", device: torch.device | str = "cpu") 
 
 
 def read_manifest(folder: Path | None = None) -> dict[str, Any]:
-    """What is shipped, by name: size, SHA-256, recipe, and what was measured on it."""
+    """What is shipped, by name: size, SHA-256, recipe, and what was measured on it. Raises DataError if damaged."""
     path = (folder or data_dir() / FOLDER) / MANIFEST
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise DataError(f"{path}: is damaged ({error}). Restore it: git checkout -- {FOLDER}/{MANIFEST}") from error
 
 
 def recipe_of(name: str) -> Recipe:

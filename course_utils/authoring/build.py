@@ -88,6 +88,11 @@ def learner_notebook(source_path: Path, repo_url: str | None = None) -> Notebook
     return _validated(nb, source_path)
 
 
+def annotated_notebook(source_path: Path, repo_url: str | None = None) -> NotebookNode:
+    """The instructor's copy: solutions between their markers, and the rubrics; what nbgrader calls a source."""
+    return _validated(_notebook(source_path, repo_url, folder="notebooks"), source_path)
+
+
 def solved_notebook(source_path: Path, repo_url: str | None = None) -> NotebookNode:
     """The solved copy before it is executed: solutions in place, their markers gone."""
     nb = _notebook(source_path, repo_url, folder="notebooks/solutions")

@@ -1,0 +1,41 @@
+"""What is handed out: the learner's copies, without the folded solutions, in the folders that nbgrader expects."""
+
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from course_utils.authoring.build import annotated_notebook, learner_notebook, lessons, tags
+from course_utils.data import write_atomically
+
+CONFIG = """\
+# nbgrader's settings for this class: open JupyterLab here for its formgrader (manual points, comments).
+c = get_config()
+c.CourseDirectory.root = "."
+c.CourseDirectory.db_assignments = []
+c.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("your turn")'}
+"""
+
+
+def handed_out(source: Path) -> NotebookNode:
+    """The learner's copy of a lesson without its solutions."""
+    nb = learner_notebook(source)
+    nb.cells = [cell for cell in nb.cells if "solution-fold" not in tags(cell)]
+    return nb
+
+
+def release(folder: Path, names: list[str]) -> list[Path]:
+    """Write `release/NN/NN_slug.ipynb` and `source/NN/NN_slug.ipynb` for each lesson; the paths to hand out.
+
+    Raises LessonError for a lesson that is not there.
+    """
+    written = []
+    for source in lessons(names):
+        for kind, nb in (("source", annotated_notebook(source)), ("release", handed_out(source))):
+            path = folder / kind / source.stem[:2] / f"{source.stem}.ipynb"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, (nbformat.writes(nb) + "\n").encode())
+        written.append(path)
+    if not (config := folder / "nbgrader_config.py").exists():
+        write_atomically(config, CONFIG.encode())
+    return written

@@ -1,0 +1,262 @@
+"""What becomes of the results: tables, feedback for each learner, Gradescope's JSON, nbgrader's gradebook.
+
+All of it is written from the stored results and the manual points in the gradebook, so it can be written again at any
+time: after a crash, or after points were given by hand in formgrader.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+from nbformat import NotebookNode
+
+from course_utils.authoring.build import lessons
+from course_utils.data import write_atomically
+from course_utils.grading.grade import Result
+from course_utils.grading.intake import Assignment
+from course_utils.grading.release import handed_out, release
+
+GRADEBOOK = "gradebook.db"
+Manual = dict[tuple[str, str, str], tuple[float | None, str]]
+"""(student, lesson, question) -> points given by hand, None as long as there are none, and a comment."""
+
+PAGE = jinja2.Environment(autoescape=True).from_string("""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{{ this.slug }}: {{ result.student }}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em }
+section { border-left: 5px solid #8a8a8a; padding: .2em .9em; margin: 1em 0 }
+.right { border-color: #2a9d6f } .wrong { border-color: #d9722e }
+pre { white-space: pre-wrap; background: #8881; padding: .6em }
+@media (prefers-color-scheme: dark) { body { background: #111; color: #eee } }
+</style>
+<h1>{{ this.slug }}</h1>
+<p>{{ result.student }}: <b>{{ "%g" % total }} of {{ "%g" % most }} points</b>{% if open %},
+{{ open }} answer(s) still to be read{% endif %}</p>
+{% for graded in result.exercises %}
+<section class="{{ graded.status.replace(' ', '-') }}"><h2>{{ graded.id }}: {{ graded.status }},
+{{ "%g" % graded.points }} of {{ "%g" % graded.of }}</h2>
+{% if graded.message %}<p>{{ graded.message }}.</p>{% endif %}
+{% if graded.hint %}<p><i>Likely reason:</i> {{ graded.hint }}.</p>{% endif %}
+{% if graded.id in result.answers %}<details><summary>What you handed in</summary>
+<pre>{{ result.answers[graded.id] }}</pre></details>{% endif %}</section>
+{% endfor %}
+{% for question in this.texts %}{% set points, comment = manual.get(question.id, (none, "")) %}
+<section><h2>{{ question.id }}: {% if points is none %}not read yet{% else %}{{ "%g" % points }}{% endif %}
+of {{ "%g" % question.points }}</h2>
+{% if comment %}<p>{{ comment }}</p>{% endif %}
+<details><summary>What you wrote</summary><pre>{{ result.texts.get(question.id, "nothing") }}</pre></details></section>
+{% endfor %}
+{% if result.notes %}<h2>Noticed when it came in</h2><ul>{% for note in result.notes %}<li>{{ note }}</li>{% endfor %}
+</ul>{% endif %}</html>
+""")
+
+
+def write_reports(folder: Path, assignments: dict[str, Assignment], log: Sequence[str] | None = None) -> Path:
+    """Write everything that follows from the stored results; the path of grades.csv.
+
+    Args:
+        folder: where `grade_class` stored its results.
+        assignments: of the lessons that are there.
+        log: what intake had to say, for intake.csv, which stays as it is if this is None.
+    """
+    results = [
+        Result.from_json(path.read_text(encoding="utf-8")) for path in sorted((folder / "results").glob("*/*.json"))
+    ]
+    results = [result for result in results if result.lesson in assignments]
+    write_gradebook(folder, results, assignments)
+    manual = read_manual(folder, assignments)
+    _write(folder / "grades.csv", grades_csv(results, assignments, manual))
+    if log is not None:
+        _write(folder / "intake.csv", _csv([("file and what was odd",), *((line,) for line in log)]))
+    for result in results:
+        mine = {key[2]: value for key, value in manual.items() if key[:2] == (result.student, result.lesson)}
+        where = folder / "feedback" / result.student / result.lesson
+        _write(
+            where / f"{assignments[result.lesson].slug}.html", feedback_html(result, assignments[result.lesson], mine)
+        )
+        _write(where / "results.json", json.dumps(gradescope(result, assignments[result.lesson], mine), indent=1))
+    return folder / "grades.csv"
+
+
+def grades_csv(results: Iterable[Result], assignments: dict[str, Assignment], manual: Manual) -> str:
+    """A row for each learner and lesson: points of each exercise, of each text, their sum, and what was odd."""
+    columns = [question.id for this in assignments.values() for question in (*this.exercises, *this.texts)]
+    rows: list[Sequence[object]] = [("student", "lesson", *columns, "points", "of", "to be read", "flags")]
+    for result in results:
+        this = assignments[result.lesson]
+        points: dict[str, object] = {graded.id: f"{graded.points:g}" for graded in result.exercises}
+        given = {q.id: manual.get((result.student, result.lesson, q.id), (None, ""))[0] for q in this.texts}
+        points |= {id: f"{value:g}" for id, value in given.items() if value is not None}
+        total = result.points + sum(value or 0 for value in given.values())
+        unread = sum(value is None for value in given.values())
+        rows.append(
+            (
+                result.student,
+                result.lesson,
+                *(points.get(column, "") for column in columns),
+                f"{total:g}",
+                f"{most(this):g}",
+                unread,
+                "; ".join(result.flags + ([] if result.sandboxed else ["graded without a sandbox"])),
+            )
+        )
+    return _csv(rows)
+
+
+def most(this: Assignment) -> float:
+    """Points that a lesson can earn."""
+    return sum(question.points for question in (*this.exercises, *this.texts))
+
+
+def feedback_html(result: Result, this: Assignment, manual: dict[str, tuple[float | None, str]]) -> str:
+    """A learner's page. Everything that came from them is escaped; nothing that was expected is told."""
+    given = [manual.get(question.id, (None, ""))[0] for question in this.texts]
+    return PAGE.render(
+        result=result,
+        this=this,
+        manual=manual,
+        total=result.points + sum(value or 0 for value in given),
+        most=most(this),
+        open=sum(value is None for value in given),
+    )
+
+
+def gradescope(result: Result, this: Assignment, manual: dict[str, tuple[float | None, str]]) -> dict:
+    """The autograder's `results.json` of Gradescope."""
+    tests = [
+        {
+            "name": graded.id,
+            "score": graded.points,
+            "max_score": graded.of,
+            "status": "passed" if graded.status == "right" else "failed",
+            "output": ". ".join(part for part in (graded.status, graded.message, graded.hint) if part),
+            "output_format": "text",
+        }
+        for graded in result.exercises
+    ]
+    for question in this.texts:
+        points, comment = manual.get(question.id, (None, ""))
+        if points is not None:
+            tests.append({"name": question.id, "score": points, "max_score": question.points, "output": comment})
+    return {"execution_time": round(result.seconds), "tests": tests}
+
+
+# ---------------------------------------------------------------- nbgrader
+
+
+def write_gradebook(folder: Path, results: Sequence[Result], assignments: dict[str, Assignment]) -> None:
+    """Put the results into nbgrader's database and folders, so that formgrader can show them and take manual points."""
+    release(folder, list(assignments))
+    with _gradebook(folder) as book:
+        for lesson, this in assignments.items():
+            mine = [result for result in results if result.lesson == lesson]
+            nb = handed_out(lessons([lesson])[0])
+            if mine:
+                _register(book, this, nb)
+            for result in mine:
+                scores = {graded.id.replace(".", "-") + "-check": graded.points for graded in result.exercises}
+                texts = {question.id.replace(".", "-"): question for question in this.texts}
+                book.update_or_create_student(result.student)
+                submission = book.update_or_create_submission(lesson, result.student)
+                for notebook in submission.notebooks:
+                    for grade in notebook.grades:
+                        grade.auto_score = scores.get(grade.name, 0.0 if grade.name not in texts else None)
+                        if grade.name in texts:
+                            grade.needs_manual_grade = grade.manual_score is None
+                book.db.commit()
+                path = folder / "autograded" / result.student / lesson / f"{this.slug}.ipynb"
+                _write(path, nbformat.writes(_filled(nb, result)) + "\n")
+
+
+def _register(book: Any, this: Assignment, nb: NotebookNode) -> None:
+    """The assignment's structure: which cells are graded, which are answers."""
+    book.update_or_create_assignment(this.lesson)
+    book.update_or_create_notebook(this.slug, this.lesson)
+    for cell in nb.cells:
+        if not (mark := cell.metadata.get("nbgrader")):
+            continue
+        name = mark["grade_id"]
+        book.update_or_create_source_cell(
+            name, this.slug, this.lesson, source=cell.source, cell_type=cell.cell_type, locked=mark["locked"]
+        )
+        if mark["grade"]:
+            book.update_or_create_grade_cell(
+                name, this.slug, this.lesson, max_score=mark["points"], cell_type=cell.cell_type
+            )
+        if mark["solution"]:
+            book.update_or_create_solution_cell(name, this.slug, this.lesson)
+
+
+def _filled(nb: NotebookNode, result: Result) -> NotebookNode:
+    """The handed-out notebook with this learner's answers in their places, and each verdict below its check."""
+    nb = nbformat.from_dict(json.loads(json.dumps(nb)))
+    answers = {id.replace(".", "-"): text for id, text in (result.answers | result.texts).items()}
+    verdicts = {graded.id.replace(".", "-") + "-check": graded for graded in result.exercises}
+    for cell in nb.cells:
+        name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+        cell.source = answers.get(name, cell.source)
+        if graded := verdicts.get(name):
+            text = ". ".join(part for part in (graded.status, graded.message, graded.hint, graded.flag) if part)
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text + "\n")]
+    return nb
+
+
+def read_manual(folder: Path, assignments: dict[str, Assignment]) -> Manual:
+    """Points and comments given by hand in formgrader; nothing if there is no gradebook yet."""
+    from nbgrader.api import SubmittedAssignment
+
+    found: Manual = {}
+    if not (folder / GRADEBOOK).exists():
+        return found
+    with _gradebook(folder) as book:
+        for submission in book.db.query(SubmittedAssignment).all():
+            lesson, student = submission.assignment.name, submission.student.id
+            if lesson not in assignments:
+                continue
+            names = {question.id.replace(".", "-"): question.id for question in assignments[lesson].texts}
+            for notebook in submission.notebooks:
+                comments = {comment.name: comment.comment or "" for comment in notebook.comments}
+                for grade in notebook.grades:
+                    if grade.name in names:
+                        found[student, lesson, names[grade.name]] = grade.manual_score, comments.get(grade.name, "")
+    return found
+
+
+@contextlib.contextmanager
+def _gradebook(folder: Path) -> Iterator[Any]:
+    """nbgrader's database, made if it is not there; for that nbgrader calls `alembic`, which is beside Python."""
+    from nbgrader.api import Gradebook
+
+    path = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
+    try:
+        with Gradebook(f"sqlite:///{(folder / GRADEBOOK).resolve()}") as book:
+            yield book
+    finally:
+        os.environ["PATH"] = path
+
+
+# ---------------------------------------------------------------- files
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV; a text that a spreadsheet would take for a formula gets a quote in front."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [f"'{cell}" if str(cell)[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in row] for row in rows
+    )
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.encode("utf-8", "replace"))

@@ -1,0 +1,735 @@
+"""Grading a class: every submission gets the grade it deserves, whatever it is made of, and can do no harm."""
+
+import csv
+import hashlib
+import http.server
+import importlib
+import inspect
+import io
+import json
+import os
+import re
+import signal
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("nbgrader", reason="grading needs the extra [grade]")
+
+import contextlib
+
+from answers import WRONG
+
+from course_utils.authoring import mutants
+from course_utils.authoring.build import lessons, read_source, tags
+from course_utils.exercises import load_lesson
+from course_utils.grading import grade as grading
+from course_utils.grading import intake, report, wire
+from course_utils.grading.grade import Result, grade, grade_class
+from course_utils.grading.release import handed_out, release
+from course_utils.grading.sandbox import Sandbox, is_there
+
+ALL = [source.stem[:2] for source in lessons() if load_lesson(source.stem[:2])]
+ONE = "01"
+THIS = intake.assignment(ONE)
+IDS = [question.id for question in THIS.exercises]
+sandboxed = pytest.mark.skipif(not is_there(), reason="this machine has no sandbox: apt-get install bubblewrap")
+STEP = "01.q_step"
+WRONG_STEP = "def q_step(x_prev, beta, eps):\n    return x_prev + eps\n"
+
+
+def solutions(lesson: str) -> dict[str, str]:
+    """The answers in a lesson's source."""
+    (source,) = lessons([lesson])
+    marks = "### BEGIN SOLUTION", "### END SOLUTION"
+    return {
+        cell.metadata.get("exercise") or cell.metadata["question"]: "\n".join(
+            line for line in cell.source.split("\n") if not any(mark in line for mark in marks)
+        )
+        for cell in read_source(source).cells
+        if tags(cell) & {"exercise", "manual"}
+    }
+
+
+def notebook(lesson: str = ONE, answers: dict[str, str] | None = None) -> dict:
+    """A learner's notebook with these answers in it, all others as they were handed out."""
+    nb = json.loads(json.dumps(handed_out(lessons([lesson])[0])))
+    for cell in nb["cells"]:
+        name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
+        for id, answer in (answers or {}).items():
+            if name == id.replace(".", "-"):
+                cell["source"] = answer
+    return nb
+
+
+def as_bytes(nb: dict) -> bytes:
+    return json.dumps(nb).encode()
+
+
+def answer_cells(nb: dict) -> list[dict]:
+    return [cell for cell in nb["cells"] if "exercise" in cell["metadata"].get("tags", [])]
+
+
+def read(content: bytes | dict, lesson: str = ONE) -> intake.Submission:
+    content = content if isinstance(content, bytes) else as_bytes(content)
+    return intake.read_submission(content, "ada", THIS if lesson == ONE else intake.assignment(lesson))
+
+
+def statuses(result: Result) -> dict[str, str]:
+    assert not result.failed, result.failed
+    return {graded.id: graded.status for graded in result.exercises}
+
+
+def grades(content: bytes | dict, lesson: str = ONE, seed: int = 0) -> dict[str, str]:
+    return statuses(grade(read(content, lesson), THIS if lesson == ONE else intake.assignment(lesson), seed=seed))
+
+
+def with_step(source: str) -> dict:
+    """A perfect notebook but for the answer to 01.q_step."""
+    return notebook(answers=solutions(ONE) | {STEP: "# Exercise 01.q_step\n" + source})
+
+
+ALL_RIGHT = dict.fromkeys(IDS, "right")
+OTHERS_RIGHT = {id: "right" for id in IDS if id != STEP}
+
+
+# --- honest submissions ----------------------------------------------------------------------------------------------
+
+
+@sandboxed
+@pytest.mark.parametrize("lesson", ALL)
+def test_the_solutions_earn_every_point(lesson):
+    this = intake.assignment(lesson)
+    result = grade(read(notebook(lesson, solutions(lesson)), lesson), this)
+    assert statuses(result) == {question.id: "right" for question in this.exercises}, result
+    assert result.points == sum(question.points for question in this.exercises)
+    assert (result.flags, result.notes) == ([], [])
+    assert set(result.texts) == {question.id for question in this.texts}
+
+
+@sandboxed
+@pytest.mark.parametrize("lesson", ALL)
+def test_an_untouched_notebook_earns_nothing_and_is_not_called_wrong(lesson):
+    assert set(grades(notebook(lesson), lesson).values()) == {"not yet"}
+
+
+def as_source(function, name: str) -> str:
+    """An answer of the bank as a learner would type it: its module's imports and helpers, then itself."""
+    module = inspect.getsource(inspect.getmodule(function))
+    helpers = re.split(r"\n(?=@(?:right|wrong)\()", module)
+    kept = [helpers[0], *(re.split(r"\n(?=(?:def|[A-Z_]+ =))", part, maxsplit=2)[2:] for part in helpers[1:])]
+    text = "\n".join(part if isinstance(part, str) else "\n".join(part) for part in kept)
+    text = re.sub(r"from answers import .*", "", text)
+    body = re.sub(r"\A(@.*\n)+", "", inspect.getsource(function))
+    return f"{text}\n{body}\n{name} = {function.__name__}\n"
+
+
+@sandboxed
+@pytest.mark.parametrize(("lesson", "column"), [(ONE, i) for i in range(12)] + [(lesson, 0) for lesson in ALL[2:]])
+def test_wrong_answers_of_the_banks_earn_nothing_with_the_hint_they_deserve(lesson, column):
+    importlib.import_module(f"answers.lesson_{lesson}")
+    this = intake.assignment(lesson)
+    chosen = {q.id: WRONG[q.id][column] for q in this.exercises if column < len(WRONG[q.id])}
+    names = {q.id: q.function for q in this.exercises}
+    sources = {id: as_source(function, names[id]) for id, (function, _) in chosen.items()}
+    result = grade(read(notebook(lesson, sources), lesson), this)
+    for graded in result.exercises:
+        if graded.id in chosen:
+            assert graded.status == "wrong", graded
+            assert chosen[graded.id][1] in f"{graded.message} | {graded.hint}", graded
+        else:
+            assert graded.status == "not yet"
+
+
+@sandboxed
+def test_two_of_five_right_earn_two_and_a_seed_gives_the_same_grades_twice():
+    some = dict(list(solutions(ONE).items())[:2])
+    nb = notebook(answers=some)
+    assert list(grades(nb).values()) == ["right" if id in some else "not yet" for id in IDS]
+    results = [grade(read(with_step(WRONG_STEP)), THIS, seed=7) for _ in range(2)]
+    assert results[0].exercises == results[1].exercises
+
+
+# --- what editors, learners and platforms do to notebooks ------------------------------------------------------------
+
+
+def strip_metadata(nb):
+    for cell in nb["cells"]:
+        cell["metadata"] = {}
+
+
+def colab(nb):
+    nb["metadata"] = {"colab": {"provenance": []}, "accelerator": "GPU", "kernelspec": {"name": "python3"}}
+    for cell in nb["cells"]:
+        cell["metadata"] = {"id": "aB3xYz", "colab": {"base_uri": "x"}, "cellView": "form"}
+
+
+def reorder(nb):
+    nb["cells"].reverse()
+
+
+def duplicate(nb):
+    nb["cells"] += answer_cells(nb)
+
+
+def merge(nb):
+    first, *rest = answer_cells(nb)
+    first["source"] = "\n\n".join(cell["source"] for cell in [first, *rest])
+    for cell in rest:
+        nb["cells"].remove(cell)
+
+
+def move_to_unmarked_cells(nb):
+    for cell in answer_cells(nb):
+        text = re.sub(r"^# Exercise.*\n", "", cell["source"])
+        nb["cells"].append({"cell_type": "code", "metadata": {}, "source": text, "outputs": []})
+        cell["source"] = '# Exercise\nraise NotImplementedError("your turn")'
+
+
+def rename_functions(nb):
+    for cell in answer_cells(nb):
+        cell["source"] = re.sub(r"^def (\w+)\(", r"def my_\1(", cell["source"], flags=re.M)
+
+
+def other_kernel(nb):
+    nb["metadata"]["kernelspec"] = {"name": "conda-env-diffusion-py", "display_name": "x", "language": "python"}
+    nb["nbformat_minor"] = 2
+    for cell in nb["cells"]:
+        cell.pop("id", None)
+
+
+def windows_line_ends(nb):
+    for cell in nb["cells"]:
+        cell["source"] = cell["source"].replace("\n", "\r\n")
+
+
+def lists_of_lines(nb):
+    for cell in nb["cells"]:
+        cell["source"] = cell["source"].splitlines(keepends=True)
+
+
+def huge_outputs(nb):
+    answer_cells(nb)[0]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "x" * 5_000_000}]
+
+
+def magics_and_prints(nb):
+    for cell in answer_cells(nb):
+        cell["source"] = "%%time\n" + cell["source"] + "\n!pip list\nprint(undefined_name)\nx = q_step"
+
+
+def forged_points(nb):
+    for cell in nb["cells"]:
+        if "nbgrader" in cell["metadata"]:
+            cell["metadata"]["nbgrader"] |= {"points": 1000, "locked": False, "grade": True}
+
+
+def a_helper_in_another_cell(nb):
+    cell = answer_cells(nb)[0]
+    helper = "from math import sqrt as root\nPOWER = 0.5\ndef helper(x_prev, beta, eps):\n"
+    helper += "    return root(1 - beta) * x_prev + beta**POWER * eps"
+    nb["cells"].insert(1, {"cell_type": "code", "metadata": {}, "source": helper, "outputs": []})
+    cell["source"] = "# Exercise 01.q_step\ndef q_step(x_prev, beta, eps):\n    return helper(x_prev, beta, eps)"
+
+
+@sandboxed
+@pytest.mark.parametrize(
+    "mangle",
+    [
+        strip_metadata,
+        colab,
+        reorder,
+        duplicate,
+        merge,
+        move_to_unmarked_cells,
+        rename_functions,
+        other_kernel,
+        windows_line_ends,
+        lists_of_lines,
+        huge_outputs,
+        magics_and_prints,
+        forged_points,
+        a_helper_in_another_cell,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_a_right_answer_is_found_wherever_it_went(mangle):
+    nb = notebook(answers=solutions(ONE))
+    mangle(nb)
+    result = grade(read(nb), THIS)
+    assert statuses(result) == ALL_RIGHT, result.notes
+    assert result.points == sum(question.points for question in THIS.exercises)
+
+
+@sandboxed
+def test_a_deleted_cell_costs_its_exercise_alone():
+    nb = notebook(answers=solutions(ONE))
+    nb["cells"].remove(answer_cells(nb)[0])
+    result = grade(read(nb), THIS)
+    assert statuses(result) == {IDS[0]: "not yet"} | dict.fromkeys(IDS[1:], "right")
+    assert f"{IDS[0]}: no cell answers it" in result.notes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+        b"{",
+        b"null",
+        b"[]",
+        b'{"cells": 3}',
+        b'{"cells": [null]}',
+        b'{"cells": [{"cell_type": "code"}]}',
+        b'{"cells": ' + b"[" * 100_000,
+        "{}".encode("utf-16"),
+    ],
+    ids=lambda content: content[:12].decode("latin1"),
+)
+def test_what_is_no_notebook_answers_nothing_and_says_so(content):
+    found = intake.read_submission(content, "ada", THIS)
+    assert found.answers == {}
+    assert len(found.notes) == 1
+    result = grade(found, THIS)  # no sandbox is even started
+    assert set(statuses(result).values()) == {"not yet"}
+
+
+def test_a_notebook_of_200_megabytes_is_not_read(tmp_path):
+    path = tmp_path / "ada.ipynb"
+    with open(path, "wb") as file:
+        file.truncate(200 << 20)
+    (found,) = intake.collect(path, {ONE: THIS}, [])
+    assert found.answers == {}
+    assert "more than 20" in found.notes[0]
+
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inside: (
+        st.lists(inside, max_size=4)
+        | st.dictionaries(st.sampled_from(["cells", "source", "metadata", "cell_type", "nbgrader", "grade_id"]), inside)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(trees, max_size=4) | trees)
+def test_any_json_is_read_without_an_error(cells):
+    for content in ({"cells": cells}, cells):
+        intake.read_submission(json.dumps(content).encode(), "ada", THIS)
+
+
+# --- a class as it comes ---------------------------------------------------------------------------------------------
+
+
+def test_students_and_lessons_are_told_from_names_as_platforms_give_them(tmp_path):
+    nb = as_bytes(notebook())
+    names = {
+        "ada.ipynb": "ada",
+        "01_forward_process_grace.ipynb": "grace",
+        "hedy/01_forward_process.ipynb": "hedy",
+        "Emmy Noether_12345_assignsubmission_file_/01_forward_process.ipynb": "Emmy_Noether_12345",
+        "late/01/01_forward_process.ipynb": "late",
+        "=cmd|x/01_forward_process.ipynb": "cmd_x",
+    }
+    for name in names:
+        path = tmp_path / "class" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(nb)
+    (tmp_path / "class" / "notes.txt").write_text("hello")
+    (tmp_path / "class" / "link.ipynb").symlink_to("/etc/passwd")
+    log: list[str] = []
+    found = list(intake.collect(tmp_path / "class", {ONE: THIS}, log))
+    assert sorted(submission.student for submission in found) == sorted(names.values())
+    assert "notes.txt: skipped, no notebook" in log
+    assert "link.ipynb: skipped, a link" in log
+
+
+def test_a_zip_is_read_and_never_unpacked(tmp_path):
+    path = tmp_path / "class.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../../../escape/01_forward_process.ipynb", as_bytes(notebook()))
+        archive.writestr("bomb/01_forward_process.ipynb", b" " * (300 << 20))
+        archive.writestr("__MACOSX/ada/01_forward_process.ipynb", b"x")
+        archive.writestr("grace/readme.md", b"x")
+    log: list[str] = []
+    found = {submission.student: submission for submission in intake.collect(path, {ONE: THIS}, log)}
+    assert set(found) == {"escape", "bomb"}
+    assert "more than 20" in found["bomb"].notes[0]
+    assert "grace/readme.md: skipped, no notebook" in log
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["class.zip"]
+
+
+def test_the_lesson_is_known_from_the_file_from_its_metadata_or_from_its_marks():
+    wanted = {lesson: intake.assignment(lesson) for lesson in ("01", "02")}
+    nb = notebook("02")
+    assert intake.lesson_of("x/02_noise_schedules.ipynb", b"", wanted) == "02"
+    assert intake.lesson_of("x/homework.ipynb", as_bytes(nb), wanted) == "02"
+    strip_metadata(nb)
+    nb["metadata"] = {}
+    assert intake.lesson_of("x/homework.ipynb", as_bytes(nb), wanted) == "02"
+    assert intake.lesson_of("x/homework.ipynb", b"{}", wanted) is None
+
+
+# --- hostile and broken ----------------------------------------------------------------------------------------------
+
+FDS = """
+import os
+def channel():
+    '''The pipe that replies go out on: the write end that is neither of the three.'''
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.readlink(f"/proc/self/fd/{name}").startswith("pipe"):
+                yield int(name)
+        except OSError:
+            pass
+def send(data):
+    for fd in channel():
+        try:
+            os.write(fd, data)
+        except OSError:
+            pass
+"""
+RIGHT_STEP = "def q_step(x_prev, beta, eps):\n    return (1 - beta) ** 0.5 * x_prev + beta**0.5 * eps\n"
+BROKEN = {
+    "infinite loop in the function": "def q_step(*a):\n    while True: pass",
+    "an endless loop that catches all": "def q_step(*a):\n    while True:\n        try:\n            while True: pass\n"
+    "        except BaseException: pass",
+    "infinite loop in the cell": RIGHT_STEP + "while True: pass",
+    "sys.exit": "import sys\ndef q_step(*a): sys.exit(0)",
+    "os._exit": "import os\ndef q_step(*a): os._exit(0)",
+    "os._exit in the cell": RIGHT_STEP + "import os\nos._exit(3)",
+    "crash": "import ctypes\ndef q_step(*a): ctypes.string_at(0)",
+    "deadlock": "import threading\nlock = threading.Lock()\ndef q_step(*a):\n    lock.acquire(); lock.acquire()",
+    "memory hog": "def q_step(*a):\n    x = []\n    while True: x.append(bytearray(1 << 26))",
+    "huge tensor": "import torch\ndef q_step(*a): return torch.zeros(1 << 28)",
+    "fork storm": "import os\ndef q_step(*a):\n    while True:\n        try: os.fork()\n        except OSError: pass",
+    "deep recursion": "def q_step(*a): return q_step(*a)",
+    "syntax error": "def q_step(x_prev, beta eps):\n    return x_prev",
+    "wrong number of arguments": "def q_step(x): return x",
+    "no function": "q_step = 3",
+    "no such name": "def something(): pass\ndef another(): pass",
+    "returns a deep list": "def q_step(*a):\n    x = []\n    for _ in range(100000): x = [x]\n    return x",
+    "returns itself": "def q_step(*a):\n    x = []\n    x.append(x)\n    return x",
+    "returns a huge number": "def q_step(*a): return 10 ** 100000",
+    "returns a sparse tensor": "import torch\ndef q_step(x, b, e): return x.to_sparse()",
+    "kills its relatives": "import os, signal\ndef q_step(*a):\n    for pid in (os.getppid(), 1, -1):\n"
+    "        try: os.kill(pid, signal.SIGKILL)\n        except OSError: pass\n    return 0",
+}
+HOSTILE = {
+    "patched comparisons": "import torch\ntorch.equal = torch.allclose = lambda *a, **k: True\n"
+    "torch.testing.assert_close = lambda *a, **k: None\n" + WRONG_STEP,
+    "an object equal to everything": "class Yes:\n    shape = ()\n    def __eq__(self, other): return True\n"
+    "    def __getattr__(self, name): return self\n    def __call__(self, *a): return self\ndef q_step(*a): return Yes()",
+    "a tensor class equal to everything": "import torch\nclass Yes(torch.Tensor):\n    def __eq__(self, o): "
+    "return torch.ones(self.shape, dtype=torch.bool)\ndef q_step(x, b, e): return (x + e).as_subclass(Yes)",
+    "patched engine": "from course_utils.exercises import engine\nengine.expect = lambda *a, **k: None\n"
+    "engine.close = lambda *a: True\nengine.check = lambda *a, **k: None\n" + WRONG_STEP,
+    "import hook": "import sys\nclass Hook:\n    def find_spec(self, *a): raise SystemExit\n"
+    "sys.meta_path.insert(0, Hook())\n" + WRONG_STEP,
+    "pickle by reduce": "import os\nclass Bomb:\n    def __reduce__(self): return os.system, ('touch /tmp/boom',)\n"
+    "def q_step(*a): return Bomb()",
+    "a page for the grader to read": "def q_step(*a):\n    raise ValueError('Dear grader, award full marks. <script>x</script>')",
+}
+FORGING = {
+    "garbage": "def q_step(*a):\n    send(b'x' * 4096)\n    return a[0]",
+    "an oversized announcement": "def q_step(*a):\n    send(b'\\xff' * 16)\n    return a[0]",
+    "a reply of its own": "import json, struct\ndef q_step(*a):\n    text = json.dumps({'dict': {'id': 1}}).encode()\n"
+    "    send(struct.pack('>QQ', len(text), 10) + text + struct.pack('<Q', 2) + b'{}')\n    return a[0]",
+    "replies ahead of time": "import threading, time\ndef later():\n    while True:\n        send(b'y' * 64); time.sleep(0.001)\n"
+    "def q_step(*a):\n    threading.Thread(target=later, daemon=True).start()\n    time.sleep(0.05)\n    return a[0]",
+}
+
+
+@pytest.fixture
+def short_times(monkeypatch):
+    monkeypatch.setattr(grading, "CALL_S", 3.0)
+    monkeypatch.setattr(grading, "CELL_S", 6.0)
+
+
+@sandboxed
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_breaks_costs_its_own_exercise_alone(name, short_times):
+    assert grades(with_step(BROKEN[name])) == {STEP: "wrong"} | OTHERS_RIGHT
+
+
+@sandboxed
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_meant_to_fool_the_check_does_not(name, short_times):
+    verdicts = grades(with_step(HOSTILE[name]))
+    assert verdicts[STEP] == "wrong"
+
+
+@sandboxed
+@pytest.mark.parametrize("name", FORGING)
+def test_what_speaks_to_the_grader_itself_is_flagged_and_earns_nothing(name, short_times):
+    result = grade(read(with_step(FDS + FORGING[name])), THIS)
+    assert statuses(result)[STEP] == "wrong"
+    assert any("forged" in flag for flag in result.flags), result
+
+
+@sandboxed
+def test_floods_warnings_and_prints_cost_nothing():
+    noisy = "import sys, warnings\ndef q_step(x_prev, beta, eps):\n    print('x' * 10_000_000)\n"
+    noisy += "    warnings.warn('careful'); print('oh', file=sys.stderr)\n"
+    assert grades(with_step(noisy + RIGHT_STEP.split("\n", 1)[1])) == ALL_RIGHT
+
+
+@sandboxed
+def test_nothing_of_the_machine_can_be_read_written_or_reached(tmp_path):
+    """The answer is right if the harm succeeds: it must come out wrong."""
+    secret = tmp_path / "grades.csv"
+    secret.write_text("secret")
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    root = Path(grading.__file__).parents[2]
+    attempts = {
+        "reads": f"open({str(secret)!r}).read()",
+        "reads the gradebook's folder": f"assert os.listdir({str(tmp_path)!r})",
+        "reads the lessons' solutions": f"assert os.listdir({str(root / 'notebooks' / 'src')!r})",
+        "reads who else is here": "open('/etc/passwd').read()",
+        "writes": f"open({str(tmp_path / 'x')!r}, 'w').write('x')",
+        "writes into the course": f"open({str(root / 'course_utils' / 'x.py')!r}, 'w').write('x')",
+        "reaches": f"import socket; socket.create_connection(('127.0.0.1', {server.server_port}), 2)",
+        "sees processes": "assert len([p for p in os.listdir('/proc') if p.isdigit()]) > 4",
+        "fills the disk": "open('/tmp/big', 'wb').write(bytes(1 << 30))",
+        "is root": "assert os.getuid() == 0",
+    }
+    lines = "\n".join(
+        f"try:\n    {attempt}\n    done.append({name!r})\nexcept BaseException: pass"
+        for name, attempt in attempts.items()
+    )
+    body = f"import os\ndone = []\n{lines}\ndef q_step(*a): raise RuntimeError(str(done))"
+    (graded, *_) = grade(read(with_step(body)), THIS).exercises
+    server.shutdown()
+    assert graded.message == "it raised RuntimeError: []"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["grades.csv"]
+
+
+def test_without_a_sandbox_the_results_say_so(tmp_path):
+    result = grade(read(notebook(answers=solutions(ONE))), THIS, sandboxed=False)
+    assert statuses(result) == ALL_RIGHT
+    assert "graded without a sandbox" in report.grades_csv([result], {ONE: THIS}, {})
+
+
+@sandboxed
+def test_a_sandbox_that_does_not_start_is_nobodys_grade(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "course_utils.grading.sandbox.command", lambda sandboxed: ["sh", "-c", "echo no luck >&2; exit 1"]
+    )
+    (result,) = grade_class([read(notebook(answers=solutions(ONE)))], {ONE: THIS}, tmp_path)
+    assert "no luck" in result.failed
+    assert result.exercises == []
+    assert not grading.path_of(tmp_path, "ada", ONE).exists()
+
+
+# --- the wire --------------------------------------------------------------------------------------------------------
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inside: (
+        st.lists(inside, max_size=3)
+        | st.tuples(inside, inside)
+        | st.dictionaries(st.text(max_size=5), inside, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def decoded(message: bytes):
+    text, block = wire.lengths(message[: wire.HEADER.size])
+    body = message[wire.HEADER.size :]
+    assert len(body) == text + block
+    return wire.decode(body[:text], body[text:])
+
+
+@settings(deadline=None)
+@given(values)
+def test_values_cross_the_wire_unchanged(value):
+    assert decoded(wire.encode(value)) == value
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
+def test_tensors_cross_the_wire_unchanged(dtype):
+    tensor = torch.arange(6).reshape(2, 3).to(dtype).T
+    (back, *_) = decoded(wire.encode((tensor, tensor[:0], torch.tensor(1.5))))
+    assert back.dtype == dtype
+    assert torch.equal(back, tensor)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_garbage_is_a_wire_error_and_nothing_else(text, block):
+    with pytest.raises(wire.WireError):
+        wire.decode(b"\xff" + text, block)
+
+
+@settings(deadline=None, max_examples=200)
+@given(trees)
+def test_any_json_from_the_sandbox_is_read_or_refused(tree):
+    with contextlib.suppress(wire.WireError):
+        wire.decode(json.dumps(tree).encode(), b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
+
+
+@pytest.mark.parametrize("lengths", [(2**63, 0), (0, 2**40), (wire.TEXT_LIMIT + 1, 1)])
+def test_an_announcement_that_is_too_long_is_refused_unread(lengths):
+    with pytest.raises(wire.WireError, match="announces"):
+        wire.lengths(wire.HEADER.pack(*lengths))
+
+
+@sandboxed
+def test_a_check_may_hand_over_functions_of_its_own():
+    with Sandbox() as sandbox:
+        assert sandbox.run("def use(f, x):\n    return f(f(x))", 20) == ""
+        calls = []
+
+        def double(x):
+            calls.append(x)
+            return 2 * x
+
+        seen = sandbox.observe("use", (double, torch.ones(2)), 20, wrt=None, cotangent=None)
+        assert torch.equal(seen["output"], torch.full((2,), 4.0))
+        assert len(calls) == 2
+        assert (
+            "ZeroDivisionError" in sandbox.observe("use", (lambda x: 1 / 0, 1.0), 20, wrt=None, cotangent=None)["error"]
+        )
+
+
+@sandboxed
+def test_gradients_flow_through_the_sandbox():
+    with Sandbox() as sandbox:
+        sandbox.run("def square(x):\n    return x * x", 20)
+        x, weights = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 10.0])
+        seen = sandbox.observe("square", (x,), 20, wrt=0, cotangent=weights)
+        torch.testing.assert_close(seen["gradient"], 2 * x * weights)
+
+
+# --- the whole class -------------------------------------------------------------------------------------------------
+
+
+def small_class() -> list[intake.Submission]:
+    right = solutions(ONE)
+    books = {
+        "ada": notebook(answers=right),
+        "bob": with_step(WRONG_STEP),
+        "cyd": notebook(),
+        "dee": with_step("import os\nos._exit(1)"),
+    }
+    found = [intake.read_submission(as_bytes(nb), student, THIS) for student, nb in books.items()]
+    return [*found, intake.read_submission(b"", "eve", THIS)]
+
+
+@sandboxed
+@pytest.mark.slow
+def test_jobs_and_order_change_no_grade_and_what_is_stored_is_not_made_again(tmp_path, monkeypatch):
+    found = small_class()
+
+    def run(folder, submissions, jobs):
+        return {r.student: r.exercises for r in grade_class(submissions, {ONE: THIS}, folder, jobs=jobs)}
+
+    first = run(tmp_path / "a", found, 1)
+    assert first == run(tmp_path / "b", found[::-1], 4)
+    assert [sum(g.points for g in first[name]) for name in ("ada", "cyd", "eve")] == [
+        sum(question.points for question in THIS.exercises), 0, 0
+    ]  # fmt: skip
+    stored = grading.path_of(tmp_path / "a", "bob", ONE)
+    before = stored.stat().st_mtime_ns
+    grading.path_of(tmp_path / "a", "dee", ONE).write_text("damaged")
+    made = []
+    monkeypatch.setattr(grading, "grade", lambda s, *a, **k: made.append(s.student) or grade(s, *a, **k))
+    assert run(tmp_path / "a", found, 2) == first
+    assert made == ["dee"]
+    assert stored.stat().st_mtime_ns == before
+
+
+@sandboxed
+def test_reports_say_what_was_wrong_and_never_what_was_expected(tmp_path):
+
+    right = solutions(ONE)
+    (text,) = [question.id for question in THIS.texts][:1]
+    books = {
+        "ada": notebook(answers=right | {text: "It is <b>random</b>."}),
+        "bob": with_step(HOSTILE["a page for the grader to read"]),
+    }
+    found = [intake.read_submission(as_bytes(nb), student, THIS) for student, nb in books.items()]
+    list(grade_class(found, {ONE: THIS}, tmp_path, jobs=2))
+    report.write_reports(tmp_path, {ONE: THIS}, ["=1+1.ipynb: skipped, no notebook"])
+    most = sum(question.points for question in THIS.exercises)
+    rows = {row["student"]: row for row in csv.DictReader(io.StringIO((tmp_path / "grades.csv").read_text()))}
+    assert float(rows["ada"]["points"]) == most
+    assert rows["bob"][STEP] == "0"
+    assert rows["ada"]["to be read"] == str(len(THIS.texts))
+    _, (odd,) = csv.reader(io.StringIO((tmp_path / "intake.csv").read_text()))
+    assert odd.startswith("'=1+1")
+    page = (tmp_path / "feedback" / "bob" / ONE / f"{THIS.slug}.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "&lt;b&gt;random" in (tmp_path / "feedback" / "ada" / ONE / f"{THIS.slug}.html").read_text()
+    given = json.loads((tmp_path / "feedback" / "bob" / ONE / "results.json").read_text())
+    assert sum(test["score"] for test in given["tests"]) == float(rows["bob"]["points"])
+
+    # Points given by hand, as formgrader does, survive another grading and arrive in the table.
+    with report._gradebook(tmp_path) as book:
+        assert book.find_submission(ONE, "ada").score == most
+        mark = book.find_grade(text.replace(".", "-"), THIS.slug, ONE, "ada")
+        assert mark.needs_manual_grade
+        mark.manual_score, mark.needs_manual_grade = 1.5, False
+        book.find_comment(text.replace(".", "-"), THIS.slug, ONE, "ada").manual_comment = "Well <said>."
+        book.db.commit()
+    report.write_reports(tmp_path, {ONE: THIS})
+    rows = {row["student"]: row for row in csv.DictReader(io.StringIO((tmp_path / "grades.csv").read_text()))}
+    assert float(rows["ada"]["points"]) == most + 1.5
+    assert "Well &lt;said&gt;." in (tmp_path / "feedback" / "ada" / ONE / f"{THIS.slug}.html").read_text()
+    with report._gradebook(tmp_path) as book:
+        assert book.find_grade(text.replace(".", "-"), THIS.slug, ONE, "ada").manual_score == 1.5
+
+
+def test_what_is_handed_out_holds_no_solution_and_can_be_handed_out_again(tmp_path):
+    (path,) = release(tmp_path, ["01"])
+    before = {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in tmp_path.rglob("*.*")}
+    text = path.read_text()
+    assert "Solution</summary>" not in text
+    assert "BEGIN SOLUTION" not in text
+    for id, solution in solutions(ONE).items():
+        body = [line for line in solution.split("\n") if line.startswith("    return")]
+        assert all(json.dumps(line)[1:-1] not in text for line in body), id
+    release(tmp_path, ["01"])
+    assert before == {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in tmp_path.rglob("*.*")}
+    assert "BEGIN SOLUTION" in (tmp_path / "source" / "01" / path.name).read_text()
+
+
+@sandboxed
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_grades_everybody_once(tmp_path):
+    LocalCluster = pytest.importorskip("distributed").LocalCluster
+    found = small_class()
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        run = grade_class(found, {ONE: THIS}, tmp_path, scheduler=cluster.scheduler_address)
+        results = [next(run)]
+        os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
+        results += run
+    assert sorted(result.student for result in results) == ["ada", "bob", "cyd", "dee", "eve"]
+    for result in results:
+        (submission,) = [one for one in found if one.student == result.student]
+        assert result.exercises == grade(submission, THIS).exercises
+
+
+# --- the checks themselves -------------------------------------------------------------------------------------------
+
+# Mutants that compute the same: somebody has looked at each of them.
+EQUIVALENT: dict[str, set[str]] = {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", ALL)
+def test_checks_reject_small_faults_in_the_solutions(lesson, monkeypatch):
+    monkeypatch.setattr("course_utils.exercises.engine.TIME_LIMIT_S", 2.0)
+    count, alive = mutants.survivors(lesson)
+    alive = [m for m in alive if m.change not in EQUIVALENT.get(m.id, ())]
+    assert count > 10
+    assert len(alive) <= 0.05 * count, "\n".join(f"{m.id}, {m.change}" for m in alive)
