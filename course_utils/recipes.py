@@ -79,7 +79,7 @@ RECIPES = {
             "classifier",
             {"channels": 3, "widths": (64, 128, 192)},
             full=True,
-            steps=6000,
+            steps=14_000,
             lr=3e-3,
             weight_decay=0.05,
             shift=4,

@@ -75,8 +75,8 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Compare(left, [SWAPS[type(op)]()], [right])
         case ast.Constant(int() | float() as value) if not isinstance(value, bool):
             yield ast.Constant(value + 1)
-            if value:
-                yield ast.Constant(-value if value != 0.5 else 1.0)
+            if isinstance(value, float) and value:  # a whole number is often an axis, of which -1 may be the same
+                yield ast.Constant(-value)
         case ast.Call(ast.Attribute(inside, name), args, keywords) if name in METHODS:
             other = METHODS[name]
             is_module = isinstance(inside, ast.Name) and inside.id in ("torch", "math", "F")
