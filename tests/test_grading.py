@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 pytest.importorskip("nbgrader", reason="grading needs the extra [grade]")
 
@@ -25,6 +26,7 @@ import contextlib
 
 from answers import WRONG
 
+from course_utils import cli
 from course_utils.authoring import mutants
 from course_utils.authoring.build import lessons, read_source, tags
 from course_utils.exercises import load_lesson
@@ -721,6 +723,7 @@ def test_a_cluster_that_loses_a_worker_grades_everybody_once(tmp_path):
 
 # --- the checks themselves -------------------------------------------------------------------------------------------
 
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", ALL)
 def test_checks_reject_small_faults_in_the_solutions(lesson, monkeypatch):
@@ -728,3 +731,68 @@ def test_checks_reject_small_faults_in_the_solutions(lesson, monkeypatch):
     count, alive = mutants.survivors(lesson)
     # Those that live compute the same, such as a difference turned round before it is squared.
     assert len(alive) <= 0.05 * count, "\n".join(f"{m.id}, {m.change}" for m in alive)
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+def run_cli(*words):
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+@sandboxed
+def test_from_release_to_feedback_by_the_commands_alone(tmp_path):
+    done = run_cli("release", tmp_path / "class", "--lessons", "00")
+    assert done.exit_code == 0, done.output
+    path = Path(done.output.strip())
+    assert path == tmp_path / "class" / "release" / "00" / "00_start_here.ipynb"
+    (tmp_path / "in" / "ada").mkdir(parents=True)
+    (tmp_path / "in" / "ada" / path.name).write_bytes(as_bytes(notebook("00", solutions("00"))))
+    (tmp_path / "in" / "bob.ipynb").write_bytes(path.read_bytes())
+    done = run_cli("grade", tmp_path / "in", "--out", tmp_path / "class", "--jobs", 2, "--lessons", "00")
+    assert done.exit_code == 0, done.output
+    assert "2 of 2 graded" in done.output
+    before = (tmp_path / "class" / "grades.csv").read_text()
+    assert run_cli("feedback", tmp_path / "class").exit_code == 0
+    assert (tmp_path / "class" / "grades.csv").read_text() == before
+    rows = {row["student"]: row for row in csv.DictReader(io.StringIO(before))}
+    most = sum(question.points for question in intake.assignment("00").exercises)
+    assert (float(rows["ada"]["points"]), float(rows["bob"]["points"])) == (most, 0)
+    assert (tmp_path / "class" / "feedback" / "ada" / "00" / "00_start_here.html").exists()
+
+
+def test_without_a_sandbox_grading_refuses_and_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("course_utils.grading.sandbox.is_there", lambda: False)
+    (tmp_path / "ada.ipynb").write_bytes(as_bytes(notebook()))
+    done = run_cli("grade", tmp_path, "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "apt-get install bubblewrap" in done.output
+    assert "--no-sandbox" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_learner_gets_the_same_verdict_at_home(tmp_path):
+    path = tmp_path / "01_forward_process.ipynb"
+    path.write_bytes(as_bytes(with_step(WRONG_STEP)))
+    done = run_cli("self-grade", path)
+    assert done.exit_code == 0, done.output
+    assert f"{STEP}: wrong" in done.output
+    assert "Likely reason" in done.output
+    assert done.output.count(": right") == len(IDS) - 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("grade", "nowhere", "--out", "x", "--no-sandbox"), "no notebook, folder or zip is there"),
+        (("grade", ".", "--out", "x", "--lessons", "99", "--no-sandbox"), "no lesson '99'"),
+        (("feedback", "nowhere"), "course grade writes them"),
+        (("self-grade", "nowhere.ipynb"), "no notebook, folder or zip is there"),
+    ],
+)
+def test_commands_say_what_is_missing(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run_cli(*words)
+    assert done.exit_code == 1
+    assert said in done.output
+    assert list(tmp_path.iterdir()) == []
