@@ -40,7 +40,14 @@ ALL = [source.stem[:2] for source in lessons() if load_lesson(source.stem[:2])]
 ONE = "01"
 THIS = intake.assignment(ONE)
 IDS = [question.id for question in THIS.exercises]
-sandboxed = pytest.mark.skipif(not is_there(), reason="this machine has no sandbox: apt-get install bubblewrap")
+WITHOUT = pytest.mark.skipif(not is_there(), reason="this machine has no sandbox: apt-get install bubblewrap")
+
+
+def sandboxed(test):
+    """Each starts Python and imports PyTorch in a sandbox: seconds."""
+    return pytest.mark.slow(WITHOUT(test))
+
+
 STEP = "01.q_step"
 WRONG_STEP = "def q_step(x_prev, beta, eps):\n    return x_prev + eps\n"
 
@@ -627,7 +634,6 @@ def small_class() -> list[intake.Submission]:
 
 
 @sandboxed
-@pytest.mark.slow
 def test_jobs_and_order_change_no_grade_and_what_is_stored_is_not_made_again(tmp_path, monkeypatch):
     found = small_class()
 
@@ -706,7 +712,6 @@ def test_what_is_handed_out_holds_no_solution_and_can_be_handed_out_again(tmp_pa
 
 
 @sandboxed
-@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_grades_everybody_once(tmp_path):
     LocalCluster = pytest.importorskip("distributed").LocalCluster
     found = small_class()
