@@ -19,9 +19,13 @@ from course_utils.samplers.grids import (
     uniform_grid,
 )
 from course_utils.samplers.solvers import sample_dpmpp_2m, sample_dpmpp_2s, sample_euler, sample_heun, sample_unipc
+from course_utils.samplers.wrappers import clip_x0, dynamic_threshold, in_batches, with_progress
 
 __all__ = [
     "Step",
+    "clip_x0",
+    "dynamic_threshold",
+    "in_batches",
     "karras_grid",
     "leading_grid",
     "linspace_grid",
@@ -35,4 +39,5 @@ __all__ = [
     "sample_heun",
     "sample_unipc",
     "uniform_grid",
+    "with_progress",
 ]
