@@ -277,7 +277,7 @@ def _flat(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def nearest(
-    images: Shaped[Tensor, "n *shape"], among: Shaped[Tensor, "m *shape"], *, k: int = 1, batch_size: int = 1000
+    images: Shaped[Tensor, "n *shape"], among: Shaped[Tensor, "m *other"], *, k: int = 1, batch_size: int = 1000
 ) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
     """Euclidean distances to the k nearest rows of `among`, nearest first, and which they are.
 
@@ -342,9 +342,10 @@ def precision_recall(
     """
     require_count("k", k)
     _require_features(features, reference, least=k + 1)
-    # The image itself is its nearest neighbour, so it is the (k + 1)-th. A hair more, so that ties count as inside.
+    # Each image is its own nearest neighbour: hence k + 1. Ties count as inside: rounding moves a distance of zero by
+    # about 1e-8 of a row's length.
     of_real, of_samples = (
-        nearest(x, x, k=k + 1)[0][:, k] * (1 + 1e-9) + 1e-12 * x.double().norm(dim=1) for x in (reference, features)
+        nearest(x, x, k=k + 1)[0][:, k] * (1 + 1e-9) + 1e-7 * x.double().norm(dim=1) for x in (reference, features)
     )
     real = reference.double()
     precise = inside = 0
@@ -362,8 +363,8 @@ def precision_recall(
 
 def copied(
     images: Shaped[Tensor, "n *shape"],
-    train: Shaped[Tensor, "m *shape"],
-    unseen: Shaped[Tensor, "k *shape"],
+    train: Shaped[Tensor, "m *other"],
+    unseen: Shaped[Tensor, "k *another"],
     *,
     quantile: float = 0.01,
 ) -> Estimate:

@@ -1,5 +1,7 @@
-"""FID is the Fréchet distance; the classifier sees what it is shown; samples are drawn as asked."""
+"""FID is the Fréchet distance, its interval covers, KID is unbiased, neighbours are the nearest; the classifier sees
+what it is shown; samples are drawn as asked."""
 
+import itertools
 import math
 
 import pytest
@@ -10,7 +12,20 @@ from course_utils import metrics
 from course_utils.classifier import Classifier, classification, look_at, shifted
 from course_utils.data import denormalize, load_images, normalize
 from course_utils.denoisers import Denoiser
-from course_utils.metrics import draw_images, fid, subset
+from course_utils.metrics import (
+    chance_fid,
+    copied,
+    draw_images,
+    fid,
+    fid_interval,
+    gaussian_chance_fid,
+    kid,
+    nearest,
+    precision_recall,
+    samples_only_accuracy,
+    share,
+    subset,
+)
 from course_utils.samplers import sample_ddim, uniform_grid
 from course_utils.schedules import VE, cosine
 from course_utils.toy import Gaussian
@@ -65,8 +80,7 @@ def test_fid_of_any_two_covariances_is_that_of_an_independent_root():
 def test_fid_of_a_set_with_itself_is_zero_and_of_two_samples_is_not():
     x = normal(500, 8)
     assert abs(fid(x, x)) < 1e-6
-    # Two samples of one d-dimensional Gaussian: about d² / (2 n) for each of them (the module's docstring).
-    assert fid(x, normal(500, 8, seed=1)) == pytest.approx(2 * 8**2 / (2 * 500), rel=0.5)
+    assert fid(x, normal(500, 8, seed=1)) == pytest.approx(gaussian_chance_fid(torch.ones(8), 500, 500), rel=0.5)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +104,258 @@ def test_a_subset_is_random_without_repetition():
     assert torch.equal(subset(x, 1000, stream()).sort(0).values, x)
     with pytest.raises(ValueError, match="n: wanted 1 … 1000, got 1001"):
         subset(x, 1001, stream())
+
+
+# --- the chance in FID -----------------------------------------------------------------------------------------------
+
+
+def chance(draw, n, m, reps=600):
+    """Mean FID of two sets that `draw` makes, and its standard error."""
+    figures = torch.tensor([fid(draw(n, 2 * i), draw(m, 2 * i + 1)) for i in range(reps)])
+    return figures.mean().item(), figures.std().item() / math.sqrt(reps)
+
+
+def test_chance_fid_of_gaussians_is_what_it_says():
+    root = torch.linalg.qr(normal(3, 3))[0] @ torch.tensor([2.0, 1.5, 1.0]).double().diag()
+    mean, error = chance(lambda n, seed: normal(n, 3, seed=seed) @ root.T, 1500, 800)
+    wanted = gaussian_chance_fid(torch.tensor([4.0, 2.25, 1.0]), 1500, 800)
+    assert mean == pytest.approx(wanted, abs=4 * error)
+    assert error < 0.03 * wanted
+    # All eigenvalues 1: (d² + 5 d) / (4 n) for each set.
+    assert gaussian_chance_fid(torch.ones(64), 100) == pytest.approx((64**2 + 5 * 64) / 400)
+    assert gaussian_chance_fid(torch.ones(64), 100, 50) == pytest.approx((64**2 + 5 * 64) / 4 * (1 / 100 + 1 / 50))
+    # A direction without any variance has no chance in it.
+    assert gaussian_chance_fid(torch.tensor([2.0, 0.0]), 10) == pytest.approx(
+        gaussian_chance_fid(torch.ones(1) * 2, 10)
+    )
+
+
+def test_chance_fid_knows_heavy_tails():
+    """Exponential numbers: E z⁴ = 9, so 1 + 8 / 4 = 3 where a Gaussian of their variance has 3 / 2."""
+
+    def draw(n, seed):
+        return -torch.rand(n, 1, generator=stream(seed), dtype=torch.float64).clamp(min=1e-12).log()
+
+    features = draw(400_000, 9999)
+    assert chance_fid(features, 700, 700) == pytest.approx(3 * 2 / 700, rel=0.05)
+    mean, error = chance(draw, 700, 700)
+    assert mean == pytest.approx(3 * 2 / 700, abs=4 * error + 0.02 * 3 * 2 / 700)
+    assert gaussian_chance_fid(torch.ones(1), 700, 700) < mean - 4 * error
+    x = normal(100_000, 4)
+    assert chance_fid(x, 50) == pytest.approx(gaussian_chance_fid(torch.ones(4), 50), rel=0.05)
+
+
+def known_pair(n, reps):
+    """`reps` draws of n from one Gaussian, a reference with exactly the moments of another, and their distance."""
+    spread, mean = torch.tensor([1.5, 1.0, 0.7, 0.4]).double(), torch.tensor([0.4, 0.0, -0.2, 0.0]).double()
+    reference = with_moments(normal(500, 4, seed=999), torch.zeros(4).double(), torch.eye(4).double())
+    draws = [normal(n, 4, seed=seed) * spread + mean for seed in range(reps)]
+    return draws, reference, (mean.square().sum() + (spread - 1).square().sum()).item()
+
+
+def test_the_interval_covers_and_the_correction_removes_the_bias():
+    draws, reference, truth = known_pair(300, 200)
+    found = [fid_interval(x, reference, resamples=100, generator=stream(i)) for i, x in enumerate(draws)]
+    values = torch.tensor([e.value for e in found], dtype=torch.float64)
+    corrected = torch.tensor([e.corrected for e in found], dtype=torch.float64)
+    assert values.tolist() == [fid(x, reference) for x in draws]
+    error = values.std().item() / math.sqrt(200)
+    assert corrected.mean().item() == pytest.approx(truth, abs=4 * error)
+    assert values.mean() > truth + 4 * error
+    inside = sum(e.low < values.mean() < e.high for e in found) / 200
+    assert inside > 0.95 - 4 * math.sqrt(0.05 * 0.95 / 200)
+    width = sum(e.high - e.low for e in found) / 200
+    assert width == pytest.approx(2 * 1.96 * values.std().item(), rel=0.2)
+
+
+def test_near_the_floor_the_bias_is_known_and_the_interval_is_too_wide_rather_than_too_narrow():
+    reference = with_moments(normal(500, 4, seed=999), torch.zeros(4).double(), torch.eye(4).double())
+    draws = [normal(400, 4, seed=seed) for seed in range(60)]
+    found = [fid_interval(x, reference, resamples=100, generator=stream(i)) for i, x in enumerate(draws)]
+    bias = torch.tensor([e.bias for e in found])
+    wanted = gaussian_chance_fid(torch.ones(4), 400)
+    assert bias.mean().item() == pytest.approx(wanted, abs=4 * bias.std().item() / math.sqrt(60) + 0.02 * wanted)
+    mean = sum(e.value for e in found) / 60
+    assert sum(e.low < mean < e.high for e in found) / 60 > 0.9
+    assert all(0 <= e.low <= e.high for e in found)
+
+
+def test_an_interval_is_repeatable_wider_at_a_higher_level_and_readable():
+    x, y = normal(200, 3) + 0.5, normal(300, 3, seed=1)
+    a, b = (fid_interval(x, y, generator=stream()) for _ in range(2))
+    assert a == b
+    wide = fid_interval(x.float(), y.float(), level=0.99, generator=stream())
+    assert wide.high - wide.low > 1.1 * (a.high - a.low)
+    assert str(a) == f"{a.value:.3g} [{a.low:.3g}, {a.high:.3g}]"
+    one = fid_interval(x[:, :1], y[:, :1], generator=stream())
+    assert one.low < one.value < one.high
+    with pytest.raises(ValueError, match="level: wanted a number between 0 and 1"):
+        fid_interval(x, y, level=95, generator=stream())
+    with pytest.raises(ValueError, match="resamples: wanted 2 or more"):
+        fid_interval(x, y, resamples=1, generator=stream())
+
+
+def test_wilsons_interval_solves_its_equation_and_covers():
+    z = 1.959963984540054
+    for hits, n in [(0, 10), (3, 10), (50, 100), (9964, 10_000), (7, 7)]:
+        found = share(hits, n)
+        assert found.value == hits / n
+        for p in (found.low, found.high):
+            if 1e-9 < p < 1:
+                assert abs(hits / n - p) == pytest.approx(z * math.sqrt(p * (1 - p) / n))
+    assert share(10, 10).low == pytest.approx(10 / (10 + z**2))
+    assert share(0, 10).low == pytest.approx(0, abs=1e-12)
+    assert share(10, 10).high == pytest.approx(1)
+    covered = []
+    for p in torch.linspace(0.02, 0.98, 49).tolist():  # exactly, by adding up the binomial distribution
+        weights = [math.comb(40, k) * p**k * (1 - p) ** (40 - k) for k in range(41)]
+        covered.append(sum(w for k, w in enumerate(weights) if share(k, 40).low <= p <= share(k, 40).high))
+    assert sum(covered) / 49 == pytest.approx(0.95, abs=0.01)
+    assert min(covered) > 0.9
+    with pytest.raises(ValueError, match="hits: wanted 0 … 3, got 4"):
+        share(4, 3)
+
+
+# --- KID -------------------------------------------------------------------------------------------------------------
+
+
+def kernel(a, b):
+    return (a @ b / len(a) + 1) ** 3
+
+
+def test_kid_is_unbiased_even_with_two_images():
+    """Over all pairs that can be drawn from two sets of four points, its mean is the distance of the sets."""
+    x, y = normal(4, 2), normal(4, 2, seed=1) + 0.5
+    truth = sum(kernel(a, b) + kernel(c, d) - 2 * kernel(a, c) for a, b, c, d in itertools.product(x, x, y, y)) / 4**4
+    pairs = list(itertools.product(range(4), repeat=2))
+    found = [kid(x[list(i)], y[list(j)], subsets=1, generator=stream()) for i in pairs for j in pairs]
+    assert sum(found) / len(found) == pytest.approx(truth.item(), rel=1e-6)
+    assert min(found) < 0
+
+
+def test_kid_of_whole_sets_is_the_statistic_by_hand():
+    x, y = normal(6, 3), normal(6, 3, seed=1) + 1
+    within = [sum(kernel(a, b) for a, b in itertools.permutations(z, 2)) / 30 for z in (x, y)]
+    across = sum(kernel(a, b) for a in x for b in y) / 36
+    assert kid(x, y, subsets=3, generator=stream()) == pytest.approx((sum(within) - 2 * across).item(), rel=1e-6)
+
+
+def test_kid_draws_from_its_generator_alone():
+    x, y = normal(50, 3), normal(80, 3, seed=1)
+    before = torch.random.get_rng_state()
+    figures = [kid(x, y, subset_size=10, subsets=5, generator=stream(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert figures[0] == figures[1] != figures[2]
+    with pytest.raises(ValueError, match="subset_size: wanted 2 … 50, the images of the smaller set, got 51"):
+        kid(x, y, subset_size=51, generator=stream())
+
+
+# --- neighbours ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["bytes", "features", "floats"])
+def test_nearest_are_the_nearest_whatever_the_batch(kind):
+    if kind == "bytes":
+        x, y = (torch.randint(0, 256, (n, 1, 5, 4), generator=stream(n), dtype=torch.uint8) for n in (23, 90))
+    else:
+        x, y = (normal(n, 7, seed=n, dtype=torch.float32 if kind == "floats" else torch.float64) for n in (23, 90))
+    table = torch.stack([(y.double() - row.double()).flatten(1).norm(dim=1) for row in x])
+    wanted, order = table.sort(1)
+    for batch_size in (1, 4, 1000):
+        distance, index = nearest(x, y, k=3, batch_size=batch_size)
+        torch.testing.assert_close(distance.double(), wanted[:, :3], rtol=1e-6, atol=0)
+        assert torch.equal(index, order[:, :3])
+    distance, index = nearest(y[40:50], y)
+    assert (distance == 0).all()
+    assert torch.equal(index[:, 0], torch.arange(40, 50))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "k", "error", "message"),
+    [
+        (torch.zeros(2, 3), torch.zeros(4, 2), 1, ValueError, r"images: wanted shape \(n, 2\), got \(2, 3\)"),
+        (torch.zeros(2, 3), torch.zeros(4, 3), 5, ValueError, "k: wanted 1 … 4"),
+        (torch.zeros(2, 3), torch.zeros(4, 3, dtype=torch.uint8), 1, TypeError, "images: wanted the kind of numbers"),
+    ],
+)
+def test_nearest_says_what_is_wrong(x, y, k, error, message):
+    with pytest.raises(error, match=message):
+        nearest(x, y, k=k)
+
+
+def test_precision_and_recall_on_a_line_by_hand():
+    """Balls of the real points: [-1, 1], [0, 2], [1, 3], [2, 18]; of the samples: [-1.5, 2.5], [1.5, 3.5], [2.5, 4.5],
+    [-100.5, 0.5]."""
+    real = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
+    samples = torch.tensor([[0.5], [2.5], [3.5], [-50.0]])
+    assert precision_recall(samples, real, k=1) == (3 / 4, 3 / 4, 5 / 4, 4 / 4)
+    assert precision_recall(real, samples, k=1) == (3 / 4, 3 / 4, 5 / 4, 3 / 4)
+
+
+def by_definition(features, reference, k):
+    def balls(x):
+        return [(p, sorted((p - q).norm().item() for q in x)[k]) for p in x]
+
+    def held(points, in_balls):
+        return [[(p - c).norm().item() <= r for c, r in in_balls] for p in points]
+
+    inside = held(features, balls(reference))
+    precision = sum(map(any, inside)) / len(features)
+    recall = sum(map(any, held(reference, balls(features)))) / len(reference)
+    density = sum(map(sum, inside)) / (k * len(features))
+    return precision, recall, density, sum(map(any, zip(*inside, strict=True))) / len(reference)
+
+
+def test_precision_and_recall_are_their_definition_whatever_the_batch():
+    real, samples = normal(60, 3), 0.6 * normal(45, 3, seed=1) + 0.8
+    for k in (1, 3):
+        wanted = by_definition(samples, real, k)
+        assert 0.2 < wanted[1] < wanted[0] < 1  # neither trivial nor alike
+        for batch_size in (7, 1000):
+            assert precision_recall(samples, real, k=k, batch_size=batch_size) == pytest.approx(wanted)
+
+
+def two_clouds():
+    return normal(300, 8), 0.8 * normal(250, 8, seed=1) + 0.3
+
+
+def test_precision_and_recall_are_those_of_torch_fidelity():
+    pytest.importorskip("torch_fidelity", minversion="0.4")  # before, the real ones came first
+    from torch_fidelity import metric_prc as library
+
+    real, samples = two_clouds()
+    options = {"prc_neighborhood": 5, "prc_batch_size": 100, "save_cpu_ram": True, "verbose": False}
+    theirs = library.prc_features_to_metric(samples, real, **options)
+    found = precision_recall(samples, real, k=5)
+    assert (found.precision, found.recall) == pytest.approx((theirs["precision"], theirs["recall"]))
+
+
+def test_precision_recall_density_and_coverage_are_those_of_prdc():
+    library, (real, samples) = pytest.importorskip("prdc"), two_clouds()
+    theirs = library.compute_prdc(real_features=real.numpy(), fake_features=samples.numpy(), nearest_k=5)
+    assert precision_recall(samples, real, k=5)._asdict() == pytest.approx(theirs)
+
+
+def test_copies_have_full_precision_and_so_has_a_set_against_itself():
+    real = normal(200, 5).float()
+    assert precision_recall(real, real)[:2] == (1, 1)
+    few = precision_recall(real[:40], real)
+    assert few.precision == 1
+    assert few.coverage < 0.8
+    with pytest.raises(ValueError, match="number of features: wanted 4 or more, got 3"):
+        precision_recall(real[:3], real)
+
+
+def test_copies_are_noticed_and_new_images_are_not():
+    train = torch.randint(0, 256, (400, 1, 4, 4), generator=stream(), dtype=torch.uint8)
+    unseen, fresh = (torch.randint(0, 256, (1000, 1, 4, 4), generator=stream(i), dtype=torch.uint8) for i in (1, 2))
+    found = copied(fresh, train, unseen, quantile=0.05)
+    assert found.value == pytest.approx(0.05, abs=4 * math.sqrt(2 * 0.05 * 0.95 / 1000))
+    half = copied(torch.cat([fresh, train, train, train[:200]]), train, unseen, quantile=0.05)
+    assert half.value == pytest.approx((1 + found.value) / 2)
+    assert half.low < half.value < half.high
+    with pytest.raises(ValueError, match="quantile: wanted a number between 0 and 1"):
+        copied(fresh, train, unseen, quantile=5)
 
 
 # --- samples ---------------------------------------------------------------------------------------------------------
@@ -149,14 +415,18 @@ def test_shifted_moves_each_image_by_its_own_amount():
     assert torch.equal(moved[1, :, 0, 0], x[1, :, 2, 1])  # mirrored at the edge
 
 
-def test_a_classifier_learns_what_can_be_learned_and_shifts_see_every_offset():
-    """Ten orientations of a stripe, at random places: only a network that tolerates shifts tells them apart."""
-    g = stream()
-    labels = torch.randint(0, 4, (800,), generator=g)
+def stripes(n, seed=0):
+    """Four orientations of a wave, at random places, and which it is: only who tolerates shifts tells them apart."""
+    g = stream(seed)
+    labels = torch.randint(0, 4, (n,), generator=g)
     row, column = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
-    angle, phase = labels * math.pi / 4, torch.rand(800, generator=g) * 2 * math.pi
+    angle, phase = labels * math.pi / 4, torch.rand(n, generator=g) * 2 * math.pi
     wave = angle.cos()[:, None, None] * row + angle.sin()[:, None, None] * column
-    images = denormalize((1.5 * wave + phase[:, None, None]).sin()[:, None] * 0.9)
+    return denormalize((1.5 * wave + phase[:, None, None]).sin()[:, None] * 0.9), labels
+
+
+def test_a_classifier_learns_what_can_be_learned_and_shifts_see_every_offset():
+    images, labels = stripes(800)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         run = Training(Classifier(1, (8, 16), num_classes=4), lr=0.01, ema=0.9, precision=torch.float32)
@@ -168,6 +438,23 @@ def test_a_classifier_learns_what_can_be_learned_and_shifts_see_every_offset():
     assert (features.shape, features.dtype, features.isfinite().all()) == ((200, 16), torch.float32, True)
     assert torch.equal(classifier.head(features).argmax(1), seen)
     assert torch.equal(look_at(classifier.train(), images[600:])[1], seen)  # it sees to eval mode by itself
+
+
+def test_a_classifier_that_saw_only_samples_knows_what_they_lack():
+    (images, labels), test = stripes(600), stripes(400, seed=1)
+    settings = {"steps": 120, "batch_size": 50, "lr": 0.01, "shift": 1, "widths": (8, 16), "precision": torch.float32}
+    before, steps = torch.random.get_rng_state(), []
+    good = samples_only_accuracy(images, labels, *test, **settings, progress=lambda record: steps.append(record.step))
+    assert good.value > 0.95
+    assert steps == list(range(1, 121))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert samples_only_accuracy(images, labels, *test, **settings) == good
+    three = samples_only_accuracy(images[labels != 2], labels[labels != 2], *test, **settings)
+    assert 0.6 < three.value < 1 - (test[1] == 2).float().mean() + 1e-6  # what is missing cannot be named
+    wrong = samples_only_accuracy(images, labels[torch.randperm(600, generator=stream())], *test, **settings)
+    assert wrong.value < 0.5
+    with pytest.raises(ValueError, match="labels: wanted classes 0, 1, …, got -1"):
+        samples_only_accuracy(images, -torch.ones_like(labels), *test, **settings)
 
 
 def test_what_the_loss_of_a_classifier_draws():
@@ -222,11 +509,17 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
     scores = [metrics.evaluate(kind(nn.Linear(1, 1), cosine(10)), "mnist", n=500, steps=1) for kind in (Copies, Grey)]
     assert scores[0].fid < 3 * scores[0].floor
     assert scores[1].fid > 50 * scores[1].floor
-    assert scores[0].agreement > 0.97
-    assert scores[1].agreement == pytest.approx(0.1)
-    assert (scores[0].n, scores[0].nfe, scores[0].features) == (500, 1, "mnist-classifier")
-    assert f"FID {scores[0].fid:.3g}" in str(scores[0])
+    assert scores[0].agreement.low > 0.95
+    assert scores[1].agreement.value == pytest.approx(0.1)
+    for score in scores:
+        assert score.interval[0] <= score.fid <= score.interval[1]
+        assert (score.n, score.nfe, score.grid, score.features) == (500, 1, "uniform", "mnist-classifier")
+    assert scores[0].bias == pytest.approx(scores[0].floor, rel=0.5)  # real digits, seen or new: chance, mostly
+    assert scores[1].bias == pytest.approx(0, abs=1e-6)  # every grey is alike: no chance at all
+    low, high = scores[0].interval
+    assert f"FID {scores[0].fid:.3g} [{low:.3g}, {high:.3g}] (real images {scores[0].floor:.3g}" in str(scores[0])
     assert "n = 500" in str(scores[0])
+    assert "DDIM, uniform grid, 1 network calls, seed 0" in str(scores[0])
 
 
 def test_draw_images_takes_any_sampler():

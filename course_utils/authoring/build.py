@@ -297,7 +297,8 @@ def in_256_colours(png: bytes) -> bytes:
     """The picture with a palette: the eye sees no difference, and the repository's history is a third of the size."""
     buffer = io.BytesIO()
     picture = PIL.Image.open(io.BytesIO(png)).convert("RGBA")
-    picture.quantize(256, PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    picture = picture.quantize(256, PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE)
+    picture.save(buffer, "PNG", optimize=True)
     return min(png, buffer.getvalue(), key=len)
 
 

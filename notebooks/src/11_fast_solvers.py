@@ -840,8 +840,8 @@ assert leaderboard.at(stored, 10)["ddpm"].fid < leaderboard.at(stored, 10)["unip
 # And look at ten calls: the solvers that section 7 found nearest to the truth, UniPC, do not lead here; DDPM, which
 # solves no ODE at all, does. That is no contradiction. The end of the path is the end of *this network's* path, and
 # the network's errors add up along it. **A perfect solver delivers them faithfully;** one that is coarse, or puts fresh
-# noise in as DDPM does, blurs or mends some of them. The better the network, the less there is to mend: then the solvers
-# come out as section 5 has them.
+# noise in as DDPM does, may blur or mend some of them. If that is the reason, a better network leaves less to mend, and
+# the solvers come out as section 5 has them. No run on this page settles it: what would?
 #
 # Now add a sampler of your own. As it stands it is the `multistep` of section 4 on the uniform grid. Change the grid, a
 # line, or the whole function; run the cell again, and see where your star lands. Same $n$, noises, features and

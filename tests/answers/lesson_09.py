@@ -1,0 +1,521 @@
+"""Answers to lesson 09."""
+
+import torch
+
+from answers import right, wrong
+
+# --- 09.fid ----------------------------------------------------------------------------------------------------------
+
+
+@right("09.fid")
+def fid(features, reference):
+    S, R = torch.cov(features.T), torch.cov(reference.T)
+    cross = torch.linalg.eigvals(S @ R).sqrt().real.sum()
+    return (features.mean(0) - reference.mean(0)).square().sum() + S.trace() + R.trace() - 2 * cross
+
+
+def root(S):
+    values, axes = torch.linalg.eigh(S)
+    return axes @ torch.diag(values.clamp(min=0) ** 0.5) @ axes.T
+
+
+@right("09.fid")
+def fid_by_symmetric_roots(features, reference):
+    n, m = len(features), len(reference)
+    mu, nu = features.mean(0), reference.mean(0)
+    S = (features - mu).T @ (features - mu) / (n - 1)
+    R = (reference - nu).T @ (reference - nu) / (m - 1)
+    return float(((mu - nu) ** 2).sum() + torch.trace(S + R - 2 * root(root(R) @ S @ root(R))))
+
+
+@right("09.fid")
+def fid_by_singular_values(features, reference):
+    x, y = features - features.mean(0), reference - reference.mean(0)
+    S, R = x.T @ x / (len(x) - 1), y.T @ y / (len(y) - 1)
+    cross = torch.linalg.svdvals(root(S) @ root(R)).sum()
+    return torch.dist(features.mean(0), reference.mean(0)) ** 2 + S.trace() + R.trace() - 2 * cross
+
+
+def parts(features, reference):
+    S, R = torch.cov(features.T), torch.cov(reference.T)
+    return (features.mean(0) - reference.mean(0)).square().sum(), S, R, torch.linalg.eigvals(S @ R).sqrt().real.sum()
+
+
+@wrong("09.fid", "factor of two")
+def fid_single_cross(features, reference):
+    means, S, R, cross = parts(features, reference)
+    return means + S.trace() + R.trace() - cross
+
+
+@wrong("09.fid", "has a minus")
+def fid_plus(features, reference):
+    means, S, R, cross = parts(features, reference)
+    return means + S.trace() + R.trace() + 2 * cross
+
+
+@wrong("09.fid", "root is missing")
+def fid_no_root(features, reference):
+    means, S, R, _ = parts(features, reference)
+    return means + torch.trace(S + R - 2 * S @ R)
+
+
+@wrong("09.fid", "not the trace of the root")
+def fid_root_of_trace(features, reference):
+    means, S, R, _ = parts(features, reference)
+    return means + S.trace() + R.trace() - 2 * (S @ R).trace() ** 0.5
+
+
+@wrong("09.fid", "the root of its entries")
+def fid_root_of_entries(features, reference):
+    means, S, R, _ = parts(features, reference)
+    return means + S.trace() + R.trace() - 2 * (S * R).sqrt().sum()
+
+
+@wrong("09.fid", "the same axes")
+def fid_roots_apart(features, reference):
+    means, S, R, _ = parts(features, reference)
+    return means + torch.trace(S + R - 2 * root(S) @ root(R))
+
+
+@wrong("09.fid", "means are missing")
+def fid_no_means(features, reference):
+    _, S, R, cross = parts(features, reference)
+    return S.trace() + R.trace() - 2 * cross
+
+
+@wrong("09.fid", "the means is squared")
+def fid_norm(features, reference):
+    means, S, R, cross = parts(features, reference)
+    return means.sqrt() + S.trace() + R.trace() - 2 * cross
+
+
+@wrong("09.fid", "add up the *squares*")
+def fid_absolute(features, reference):
+    _, S, R, cross = parts(features, reference)
+    return (features.mean(0) - reference.mean(0)).abs().sum() + S.trace() + R.trace() - 2 * cross
+
+
+@wrong("09.fid", "do not average")
+def fid_mean_of_means(features, reference):
+    _, S, R, cross = parts(features, reference)
+    return (features.mean(0) - reference.mean(0)).square().mean() + S.trace() + R.trace() - 2 * cross
+
+
+@wrong("09.fid", "correlations are lost")
+def fid_diagonal(features, reference):
+    gap = features.std(0) - reference.std(0)
+    return (features.mean(0) - reference.mean(0)).square().sum() + gap.square().sum()
+
+
+@wrong("09.fid", "no root at the end")
+def fid_root(features, reference):
+    return fid(features, reference) ** 0.5
+
+
+@wrong("09.fid", "divide covariances by n - 1")
+def fid_by_n(features, reference):
+    S, R = torch.cov(features.T, correction=0), torch.cov(reference.T, correction=0)
+    cross = torch.linalg.eigvals(S @ R).sqrt().real.sum()
+    return (features.mean(0) - reference.mean(0)).square().sum() + S.trace() + R.trace() - 2 * cross
+
+
+@wrong("09.fid", "second moments")
+def fid_not_centred(features, reference):
+    S, R = features.T @ features / len(features), reference.T @ reference / len(reference)
+    cross = torch.linalg.eigvals(S @ R).sqrt().real.sum()
+    return (features.mean(0) - reference.mean(0)).square().sum() + S.trace() + R.trace() - 2 * cross
+
+
+@wrong("09.fid", "one row a *feature*")
+def fid_not_transposed(features, reference):
+    S, R = torch.cov(features), torch.cov(reference)
+    cross = torch.linalg.eigvals(S @ R).sqrt().real.sum()
+    return (features.mean(0) - reference.mean(0)).square().sum() + S.trace() + R.trace() - 2 * cross
+
+
+@wrong("09.fid", "take `.real`")
+def fid_complex(features, reference):
+    means, S, R, _ = parts(features, reference)
+    return means + S.trace() + R.trace() - 2 * torch.linalg.eigvals(S @ R).sqrt().sum()
+
+
+@wrong("09.fid", "in place")
+def fid_in_place(features, reference):
+    features -= features.mean(0)
+    return fid(features, reference)
+
+
+# --- 09.chance -------------------------------------------------------------------------------------------------------
+
+
+@right("09.chance")
+def chance(variances, n, m):
+    pairs = torch.outer(variances, variances) / (variances[:, None] + variances)
+    return (1 / n + 1 / m) * (1.25 * variances.sum() + 0.5 * pairs.sum())
+
+
+@right("09.chance")
+def chance_loop(variances, n, m):
+    l, total = variances.tolist(), 0.0
+    for i in range(len(l)):
+        total += l[i]
+        for j in range(len(l)):
+            total += 0.5 * l[i] * l[j] * (2 if i == j else 1) / (l[i] + l[j])
+    return total / n + total / m
+
+
+def table(l):
+    return l[:, None] * l / (l[:, None] + l)
+
+
+@wrong("09.chance", "the means are missing")
+def chance_no_means(l, n, m):
+    return (1 / n + 1 / m) * (0.25 * l.sum() + 0.5 * table(l).sum())
+
+
+@wrong("09.chance", "delta_ij")
+def chance_no_delta(l, n, m):
+    return (1 / n + 1 / m) * (l.sum() + 0.5 * table(l).sum())
+
+
+@wrong("09.chance", "half in front of the double sum")
+def chance_no_half(l, n, m):
+    return (1 / n + 1 / m) * (l.sum() + (table(l) * (1 + torch.eye(len(l)))).sum())
+
+
+@wrong("09.chance", "from the means, or")
+def chance_half_means(l, n, m):
+    return (1 / n + 1 / m) * (0.5 * l.sum() + 0.5 * (table(l) * (1 + torch.eye(len(l)))).sum())
+
+
+@wrong("09.chance", "counts twice")
+def chance_pairs_once(l, n, m):
+    total = l.sum()
+    for i in range(len(l)):
+        for j in range(i, len(l)):
+            total = total + 0.5 * l[i] * l[j] * (2 if i == j else 1) / (l[i] + l[j])
+    return (1 / n + 1 / m) * total
+
+
+@wrong("09.chance", "from the pairs i = j")
+def chance_off_diagonal(l, n, m):
+    return (1 / n + 1 / m) * (l.sum() + 0.5 * (table(l) * (1 - torch.eye(len(l)))).sum())
+
+
+@wrong("09.chance", "of both sets counts")
+def chance_one_set(l, n, m):
+    return chance(l, n, m) / (1 / n + 1 / m) / n
+
+
+@wrong("09.chance", "not 1/(n + m)")
+def chance_joined(l, n, m):
+    return chance(l, n, m) / (1 / n + 1 / m) / (n + m)
+
+
+@wrong("09.chance", "not its root")
+def chance_standard_error(l, n, m):
+    return chance(l, n, m) / (1 / n + 1 / m) ** 0.5
+
+
+@wrong("09.chance", "variances of one")
+def chance_unit(l, n, m):
+    d = len(l)
+    return (d**2 + 5 * d) / 4 * (1 / n + 1 / m)
+
+
+@wrong("09.chance", "upside down")
+def chance_upside_down(l, n, m):
+    return (1 / n + 1 / m) * (1.25 * l.sum() + 0.5 * ((l[:, None] + l) / torch.outer(l, l)).sum())
+
+
+@wrong("09.chance", "no further square")
+def chance_squared(l, n, m):
+    return chance(l**2, n, m)
+
+
+# --- 09.interval -----------------------------------------------------------------------------------------------------
+
+
+@right("09.interval")
+def interval(value, resampled, level):
+    error = resampled - resampled.mean()
+    return torch.stack([value - error.quantile((1 + level) / 2), value - error.quantile((1 - level) / 2)])
+
+
+@right("09.interval")
+def interval_of_plausible_means(value, resampled, level):
+    plausible = value - (resampled - resampled.mean())  # turned over
+    tail = (1 - level) / 2
+    return torch.quantile(plausible, torch.tensor([tail, 1 - tail], dtype=plausible.dtype))
+
+
+def ends(resampled, level):
+    return resampled.quantile((1 - level) / 2), resampled.quantile((1 + level) / 2)
+
+
+@wrong("09.interval", "twice the bias")
+def interval_percentile(value, resampled, level):
+    return torch.stack(ends(resampled, level))
+
+
+@wrong("09.interval", "not the value")
+def interval_basic(value, resampled, level):
+    low, high = ends(resampled, level)
+    return torch.stack([value - (high - value), value - (low - value)])
+
+
+@wrong("09.interval", "change sides")
+def interval_not_turned(value, resampled, level):
+    low, high = ends(resampled - resampled.mean(), level)
+    return torch.stack([value + low, value + high])
+
+
+@wrong("09.interval", "swapped")
+def interval_swapped(value, resampled, level):
+    return interval(value, resampled, level).flip(0)
+
+
+@wrong("09.interval", "on each side")
+def interval_one_tail(value, resampled, level):
+    error = resampled - resampled.mean()
+    return torch.stack([value - error.quantile(level), value - error.quantile(1 - level)])
+
+
+@wrong("09.interval", "would not make more data")
+def interval_of_the_mean(value, resampled, level):
+    low, high = ends(resampled - resampled.mean(), level)
+    return torch.stack([value - high / len(resampled) ** 0.5, value - low / len(resampled) ** 0.5])
+
+
+@wrong("09.interval", "not their standard deviation")
+def interval_normal(value, resampled, level):
+    z = torch.special.ndtri(torch.tensor((1 + level) / 2, dtype=torch.float64)).to(resampled.dtype)
+    return torch.stack([value - z * resampled.std(), value + z * resampled.std()])
+
+
+@wrong("09.interval", "lies around the value")
+def interval_around_the_mean(value, resampled, level):
+    return interval(resampled.mean(), resampled, level)
+
+
+@wrong("09.interval", "not their median")
+def interval_median(value, resampled, level):
+    low, high = ends(resampled - resampled.median(), level)
+    return torch.stack([value - high, value - low])
+
+
+@wrong("09.interval", "`torch.stack([low, high])`")
+def interval_of_two(value, resampled, level):
+    return tuple(interval(value, resampled, level))
+
+
+# --- 09.kid ----------------------------------------------------------------------------------------------------------
+
+
+def kernel(a, b):
+    return (a @ b.T / a.shape[1] + 1) ** 3
+
+
+@right("09.kid")
+def kid(features, reference):
+    n, m = len(features), len(reference)
+    K, L = kernel(features, features), kernel(reference, reference)
+    within = (K.sum() - K.trace()) / (n * (n - 1)) + (L.sum() - L.trace()) / (m * (m - 1))
+    return within - 2 * kernel(features, reference).mean()
+
+
+@right("09.kid")
+def kid_by_masks(features, reference):
+    def within(z):
+        return kernel(z, z)[~torch.eye(len(z), dtype=torch.bool)].mean()
+
+    return (within(features) + within(reference) - 2 * kernel(features, reference).mean()).item()
+
+
+@right("09.kid")
+def kid_loop(features, reference):
+    def mean(pairs):
+        values = [((a * b).sum() / len(a) + 1) ** 3 for a, b in pairs]
+        return sum(values) / len(values)
+
+    def others(z):
+        return [(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j]
+
+    return mean(others(features)) + mean(others(reference)) - 2 * mean([(a, b) for a in features for b in reference])
+
+
+def kid_with(features, reference, k):
+    def within(z):
+        return (k(z, z).sum() - k(z, z).trace()) / (len(z) * (len(z) - 1))
+
+    return within(features) + within(reference) - 2 * k(features, reference).mean()
+
+
+@wrong("09.kid", "that is the bias")
+def kid_with_diagonal(x, y):
+    return kernel(x, x).mean() + kernel(y, y).mean() - 2 * kernel(x, y).mean()
+
+
+@wrong("09.kid", "not n²")
+def kid_over_n_squared(x, y):
+    K, L = kernel(x, x).fill_diagonal_(0), kernel(y, y).fill_diagonal_(0)
+    return K.mean() + L.mean() - 2 * kernel(x, y).mean()
+
+
+@wrong("09.kid", "count twice")
+def kid_single_cross(x, y):
+    return kid(x, y) + kernel(x, y).mean()
+
+
+@wrong("09.kid", "have a minus")
+def kid_plus(x, y):
+    return kid(x, y) + 4 * kernel(x, y).mean()
+
+
+@wrong("09.kid", "by the number of features")
+def kid_not_divided(x, y):
+    return kid_with(x, y, lambda a, b: (a @ b.T + 1) ** 3)
+
+
+@wrong("09.kid", "not by its root")
+def kid_by_root(x, y):
+    return kid_with(x, y, lambda a, b: (a @ b.T / a.shape[1] ** 0.5 + 1) ** 3)
+
+
+@wrong("09.kid", "has + 1 in it")
+def kid_no_one(x, y):
+    return kid_with(x, y, lambda a, b: (a @ b.T / a.shape[1]) ** 3)
+
+
+@wrong("09.kid", "is cubed")
+def kid_squared(x, y):
+    return kid_with(x, y, lambda a, b: (a @ b.T / a.shape[1] + 1) ** 2)
+
+
+@wrong("09.kid", "only the means are compared")
+def kid_linear(x, y):
+    return kid_with(x, y, lambda a, b: a @ b.T / a.shape[1] + 1)
+
+
+@wrong("09.kid", "averages, not sums")
+def kid_sums(x, y):
+    K, L = kernel(x, x).fill_diagonal_(0), kernel(y, y).fill_diagonal_(0)
+    return K.sum() + L.sum() - 2 * kernel(x, y).sum()
+
+
+@wrong("09.kid", "each term over its own")
+def kid_one_count(x, y):
+    n = len(x)
+    K, L = kernel(x, x).fill_diagonal_(0), kernel(y, y).fill_diagonal_(0)
+    return (K.sum() + L.sum()) / (n * (n - 1)) - 2 * kernel(x, y).mean()
+
+
+@wrong("09.kid", "(n, m)")
+def kid_rowwise(x, y):
+    return kid_with(x, y, lambda a, b: ((a * b).sum(1) / a.shape[1] + 1) ** 3)
+
+
+@wrong("09.kid", "in place")
+def kid_in_place(x, y):
+    x /= x.shape[1] ** 0.5
+    return kid(x, y)
+
+
+# --- 09.precision ----------------------------------------------------------------------------------------------------
+
+
+@right("09.precision")
+def precision(samples, reference, k):
+    radius = torch.cdist(reference, reference).sort(1).values[:, k]
+    return (torch.cdist(samples, reference) <= radius).any(1).double().mean()
+
+
+@right("09.precision")
+def precision_by_kthvalue(samples, reference, k):
+    radius = torch.cdist(reference, reference).kthvalue(k + 1, dim=1).values
+    return (torch.cdist(reference, samples) <= radius[:, None]).any(0).sum().item() / len(samples)
+
+
+@right("09.precision")
+def precision_loop(samples, reference, k):
+    inside = 0
+    radii = [sorted(float((p - q).norm()) for q in reference)[k] for p in reference]
+    for x in samples:
+        inside += any((x - p).norm() <= r for p, r in zip(reference, radii))
+    return inside / len(samples)
+
+
+def radii(x, k):
+    return torch.cdist(x, x).sort(1).values[:, k]
+
+
+@wrong("09.precision", "recall")
+def precision_recall_instead(samples, reference, k):
+    return precision(reference, samples, k)
+
+
+@wrong("09.precision", "its own nearest neighbour")
+def precision_counts_itself(samples, reference, k):
+    return precision(samples, reference, k - 1)
+
+
+@wrong("09.precision", "not k + 1")
+def precision_one_further(samples, reference, k):
+    return precision(samples, reference, k + 1)
+
+
+@wrong("09.precision", "only at that of the nearest image")
+def precision_nearest_only(samples, reference, k):
+    distance, which = torch.cdist(samples, reference).min(1)
+    return (distance <= radii(reference, k)[which]).double().mean()
+
+
+@wrong("09.precision", "the average one")
+def precision_one_radius(samples, reference, k):
+    return (torch.cdist(samples, reference) <= radii(reference, k).mean()).any(1).double().mean()
+
+
+@wrong("09.precision", "`any`, not `all`")
+def precision_all(samples, reference, k):
+    return (torch.cdist(samples, reference) <= radii(reference, k)).all(1).double().mean()
+
+
+@wrong("09.precision", "the density")
+def precision_density(samples, reference, k):
+    return (torch.cdist(samples, reference) <= radii(reference, k)).sum() / (k * len(samples))
+
+
+@wrong("09.precision", "the coverage")
+def precision_coverage(samples, reference, k):
+    return (torch.cdist(samples, reference) <= radii(reference, k)).any(0).double().mean()
+
+
+@wrong("09.precision", "not to the samples")
+def precision_radii_of_samples(samples, reference, k):
+    return (torch.cdist(samples, reference) <= radii(samples, k)[:, None]).any(1).double().mean()
+
+
+@wrong("09.precision", "not the mean of the first k")
+def precision_mean_radius(samples, reference, k):
+    radius = torch.cdist(reference, reference).sort(1).values[:, 1 : k + 1].mean(1)
+    return (torch.cdist(samples, reference) <= radius).any(1).double().mean()
+
+
+@wrong("09.precision", "one of yours is squared")
+def precision_squared(samples, reference, k):
+    return (torch.cdist(samples, reference) <= radii(reference, k) ** 2).any(1).double().mean()
+
+
+@wrong("09.precision", "samples outside")
+def precision_outside(samples, reference, k):
+    return 1 - precision(samples, reference, k)
+
+
+@wrong("09.precision", "divide by the number of samples")
+def precision_count(samples, reference, k):
+    return precision(samples, reference, k) * len(samples)
+
+
+@wrong("09.precision", "not of real images")
+def precision_over_reference(samples, reference, k):
+    return precision(samples, reference, k) * len(samples) / len(reference)
