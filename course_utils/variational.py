@@ -151,7 +151,7 @@ def posterior_variance(x_t: Tensor, x0_hat: Tensor, t: Time, s: Time, schedule: 
     """
     (_, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
     _, variance_ts = transition(s, t, schedule)
-    return broadcast(variance_ts * torch.where(sigma_s > 0, (sigma_s / sigma_t) ** 2, 1.0), x_t)
+    return broadcast(torch.where(sigma_s > 0, variance_ts * sigma_s**2 / sigma_t**2, variance_ts), x_t)
 
 
 def optimal_variance(errors: Mapping[int | float, float]) -> Variance:

@@ -127,15 +127,20 @@ def test_an_untouched_notebook_earns_nothing_and_is_not_called_wrong(lesson):
     assert set(grades(notebook(lesson), lesson).values()) == {"not yet"}
 
 
-def as_source(function, name: str) -> str:
-    """An answer of the bank as a learner would type it: its module's imports and helpers, then itself."""
-    module = inspect.getsource(inspect.getmodule(function))
-    helpers = re.split(r"\n(?=@(?:right|wrong)\()", module)
-    kept = [helpers[0], *(re.split(r"\n(?=(?:def|[A-Z_]+ =))", part, maxsplit=2)[2:] for part in helpers[1:])]
-    text = "\n".join(part if isinstance(part, str) else "\n".join(part) for part in kept)
-    text = re.sub(r"from answers import .*", "", text)
-    body = re.sub(r"\A(@.*\n)+", "", inspect.getsource(function))
-    return f"{text}\n{body}\n{name} = {function.__name__}\n"
+BANK = """
+bank, texts = {{}}, {text!r}
+def wrong(id, *said):
+    return lambda f: bank.setdefault(id, []).append(f) or f
+exec(texts, {{"wrong": wrong, "right": lambda *said: lambda f: f}})
+{name} = bank[{id!r}][{column}]
+"""
+
+
+def as_source(id: str, name: str, column: int) -> str:
+    """A wrong answer of the bank as a cell: its module, in a namespace of its own, and then its name."""
+    module = importlib.import_module(f"answers.lesson_{id[:2]}")
+    text = re.sub(r"from answers import .*", "", inspect.getsource(module))
+    return BANK.format(text=text, name=name, id=id, column=column)
 
 
 @sandboxed
@@ -144,8 +149,7 @@ def test_wrong_answers_of_the_banks_earn_nothing_with_the_hint_they_deserve(less
     importlib.import_module(f"answers.lesson_{lesson}")
     this = intake.assignment(lesson)
     chosen = {q.id: WRONG[q.id][column] for q in this.exercises if column < len(WRONG[q.id])}
-    names = {q.id: q.function for q in this.exercises}
-    sources = {id: as_source(function, names[id]) for id, (function, _) in chosen.items()}
+    sources = {q.id: as_source(q.id, q.function, column) for q in this.exercises if q.id in chosen}
     result = grade(read(notebook(lesson, sources), lesson), this)
     for graded in result.exercises:
         if graded.id in chosen:
@@ -202,7 +206,13 @@ def move_to_unmarked_cells(nb):
 
 def rename_functions(nb):
     for cell in answer_cells(nb):
+        cell["source"] = re.sub(r"^def (\w+)\(", r"SMALL = 1e-8\ndef my_\1(", cell["source"], flags=re.M)
+
+
+def wrap_functions(nb):
+    for cell in answer_cells(nb):
         cell["source"] = re.sub(r"^def (\w+)\(", r"def my_\1(", cell["source"], flags=re.M)
+        cell["source"] += "\n" + re.sub(r".*def my_(\w+)\(.*", r"\1 = lambda *a: my_\1(*a)", cell["source"], flags=re.S)
 
 
 def other_kernel(nb):
@@ -256,6 +266,7 @@ def a_helper_in_another_cell(nb):
         merge,
         move_to_unmarked_cells,
         rename_functions,
+        wrap_functions,
         other_kernel,
         windows_line_ends,
         lists_of_lines,

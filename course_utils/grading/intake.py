@@ -124,7 +124,7 @@ def read_submission(content: bytes, student: str, this: Assignment) -> Submissio
         elif not question.function:
             _keep(found, found.texts, question.id, source)
         elif kind == "code":
-            if question.id not in found.answers or question.function in _functions(source):
+            if question.id not in found.answers or question.function in _names(source)[1]:
                 _keep(found, found.answers, question.id, source)
         else:
             found.notes.append(f"{question.id}: its cell is no longer code")
@@ -155,7 +155,7 @@ def _keep(found: Submission, where: dict[str, str], id: str, source: str) -> Non
 
 def _look_elsewhere(found: Submission, question: Question, cells: list[str]) -> None:
     """An answer that is not where it should be: in a cell without marks, or together with another answer."""
-    holding = [source for source in cells if STUB not in source and question.function in _functions(source)]
+    holding = [source for source in cells if STUB not in source and question.function in _names(source)[1]]
     if holding:
         found.notes.append(f"{question.id}: found by the name of its function, not by its cell's marks")
         found.answers[question.id] = _plain(holding[-1])
@@ -167,18 +167,21 @@ def _name_function(found: Submission, question: Question) -> None:
     """The function to call: the one asked for, or the only one that the cell defines."""
     source = found.answers.get(question.id, "")
     found.functions[question.id] = question.function
-    names = _functions(source)
-    if question.function not in names and len(names) == 1:
-        found.functions[question.id] = names[0]
-        found.notes.append(f"{question.id}: its function is called {names[0]}, not {question.function}")
+    defined, bound = _names(source)
+    if question.function not in bound and len(defined) == 1:
+        found.functions[question.id] = defined[0]
+        found.notes.append(f"{question.id}: its function is called {defined[0]}, not {question.function}")
 
 
-def _functions(source: str) -> list[str]:
+def _names(source: str) -> tuple[list[str], set[str]]:
+    """The functions and classes that a cell defines; and all names it binds, as in `q_step = torch.compile(mine)`."""
     try:
         body = ast.parse(_plain(source)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    return [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        return [], set()
+    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return defined, {*defined, *(target.id for target in targets if isinstance(target, ast.Name))}
 
 
 def _plain(source: str) -> str:

@@ -398,11 +398,11 @@ if lesson.device.type == "cuda":
 # | | [06 · Attention and the U-Net](06_attention_and_unet.ipynb) | build the network that made diffusion work |
 # | | [07 · Train on MNIST](07_train_mnist.ipynb) | train them all, and draw new digits |
 # | | [08 · Train on CIFAR-10](08_train_cifar10.ipynb) | go to colour, classes and GPUs |
-# | | 09 · Evaluate | measure how good pictures are, and how sure you can be |
-# | **III · Fewer steps** | 10 · DDPM and DDIM | skip steps, with noise and without |
-# | | 11 · Fast solvers | solve an equation instead; enter the leaderboard |
-# | | 12 · Variational acceleration | find the noise that long steps should put back |
-# | | 13 · Learned steps | let the data choose the steps |
+# | | [09 · How good is it?](09_evaluate.ipynb) | measure how good pictures are, and how sure you can be |
+# | **III · Fewer steps** | [10 · DDPM and DDIM](10_ddpm_and_ddim.ipynb) | skip steps, with noise and without |
+# | | [11 · Fast solvers](11_fast_solvers.ipynb) | solve an equation instead; enter the leaderboard |
+# | | [12 · Variational acceleration](12_variational_acceleration.ipynb) | find the noise that long steps should put back |
+# | | [13 · Which steps matter](13_learned_steps.ipynb) | let the data choose the steps |
 # | | 14 · One-step generation | draw in a single step |
 # | **IV · Control** | 15 · Conditional generation | say what to draw, and how strictly |
 # | | 16 · Scale and regularise | go to larger pictures, and stop the network from memorising |
