@@ -28,7 +28,7 @@ from answers import WRONG
 
 from course_utils import cli
 from course_utils.authoring import mutants
-from course_utils.authoring.build import lessons, read_source, tags
+from course_utils.authoring.build import grade_id, lessons, read_source, tags, without_markers
 from course_utils.exercises import load_lesson
 from course_utils.grading import grade as grading
 from course_utils.grading import intake, report, wire
@@ -55,11 +55,8 @@ WRONG_STEP = "def q_step(x_prev, beta, eps):\n    return x_prev + eps\n"
 def solutions(lesson: str) -> dict[str, str]:
     """The answers in a lesson's source."""
     (source,) = lessons([lesson])
-    marks = "### BEGIN SOLUTION", "### END SOLUTION"
     return {
-        cell.metadata.get("exercise") or cell.metadata["question"]: "\n".join(
-            line for line in cell.source.split("\n") if not any(mark in line for mark in marks)
-        )
+        cell.metadata.get("exercise") or cell.metadata["question"]: without_markers(cell.source)
         for cell in read_source(source).cells
         if tags(cell) & {"exercise", "manual"}
     }
@@ -71,7 +68,7 @@ def notebook(lesson: str = ONE, answers: dict[str, str] | None = None) -> dict:
     for cell in nb["cells"]:
         name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
         for id, answer in (answers or {}).items():
-            if name == id.replace(".", "-"):
+            if name == grade_id(id):
                 cell["source"] = answer
     return nb
 
@@ -695,17 +692,17 @@ def test_reports_say_what_was_wrong_and_never_what_was_expected(tmp_path):
     # Points given by hand, as formgrader does, survive another grading and arrive in the table.
     with report._gradebook(tmp_path) as book:
         assert book.find_submission(ONE, "ada").score == most
-        mark = book.find_grade(text.replace(".", "-"), THIS.slug, ONE, "ada")
+        mark = book.find_grade(grade_id(text), THIS.slug, ONE, "ada")
         assert mark.needs_manual_grade
         mark.manual_score, mark.needs_manual_grade = 1.5, False
-        book.find_comment(text.replace(".", "-"), THIS.slug, ONE, "ada").manual_comment = "Well <said>."
+        book.find_comment(grade_id(text), THIS.slug, ONE, "ada").manual_comment = "Well <said>."
         book.db.commit()
     report.write_reports(tmp_path, {ONE: THIS})
     rows = {row["student"]: row for row in csv.DictReader(io.StringIO((tmp_path / "grades.csv").read_text()))}
     assert float(rows["ada"]["points"]) == most + 1.5
     assert "Well &lt;said&gt;." in (tmp_path / "feedback" / "ada" / ONE / f"{THIS.slug}.html").read_text()
     with report._gradebook(tmp_path) as book:
-        assert book.find_grade(text.replace(".", "-"), THIS.slug, ONE, "ada").manual_score == 1.5
+        assert book.find_grade(grade_id(text), THIS.slug, ONE, "ada").manual_score == 1.5
 
 
 def test_what_is_handed_out_holds_no_solution_and_can_be_handed_out_again(tmp_path):

@@ -75,7 +75,7 @@ def learner_notebook(source_path: Path, repo_url: str | None = None) -> Notebook
     """The learner's copy: exercises blank, checks locked, each check followed by its folded solution, no outputs."""
     nb = _notebook(source_path, repo_url, folder="notebooks")
     nb.cells = [cell for cell in nb.cells if "rubric" not in tags(cell)]
-    solutions = {cell.metadata.exercise: _without_markers(cell.source) for cell in nb.cells if "exercise" in tags(cell)}
+    solutions = {cell.metadata.exercise: without_markers(cell.source) for cell in nb.cells if "exercise" in tags(cell)}
     clear = ClearSolutions(code_stub={"python": STUB}, text_stub=ANSWER)
     try:
         for preprocessor in (clear, LockCells(), ComputeChecksums(), ClearOutput()):
@@ -100,7 +100,7 @@ def solved_notebook(source_path: Path, repo_url: str | None = None) -> NotebookN
     """The solved copy before it is executed: solutions in place, their markers gone."""
     nb = _notebook(source_path, repo_url, folder="notebooks/solutions")
     for cell in nb.cells:
-        cell.source = _without_markers(cell.source)
+        cell.source = without_markers(cell.source)
     return _validated(nb, source_path)
 
 
@@ -148,15 +148,26 @@ def tags(cell: NotebookNode) -> set[str]:
 
 def checked_exercise(source: str) -> str | None:
     """The exercise that a check cell checks: the first argument of its call of `check`, or None."""
+    checked = check_arguments(source)
+    return checked[0] if checked else None
+
+
+def check_arguments(source: str) -> tuple[str, ...] | None:
+    """What a check cell hands to `check`, as text: the exercise, and its function's name. None if it calls none."""
     try:
         calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     except SyntaxError:
         return None
     for call in calls:
         match call:
-            case ast.Call(func=ast.Name(id="check"), args=[ast.Constant(value=str(exercise)), *_]):
-                return exercise
+            case ast.Call(func=ast.Name(id="check"), args=[ast.Constant(value=str(exercise)), *others]):
+                return exercise, *map(ast.unparse, others)
     return None
+
+
+def grade_id(name: str, check: bool = False) -> str:
+    """nbgrader's name for the cell of an exercise or a question, or of an exercise's check: it allows no dots."""
+    return name.replace(".", "-") + ("-check" if check else "")
 
 
 def _grading_metadata(cell: NotebookNode, points: dict[str, int | float | None], source_path: Path) -> None:
@@ -174,11 +185,11 @@ def _grading_metadata(cell: NotebookNode, points: dict[str, int | float | None],
             f'{source_path.name}: a {kind} cell needs its name and points, such as exercise="01.q_step" points=2, '
             f'and a check an exercise that exists, such as check("01.q_step", q_step). The cell:\n{cell.source}'
         )
-    if kind != "check" and _without_markers(cell.source) == cell.source:
+    if kind != "check" and without_markers(cell.source) == cell.source:
         raise LessonError(f"{source_path.name}: {name} has no ### BEGIN SOLUTION and ### END SOLUTION")
     cell.metadata.nbgrader = {
         "schema_version": 3,
-        "grade_id": name.replace(".", "-") + ("-check" if kind == "check" else ""),  # nbgrader allows no dots
+        "grade_id": grade_id(name, check=kind == "check"),
         "grade": kind != "exercise",
         "solution": kind != "check",
         "locked": kind == "check",
@@ -189,11 +200,12 @@ def _grading_metadata(cell: NotebookNode, points: dict[str, int | float | None],
 def _fold(exercise: str, solution: str) -> NotebookNode:
     text = f"<details><summary>Solution</summary>\n\n```python\n{solution}\n```\n\n</details>"
     cell = new_markdown_cell(text, metadata={"tags": ["solution-fold"]})
-    cell.id = exercise.replace(".", "-") + "-solution"
+    cell.id = grade_id(exercise) + "-solution"
     return cell
 
 
-def _without_markers(source: str) -> str:
+def without_markers(source: str) -> str:
+    """A cell without the lines that mark where its solution begins and ends."""
     marks = (ClearSolutions.begin_solution_delimeter.default_value, ClearSolutions.end_solution_delimeter.default_value)
     return "\n".join(line for line in source.split("\n") if not any(mark in line for mark in marks))
 

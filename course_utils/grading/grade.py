@@ -113,7 +113,7 @@ class Desk:
 
     def __init__(self, submission: Submission, this: Assignment, sandboxed: bool):
         self.submission, self.this, self.sandboxed = submission, this, sandboxed
-        self.deadly: set[str] = set()  # exercises whose cells ended the process
+        self.deadly: set[str] = set()  # cells that ended the process: exercises, or the definitions
         self._sandbox: Sandbox | None = None
 
     @property
@@ -126,17 +126,18 @@ class Desk:
         """Start a process and run everything in it that is not known to end it. Raises SandboxError if none starts."""
         if self._sandbox:
             return
-        cells = [("", self.this.prelude), ("", self.submission.definitions), *self.submission.answers.items()]
+        page = [("prelude", self.this.prelude), ("definitions", self.submission.definitions)]
+        cells = [*page, *self.submission.answers.items()]
         for _ in range(len(cells) + 1):
             self._sandbox = Sandbox(self.sandboxed)
             for id, source in cells:
-                if id in self.deadly or (id == "" and source == self.submission.definitions and "*" in self.deadly):
+                if id in self.deadly:
                     continue
                 try:
                     self._sandbox.run(source, CELL_S)
                 except SandboxError:
                     self.close()
-                    self.deadly.add(id or "*")
+                    self.deadly.add(id)
                     break
             else:
                 return
@@ -229,9 +230,7 @@ def grade_class(
     tasks = ((submission, assignments[submission.lesson]) for submission in todo)
     for result in _on_cluster(tasks, scheduler, seed, sandboxed) if scheduler else _here(tasks, jobs, seed, sandboxed):
         if not result.failed:
-            path = path_of(results, result.student, result.lesson)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, result.to_json().encode())
+            write_atomically(path_of(results, result.student, result.lesson), result.to_json().encode())
         yield result
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from course_utils.authoring.build import STUB, checked_exercise, lessons, read_source, tags
+from course_utils.authoring.build import STUB, check_arguments, grade_id, lessons, read_source, tags
 
 FILE_LIMIT = 20 << 20  # bytes of one notebook
 CLASS_LIMIT = 10_000  # notebooks
@@ -68,32 +68,22 @@ def assignment(lesson: str) -> Assignment:
     """The assignment of a lesson, "01", from its one source. Raises LessonError if there is no such lesson."""
     (source,) = lessons([lesson])
     cells = read_source(source).cells
-    names = {}
-    for cell in cells:
-        if "check" in tags(cell):
-            names[checked_exercise(cell.source)] = _argument_of_check(cell.source)
+    checks = [check_arguments(cell.source) for cell in cells if "check" in tags(cell)]
+    names = {checked[0]: checked[1] for checked in checks if checked}
     code = [cell.source for cell in cells if cell.cell_type == "code" and not tags(cell) & {"exercise", "check"}]
     imports = "\n".join(_kept(source, imports_only=True) for source in code)
     prelude = f'from course_utils.runtime import setup\nlesson = setup("{lesson}", seed=0)\n{imports}'
-    questions = [(cell, cell.metadata) for cell in cells]
     return Assignment(
         lesson,
         source.stem,
         prelude,
         tuple(
-            Question(data["exercise"], data["points"], names[data["exercise"]])
-            for cell, data in questions
+            Question(cell.metadata.exercise, cell.metadata.points, names[cell.metadata.exercise])
+            for cell in cells
             if "exercise" in tags(cell)
         ),
-        tuple(Question(data["question"], data["points"]) for cell, data in questions if "manual" in tags(cell)),
+        tuple(Question(cell.metadata.question, cell.metadata.points) for cell in cells if "manual" in tags(cell)),
     )
-
-
-def _argument_of_check(source: str) -> str:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check":
-            return ast.unparse(node.args[1])
-    return ""
 
 
 # ---------------------------------------------------------------- one notebook
@@ -110,14 +100,14 @@ def read_submission(content: bytes, student: str, this: Assignment) -> Submissio
     except Exception as error:  # arbitrary bytes: there is no end to the ways they can be wrong
         found.notes.append(f"not a notebook: {type(error).__name__}" if content else "empty file")
         return found
-    by_id = {question.id.replace(".", "-"): question for question in (*this.exercises, *this.texts)}
+    by_id = {grade_id(question.id): question for question in (*this.exercises, *this.texts)}
     loose: list[str] = []
-    for kind, source, grade_id in cells:
+    for kind, source, name in cells:
         if len(source) > SOURCE_LIMIT:
             found.notes.append(f"a cell of {len(source):,} characters left out")
             continue
         marked = MARKER.match(source.lstrip())
-        question = by_id.get(grade_id) or (by_id.get(marked[1].replace(".", "-")) if marked else None)
+        question = by_id.get(name) or (by_id.get(grade_id(marked[1])) if marked else None)
         if question is None:
             if kind == "code":
                 loose.append(source)
@@ -258,9 +248,7 @@ def student_of(name: str, slug: str) -> str:
     stem = path.stem.replace(slug, "")
     who = folder[-1] if folder else stem
     who = re.sub(r"_(assignsubmission_file|onlinetext)_?$", "", who)  # Moodle
-    return (
-        re.sub(r"[^\w.@-]+", "_", who).strip("._-@")[:80] or "unknown"
-    )  # a spreadsheet takes a leading @ for a formula
+    return re.sub(r"[^\w.@-]+", "_", who).strip("._-@")[:80] or "unknown"
 
 
 def _files(path: Path, log: list[str]) -> Iterator[tuple[str, bytes]]:

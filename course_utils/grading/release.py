@@ -5,15 +5,14 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from course_utils.authoring.build import annotated_notebook, learner_notebook, lessons, tags
+from course_utils.authoring.build import STUB, annotated_notebook, learner_notebook, lessons, tags
 from course_utils.data import write_atomically
 
 CONFIG = """\
 # nbgrader's settings for this class: open JupyterLab here for its formgrader (manual points, comments).
 c = get_config()
 c.CourseDirectory.root = "."
-c.CourseDirectory.db_assignments = []
-c.ClearSolutions.code_stub = {"python": 'raise NotImplementedError("your turn")'}
+c.ClearSolutions.code_stub = {{"python": {stub!r}}}
 """
 
 
@@ -33,9 +32,8 @@ def release(folder: Path, names: list[str]) -> list[Path]:
     for source in lessons(names):
         for kind, nb in (("source", annotated_notebook(source)), ("release", handed_out(source))):
             path = folder / kind / source.stem[:2] / f"{source.stem}.ipynb"
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, (nbformat.writes(nb) + "\n").encode())
         written.append(path)
     if not (config := folder / "nbgrader_config.py").exists():
-        write_atomically(config, CONFIG.encode())
+        write_atomically(config, CONFIG.format(stub=STUB).encode())
     return written

@@ -5,6 +5,7 @@ time: after a crash, or after points were given by hand in formgrader.
 """
 
 import contextlib
+import copy
 import csv
 import io
 import json
@@ -18,11 +19,11 @@ import jinja2
 import nbformat
 from nbformat import NotebookNode
 
-from course_utils.authoring.build import lessons
+from course_utils.authoring.build import grade_id
 from course_utils.data import write_atomically
 from course_utils.grading.grade import Result
 from course_utils.grading.intake import Assignment
-from course_utils.grading.release import handed_out, release
+from course_utils.grading.release import release
 
 GRADEBOOK = "gradebook.db"
 Manual = dict[tuple[str, str, str], tuple[float | None, str]]
@@ -78,12 +79,10 @@ def write_reports(folder: Path, assignments: dict[str, Assignment], log: Sequenc
     if log is not None:
         _write(folder / "intake.csv", _csv([("file and what was odd",), *((line,) for line in log)]))
     for result in results:
-        mine = {key[2]: value for key, value in manual.items() if key[:2] == (result.student, result.lesson)}
-        where = folder / "feedback" / result.student / result.lesson
-        _write(
-            where / f"{assignments[result.lesson].slug}.html", feedback_html(result, assignments[result.lesson], mine)
-        )
-        _write(where / "results.json", json.dumps(gradescope(result, assignments[result.lesson], mine), indent=1))
+        mine = _of(result, manual)
+        where, this = folder / "feedback" / result.student / result.lesson, assignments[result.lesson]
+        _write(where / f"{this.slug}.html", feedback_html(result, this, mine))
+        _write(where / "results.json", json.dumps(gradescope(result, this, mine), indent=1))
     return folder / "grades.csv"
 
 
@@ -94,10 +93,9 @@ def grades_csv(results: Iterable[Result], assignments: dict[str, Assignment], ma
     for result in results:
         this = assignments[result.lesson]
         points: dict[str, object] = {graded.id: f"{graded.points:g}" for graded in result.exercises}
-        given = {q.id: manual.get((result.student, result.lesson, q.id), (None, ""))[0] for q in this.texts}
-        points |= {id: f"{value:g}" for id, value in given.items() if value is not None}
-        total = result.points + sum(value or 0 for value in given.values())
-        unread = sum(value is None for value in given.values())
+        mine = _of(result, manual)
+        points |= {id: f"{value:g}" for id, (value, _) in mine.items() if value is not None}
+        total, unread = _total(result, this, mine)
         rows.append(
             (
                 result.student,
@@ -112,6 +110,17 @@ def grades_csv(results: Iterable[Result], assignments: dict[str, Assignment], ma
     return _csv(rows)
 
 
+def _of(result: Result, manual: Manual) -> dict[str, tuple[float | None, str]]:
+    """The points and comments given by hand to one submission, by question."""
+    return {key[2]: value for key, value in manual.items() if key[:2] == (result.student, result.lesson)}
+
+
+def _total(result: Result, this: Assignment, manual: dict[str, tuple[float | None, str]]) -> tuple[float, int]:
+    """All points of a submission so far, and how many of its texts nobody has read yet."""
+    given = [manual.get(question.id, (None, ""))[0] for question in this.texts]
+    return result.points + sum(value or 0 for value in given), given.count(None)
+
+
 def most(this: Assignment) -> float:
     """Points that a lesson can earn."""
     return sum(question.points for question in (*this.exercises, *this.texts))
@@ -119,15 +128,8 @@ def most(this: Assignment) -> float:
 
 def feedback_html(result: Result, this: Assignment, manual: dict[str, tuple[float | None, str]]) -> str:
     """A learner's page. Everything that came from them is escaped; nothing that was expected is told."""
-    given = [manual.get(question.id, (None, ""))[0] for question in this.texts]
-    return PAGE.render(
-        result=result,
-        this=this,
-        manual=manual,
-        total=result.points + sum(value or 0 for value in given),
-        most=most(this),
-        open=sum(value is None for value in given),
-    )
+    total, unread = _total(result, this, manual)
+    return PAGE.render(result=result, this=this, manual=manual, total=total, most=most(this), open=unread)
 
 
 def gradescope(result: Result, this: Assignment, manual: dict[str, tuple[float | None, str]]) -> dict:
@@ -155,16 +157,16 @@ def gradescope(result: Result, this: Assignment, manual: dict[str, tuple[float |
 
 def write_gradebook(folder: Path, results: Sequence[Result], assignments: dict[str, Assignment]) -> None:
     """Put the results into nbgrader's database and folders, so that formgrader can show them and take manual points."""
-    release(folder, list(assignments))
+    released = {path.parent.name: path for path in release(folder, list(assignments))}
     with _gradebook(folder) as book:
         for lesson, this in assignments.items():
             mine = [result for result in results if result.lesson == lesson]
-            nb = handed_out(lessons([lesson])[0])
+            nb = nbformat.read(released[lesson], as_version=4)
             if mine:
                 _register(book, this, nb)
             for result in mine:
-                scores = {graded.id.replace(".", "-") + "-check": graded.points for graded in result.exercises}
-                texts = {question.id.replace(".", "-"): question for question in this.texts}
+                scores = {grade_id(graded.id, check=True): graded.points for graded in result.exercises}
+                texts = {grade_id(question.id) for question in this.texts}
                 book.update_or_create_student(result.student)
                 submission = book.update_or_create_submission(lesson, result.student)
                 for notebook in submission.notebooks:
@@ -198,9 +200,9 @@ def _register(book: Any, this: Assignment, nb: NotebookNode) -> None:
 
 def _filled(nb: NotebookNode, result: Result) -> NotebookNode:
     """The handed-out notebook with this learner's answers in their places, and each verdict below its check."""
-    nb = nbformat.from_dict(json.loads(json.dumps(nb)))
-    answers = {id.replace(".", "-"): text for id, text in (result.answers | result.texts).items()}
-    verdicts = {graded.id.replace(".", "-") + "-check": graded for graded in result.exercises}
+    nb = copy.deepcopy(nb)
+    answers = {grade_id(id): text for id, text in (result.answers | result.texts).items()}
+    verdicts = {grade_id(graded.id, check=True): graded for graded in result.exercises}
     for cell in nb.cells:
         name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
         cell.source = answers.get(name, cell.source)
@@ -222,7 +224,7 @@ def read_manual(folder: Path, assignments: dict[str, Assignment]) -> Manual:
             lesson, student = submission.assignment.name, submission.student.id
             if lesson not in assignments:
                 continue
-            names = {question.id.replace(".", "-"): question.id for question in assignments[lesson].texts}
+            names = {grade_id(question.id): question.id for question in assignments[lesson].texts}
             for notebook in submission.notebooks:
                 comments = {comment.name: comment.comment or "" for comment in notebook.comments}
                 for grade in notebook.grades:
@@ -258,5 +260,4 @@ def _csv(rows: Iterable[Sequence[object]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.encode("utf-8", "replace"))

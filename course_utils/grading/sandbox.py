@@ -106,7 +106,7 @@ class Sandbox:
         os.set_blocking(self.process.stdin.fileno(), False)  # type: ignore[union-attr]
         self.number = 0
         try:
-            self._read(time.monotonic() + START_S, -1, [])
+            self._read(time.monotonic() + START_S, -1)
         except SandboxError as error:
             self.log.seek(0)
             said = self.log.read(2000).decode(errors="replace").strip()
@@ -136,7 +136,7 @@ class Sandbox:
         deadline = time.monotonic() + seconds
         self._write({"id": self.number, **message}, deadline, callables)
         while True:
-            reply = self._read(deadline, self.number, callables)
+            reply = self._read(deadline, self.number)
             if "call" not in reply:
                 return reply
             self._write(self._called(reply, callables), deadline)
@@ -166,7 +166,7 @@ class Sandbox:
             except OSError as error:
                 raise Died(self._last_words()) from error
 
-    def _read(self, deadline: float, number: int, callables: list[Callable]) -> dict[str, Any]:
+    def _read(self, deadline: float, number: int) -> dict[str, Any]:
         try:
             text, block = wire.lengths(self._bytes(wire.HEADER.size, deadline))
             reply = wire.decode(self._bytes(text, deadline), self._bytes(block, deadline))
