@@ -109,8 +109,21 @@ def q_posterior(
         if (t < 1).any():
             raise ValueError("t: wanted 1 … T, got 0, before which there is nothing")
         s = t - 1
+    of_x_t, of_x_0, variance = posterior_coeffs(t, s, schedule)
+    mean = broadcast(of_x_t, x_t) * x_t + broadcast(of_x_0, x_t) * x_0
+    return mean, broadcast(variance, x_t)
+
+
+def posterior_coeffs(t: Time, s: Time, schedule: Schedule) -> tuple[Tensor, Tensor, Tensor]:
+    r"""What q(x_s | x_t, x_0) = N(a x_t + k x_0, variance I) is made of: a, k and the variance, float64, shaped as t.
+
+    a = alpha_{t|s} sigma_s² / sigma_t²,   k = alpha_s sigma²_{t|s} / sigma_t²,
+    variance = sigma²_{t|s} sigma_s² / sigma_t²
+    """
     (alpha_s, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
     alpha_ts, variance_ts = transition(s, t, schedule)
-    of_x_t, of_x_0 = alpha_ts * sigma_s**2 / sigma_t**2, alpha_s * variance_ts / sigma_t**2
-    mean = broadcast(of_x_t, x_t) * x_t + broadcast(of_x_0, x_t) * x_0
-    return mean, broadcast(variance_ts * sigma_s**2 / sigma_t**2, x_t)
+    return (
+        alpha_ts * sigma_s**2 / sigma_t**2,
+        alpha_s * variance_ts / sigma_t**2,
+        variance_ts * sigma_s**2 / sigma_t**2,
+    )

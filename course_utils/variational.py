@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._validate import require_count, require_float, require_number, require_same
-from course_utils.forward import noise_like, q_posterior, q_sample
+from course_utils.forward import noise_like, posterior_coeffs, q_posterior, q_sample
 from course_utils.schedules import (
     DiscreteSchedule,
     Schedule,
@@ -149,18 +149,25 @@ def posterior_variance(x_t: Tensor, x0_hat: Tensor, t: Time, s: Time, schedule: 
     The step onto the data has none by that formula, and a decoder without a variance no likelihood: it gets
     sigma²_{t|s} = sigma_t². (Ho et al. give it beta-tilde of the step before; the samplers never use it.)
     """
-    (_, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
-    _, variance_ts = transition(s, t, schedule)
-    return broadcast(torch.where(sigma_s > 0, variance_ts * sigma_s**2 / sigma_t**2, variance_ts), x_t)
+    _, _, known = posterior_coeffs(t, s, schedule)
+    return torch.where(broadcast(known, x_t) > 0, broadcast(known, x_t), beta_variance(x_t, x0_hat, t, s, schedule))
+
+
+def step_variance(error: Float[Tensor, "*b"], t: Time, s: Time, schedule: Schedule) -> Float[Tensor, "*b"]:
+    """Of a step whose x_0 is known up to that squared error: the posterior's own variance, and that of its mean.
+
+    sigma²_{t|s} sigma_s² / sigma_t² + k² error,    k = alpha_s sigma²_{t|s} / sigma_t²        (Bao et al. 2022, Thm. 1)
+
+    `error` may be a number, one per image, or one per pixel. Onto clean data, where k = 1, it is `error`.
+    """
+    _, k, known = posterior_coeffs(t, s, schedule)
+    return broadcast(known, error) + broadcast(k**2, error) * error
 
 
 def optimal_variance(errors: Mapping[int | float, float]) -> Variance:
     r"""The best variance of a Gaussian step, for a denoiser that is so far from x_0 (Bao et al. 2022, Thm. 1):
 
-    sigma²_{t|s} sigma_s² / sigma_t² + k² mse_t,    k = alpha_s sigma²_{t|s} / sigma_t², the weight of x_0 in the mean
-
-    It is the posterior's own variance, and that of its mean, which the denoiser leaves uncertain. It minimises the
-    bound over all variances that are one number a step, whatever the denoiser.
+    `step_variance(mse_t)`. It minimises the bound over all variances that are one number a step, whatever the denoiser.
 
     Args:
         errors: mse_t, mean squared error a pixel, at each t that will be stepped from; see `denoising_errors`.
@@ -172,10 +179,7 @@ def optimal_variance(errors: Mapping[int | float, float]) -> Variance:
         if missing:
             raise ValueError(f"errors: no mean squared error is known at t = {missing[0]}")
         mse = as_double([errors[one] for one in times.flatten().tolist()]).reshape(times.shape)
-        (alpha_s, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
-        _, variance_ts = transition(s, t, schedule)
-        k = alpha_s * variance_ts / sigma_t**2
-        return broadcast(variance_ts * (sigma_s / sigma_t) ** 2 + k**2 * mse.to(k.device), x_t)
+        return broadcast(step_variance(mse, t, s, schedule), x_t)
 
     return variance
 

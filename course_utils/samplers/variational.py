@@ -25,23 +25,12 @@ from course_utils.denoisers.layers import pad_to_multiple, require_channels, zer
 from course_utils.forward import noise_like, q_posterior
 from course_utils.parameterizations import eps_from_x0
 from course_utils.samplers.grids import Step, ask
-from course_utils.schedules import Schedule, Time, as_double, broadcast, check_grid, coeffs_for, transition
-from course_utils.variational import Variance, beta_variance, decoder_nll, gaussian_kl
+from course_utils.schedules import Schedule, Time, as_double, broadcast, check_grid, coeffs_for
+from course_utils.variational import Variance, beta_variance, decoder_nll, gaussian_kl, step_variance
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Fixed forms
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def step_variance(error: Float[Tensor, "*b"], t: Time, s: Time, schedule: Schedule) -> Float[Tensor, "*b"]:
-    """sigma~² + k² error: the variance of a step whose x_0 is known up to that squared error (Bao et al. 2022, Thm. 1).
-
-    `error` may be a number, one per image, or one per pixel. At s = 0, where sigma~ = 0 and k = 1, it is `error`.
-    """
-    (alpha_s, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
-    _, variance_ts = transition(s, t, schedule)
-    known, k = variance_ts * (sigma_s / sigma_t) ** 2, alpha_s * variance_ts / sigma_t**2
-    return broadcast(known, error) + broadcast(k**2, error) * error
 
 
 def log_interpolated(v: Float[Tensor, "b *shape"], t: Time, s: Time, schedule: Schedule) -> Float[Tensor, "b *shape"]:
@@ -266,6 +255,22 @@ class VariationalJump(nn.Module):
         mean, _ = q_posterior(x_t, guess, t, schedule, s)
         return mean, step_variance(error, t, s, schedule)
 
+    def reconstruct(
+        self,
+        x_s: Float[Tensor, "b *shape"],
+        x_t: Float[Tensor, "b *shape"],
+        x0_hat: Float[Tensor, "b *shape"],
+        t: Time,
+        s: Time,
+        schedule: Schedule,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *shape"], Float[Tensor, "b"]]:
+        """With one draw of z ~ q(z | x_s, x_t): mean and variance of p(x_s | x_t, z), and KL(q(z) || p(z)) in nats."""
+        h = self.look(x0_hat, t, s, schedule)
+        mean_q, var_q = self.q_z(h, x_s, x_t, x0_hat, t, s, schedule)
+        z = mean_q + var_q.sqrt() * noise_like(mean_q, generator)
+        return *self.p_x(z, h, x_t, x0_hat, t, s, schedule), gaussian_kl(mean_q, var_q, *self.p_z(h))
+
     def draw(
         self,
         x_t: Float[Tensor, "b *shape"],
@@ -304,12 +309,9 @@ def jump_loss(
 
     x_s and x_t belong to one walk: x_s ~ q(x_s | x_t, x_0).
     """
-    h = jump.look(x0_hat, t, s, schedule)
-    mean_q, var_q = jump.q_z(h, x_s, x_t, x0_hat, t, s, schedule)
-    z = mean_q + var_q.sqrt() * noise_like(mean_q, generator)
-    mean, variance = jump.p_x(z, h, x_t, x0_hat, t, s, schedule)
+    mean, variance, told = jump.reconstruct(x_s, x_t, x0_hat, t, s, schedule, generator)
     nll = ((x_s - mean) ** 2 / variance + (2 * math.pi * variance).log()) / 2
-    return nll.flatten(1).sum(1), gaussian_kl(mean_q, var_q, *jump.p_z(h))
+    return nll.flatten(1).sum(1), told
 
 
 @torch.no_grad()
@@ -334,11 +336,8 @@ def variational_jump_cost(
         nll, told = jump_loss(jump, x_s, x_t, x0_hat, t, s, schedule, generator)
         entropy = torch.log(2 * math.pi * math.e * known).expand_as(x_t).flatten(1).sum(1) / 2
         return nll + told - entropy
-    h = jump.look(x0_hat, t, s, schedule)
-    mean_q, var_q = jump.q_z(h, x_s, x_t, x0_hat, t, s, schedule)
-    z = mean_q + var_q.sqrt() * noise_like(mean_q, generator)
-    mean, variance = jump.p_x(z, h, x_t, x0_hat, t, s, schedule)
-    return decoder_nll(x_0, mean, variance) + gaussian_kl(mean_q, var_q, *jump.p_z(h))
+    mean, variance, told = jump.reconstruct(x_s, x_t, x0_hat, t, s, schedule, generator)
+    return decoder_nll(x_0, mean, variance) + told
 
 
 @torch.no_grad()

@@ -372,7 +372,7 @@ for spread, name, dash in [(math.inf, "bound: nothing known", ":"), (eigenvalues
 assert torch.allclose(steps.variance_bounds(t_of, s_of, schedule, 1.0)[1], forwards)
 plt.semilogy(t_of, forwards / known, "o-", ms=4, color=ORANGE, label=r"$\sigma^2_{t|s}$, bound: pixels in [-1, 1]")
 error = torch.tensor([mse[t] for t in ten[:-2]]).double()
-plt.semilogy(t_of, steps.step_variance(error, t_of, s_of, schedule) / known, "o-", ms=4, color=GREEN, label="$v^*$")
+plt.semilogy(t_of, variational.step_variance(error, t_of, s_of, schedule) / known, "o-", ms=4, color=GREEN, label="$v^*$")
 plt.axhline(1, color=BLUE, label=r"$\tilde\sigma^2$")
 plt.gca().set(xlabel="t, jump of 100", ylabel=r"variance / $\tilde\sigma^2$")
 plt.yticks([1, 2, 3, 4, 6], ["1", "2", "3", "4", "6"])
@@ -482,7 +482,7 @@ t, share = 500, 0.1
 for s in (499, 400, 250, 50):
     x = torch.full((1, 1), share * sigma[t].item() ** 2).double()
     nu = torch.log1p((snr[s] - snr[t]) * x) / (sigma[t] ** 2 / sigma[s] ** 2).log()
-    ours = steps.step_variance(x, t, s, schedule)
+    ours = variational.step_variance(x, t, s, schedule)
     assert torch.allclose(steps.log_interpolated(nu, t, s, schedule), ours, rtol=1e-9)
     low, high = (v(x, x, t, s, schedule) for v in (variational.posterior_variance, variational.beta_variance))
     assert torch.allclose(low + share * (high - low), ours, rtol=1e-9)
