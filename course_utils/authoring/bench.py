@@ -1,6 +1,6 @@
 """The course's own measurements, as `course bench` prints them: ratios in one run, on whatever machine this is.
 
-Nothing here is asserted; run it on an idle machine. Each figure is a median over fresh processes.
+Nothing here is asserted; run it on an idle machine. Each figure is a median over fresh processes, unless it says other.
 """
 
 import copy
@@ -10,12 +10,14 @@ import math
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 
-from course_utils.authoring.build import ROOT, lessons
+from course_utils.authoring.build import ROOT, grade_id, lessons, read_source, tags, without_markers
 from course_utils.training import Training, train
 
 CHAIN = """
@@ -53,32 +55,32 @@ def _medians(code: str, times: int) -> list[float]:
     """The medians of the numbers that `code` prints, over fresh Python processes."""
     rows = []
     for _ in range(times):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
         rows.append([float(x) for x in done.stdout.split()])
     return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
-def forward_process() -> str:
+def forward_process() -> Iterator[str]:
     """128 CIFAR-10 images at random t: the closed form against keeping the whole chain of T = 1000."""
     jump_s, jump_bytes, copies_s, copies_bytes = _medians(CHAIN, times=3)
-    return (
+    yield (
         f"128 CIFAR-10 images at random t: closed form {jump_s * 1e3:.1f} ms and {jump_bytes / 2**20:.1f} MiB, "
         f"all copies of the chain {copies_s:.1f} s and {copies_bytes / 2**20:.0f} MiB: "
         f"{copies_s / jump_s:.0f} times the time, {copies_bytes / jump_bytes:.0f} times the memory"
     )
 
 
-def imports() -> str:
+def imports() -> Iterator[str]:
     """What importing the maths floor costs on top of importing torch."""
     torch_s, ours_s = _medians(IMPORT, times=5)
-    return f"import torch {torch_s:.2f} s, the maths floor on top {ours_s * 1e3:.0f} ms: {ours_s / torch_s:+.1%}"
+    yield f"import torch {torch_s:.2f} s, the maths floor on top {ours_s * 1e3:.0f} ms: {ours_s / torch_s:+.1%}"
 
 
-def repository_size() -> str:
+def repository_size() -> Iterator[str]:
     """The size of what git tracks."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     files = [ROOT / f for f in listed.stdout.split("\0") if f and (ROOT / f).is_file()]
-    return f"repository: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB in {len(files)} files (limit 48)"
+    yield f"repository: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB in {len(files)} files (limit 48)"
 
 
 TRAINING = """
@@ -164,6 +166,68 @@ for event in seen.key_averages():
     shares[kind] += event.self_cpu_time_total
 print(json.dumps({kind: time / shares.total() for kind, time in shares.most_common()}))
 """
+SAMPLING = """
+import statistics, time, torch
+from diffusers import DDIMPipeline, DDIMScheduler
+from course_utils import leaderboard, runtime
+from course_utils.authoring.rivals import AsDiffusers
+from course_utils.pretrained import load_denoiser
+
+net = load_denoiser("mnist-unet")
+precision, label = runtime.pick_precision(torch.device("cpu")), torch.arange(64) % 10
+
+class Timed:
+    seconds = 0.0
+    def __call__(self, x_t, t, **cond):
+        start = time.perf_counter()
+        x0_hat = net(x_t, t, label=label, **cond)
+        self.seconds += time.perf_counter() - start
+        return x0_hat
+
+def ours(plan):
+    inside, start = Timed(), time.perf_counter()
+    x_T = torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    x_T = x_T.contiguous(memory_format=torch.channels_last)
+    x = plan.contender.sample(inside, x_T, net.schedule, plan.timesteps, generator=torch.Generator().manual_seed(1))
+    return time.perf_counter() - start, inside.seconds, x
+
+scheduler = DDIMScheduler(
+    1000,
+    net.schedule.betas[1].item(),
+    net.schedule.betas[-1].item(),
+    timestep_spacing="trailing",
+    clip_sample=False,
+    prediction_type="sample",
+)
+pipeline = DDIMPipeline(AsDiffusers(net, label), scheduler)
+pipeline.set_progress_bar_config(disable=True)
+
+def theirs(steps):
+    start = time.perf_counter()
+    pipeline(64, torch.Generator().manual_seed(0), num_inference_steps=steps, output_type="np")
+    return time.perf_counter() - start
+
+with torch.no_grad(), torch.autocast("cpu", precision, enabled=precision != torch.float32):
+    plans = [leaderboard.plan_within(c, net.schedule, 10) for c in leaderboard.CONTENDERS]
+    ddim = leaderboard.plan_within(leaderboard.CONTENDERS[1], net.schedule, 50)
+    theirs(50)  # warm-up
+    same = pipeline(64, torch.Generator().manual_seed(0), num_inference_steps=50, output_type="np").images
+    assert abs(torch.tensor(same).permute(0, 3, 1, 2) - (ours(ddim)[2].clamp(-1, 1) + 1) / 2).mean() < 0.01
+    for plan in plans:
+        runs = [ours(plan)[:2] for _ in range(5)]
+        total, inside = (statistics.median(column) for column in zip(*runs))
+        print(plan.contender.sampler, plan.nfe, total, 1 - inside / total)
+    pairs = [(ours(ddim)[0], theirs(50)) for _ in range(7)]
+    print("pipeline", 50, statistics.median(a for a, b in pairs), statistics.median(a / b for a, b in pairs))
+"""
+GRADE = """
+import resource, sys, time
+from course_utils import cli
+start = time.perf_counter()
+cli.app(["grade", *sys.argv[1:]], standalone_mode=False)
+kilo = 1 if sys.platform == "darwin" else 1024
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo)
+"""
 LESSON = """
 import resource, sys, time
 from course_utils.authoring.build import execute, lessons, repository, solved_notebook
@@ -186,15 +250,15 @@ def training() -> Iterator[str]:
         f"({flops / 1e9:.0f} of {best / 1e9:.0f} GFLOP/s)"
     )
     yield f"of a step: EMA {ema / ours:.2%}, a row of the log {logging / ours:.3%}"
-    done = subprocess.run([sys.executable, "-c", PROFILE], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", PROFILE], stdout=subprocess.PIPE, text=True, check=True)
     shares = json.loads(done.stdout.strip().splitlines()[-1])
     yield "its time: " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
 
 
-def attention() -> str:
+def attention() -> Iterator[str]:
     """How the time of self-attention grows with the number of positions: the slope between neighbours, log-log."""
     sides, times = (14, 20, 28, 40), _medians(ATTENTION, times=3)
-    return "self-attention, 64 channels: time grows as (H W)^" + ", ^".join(
+    yield "self-attention, 64 channels: time grows as (H W)^" + ", ^".join(
         f"{math.log(later / before) / math.log((b / a) ** 2):.2f} ({a}² to {b}²)"
         for (a, before), (b, later) in itertools.pairwise(zip(sides, times, strict=True))
     )
@@ -235,22 +299,87 @@ def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 1000, steps: int = 
             yield f"{name} at the end: {score}"
 
 
+def sampling() -> Iterator[str]:
+    """64 digits from the shipped U-Net: seconds at ten network calls, the sampler's own share, diffusers' pipeline."""
+    done = subprocess.run([sys.executable, "-c", SAMPLING], stdout=subprocess.PIPE, text=True, check=True)
+    for line in done.stdout.splitlines():
+        name, nfe, seconds, share = line.split()
+        if name == "pipeline":
+            yield f"DDIM, {nfe} calls: {float(seconds):.2f} s, {float(share):.2f} times diffusers' pipeline"
+        else:
+            yield f"64 digits, {name}, {nfe} calls: {float(seconds):.2f} s, {float(share):.1%} the sampler's own"
+
+
+HOSTILE = (
+    "while True: pass",
+    "import os; os._exit(0)",
+    "import os, signal; os.kill(os.getppid(), signal.SIGKILL)",
+    "x = [bytearray(1 << 28) for _ in range(1000)]",
+    "import os\nwhile True: os.fork()",
+    "print('x' * (1 << 30))",
+    "import socket; socket.create_connection(('192.0.2.1', 80), 5)",
+    "open('/etc/passwd', 'w').write('x')",
+    "import sys; sys.stdout.buffer.write(bytes(1 << 20)); sys.stdout.flush()",
+    "import torch; torch.allclose = torch.equal = lambda *a, **k: True",
+)
+
+
+def make_class(folder: Path, lesson: str, n: int, hostile: int) -> None:
+    """n notebooks for a lesson: most right, some with a blank or a wrong answer; the first few with a hostile one."""
+    from course_utils.grading.release import handed_out
+
+    (source,) = lessons([lesson])
+    cells = [cell for cell in read_source(source).cells if "exercise" in tags(cell)]
+    answers = {grade_id(cell.metadata["exercise"]): without_markers(cell.source) for cell in cells}
+    for k in range(n):
+        notebook = copy.deepcopy(handed_out(source))
+        mine = dict(answers)
+        some = list(mine)[k % len(mine)]
+        if k < hostile:
+            mine[some] += "\n" + HOSTILE[k % len(HOSTILE)]
+        elif k % 3 == 1:
+            del mine[some]
+        elif k % 3 == 2:
+            mine[some] = mine[some].replace("return ", "return 2 * ")
+        for cell in notebook["cells"]:
+            name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
+            cell["source"] = mine.get(name, cell["source"])
+        (folder / f"learner{k:03d}").mkdir(parents=True)
+        (folder / f"learner{k:03d}" / f"{source.stem}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def grading(lesson: str = "01") -> Iterator[str]:
+    """`course grade` on made-up classes of growing size, one run each: seconds a submission, the grader's memory."""
+    for n, jobs, hostile in ((50, 1, 0), (50, 2, 0), (100, 2, 0), (300, 2, 0), (300, 2, 10)):
+        with tempfile.TemporaryDirectory() as folder:
+            make_class(Path(folder, "in"), lesson, n, hostile)
+            command = [sys.executable, "-c", GRADE, f"{folder}/in", "--out", f"{folder}/out", "--lessons", lesson]
+            done = subprocess.run([*command, "--jobs", str(jobs)], stdout=subprocess.PIPE, text=True, check=True)
+            seconds, peak = map(float, done.stdout.split()[-2:])
+            rows = Path(folder, "out", "grades.csv").read_text(encoding="utf-8").count("\n") - 1
+        yield (
+            f"{n} submissions to lesson {lesson}, {hostile} of them hostile, {jobs} at a time: {seconds:.0f} s, "
+            f"{seconds / n:.2f} s each; {rows} graded; the grader itself at most {peak / 2**20:.0f} MiB"
+        )
+
+
 def lesson_seconds() -> Iterator[str]:
     """Seconds each lesson takes from top to bottom in a fresh kernel, the first time and once more; peak memory."""
     for source in lessons():
         command = [sys.executable, "-c", LESSON, source.stem[:2]]
-        runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(2)]
+        runs = [subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split() for _ in range(2)]
         (first, _), (again, peak) = (map(float, run[-2:]) for run in runs)
         yield f"{source.stem}: {first:.0f} s, again {again:.0f} s; at most {peak / 2**30:.1f} GiB"
 
 
-def bench() -> None:
-    """Print every measurement."""
-    print(repository_size())
-    print(imports())
-    print(forward_process())
-    print(attention())
-    for row in training():
-        print(row, flush=True)
-    for row in lesson_seconds():
-        print(row, flush=True)
+PARTS: dict[str, Callable[[], Iterator[str]]] = {
+    "size": repository_size,
+    "imports": imports,
+    "forward": forward_process,
+    "attention": attention,
+    "training": training,
+    "sampling": sampling,
+    "lessons": lesson_seconds,
+    "grading": grading,
+    "race": race,
+}

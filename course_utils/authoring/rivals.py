@@ -1,5 +1,6 @@
 """What the course measures itself against: the network that tutorials train on MNIST, on the same schedule."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -36,3 +37,17 @@ class Rival(nn.Module):
         label = torch.full_like(t, -1) if label is None else label
         label = torch.where(label < 0, self.num_classes, label)
         return x0_from_eps(x_t, self.network(x_t, t - 1, class_labels=label).sample, t, self.schedule)
+
+
+class AsDiffusers(nn.Module):
+    """A denoiser of ours as diffusers' pipelines want a network; for a scheduler whose prediction type is "sample"."""
+
+    dtype, device = torch.float32, torch.device("cpu")
+    config = SimpleNamespace(in_channels=1, sample_size=28)
+
+    def __init__(self, denoise: nn.Module, label: Tensor):
+        super().__init__()
+        self.denoise, self.label = denoise, label
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Any:
+        return SimpleNamespace(sample=self.denoise(x_t, int(t) + 1, label=self.label))  # they count from 0
