@@ -1,5 +1,6 @@
 """Checks of arguments, shared by every floor. Each error names the argument, what it got and what it wants."""
 
+from collections.abc import Collection, Sequence
 from numbers import Real
 
 import torch
@@ -12,6 +13,79 @@ def require_count(name: str, n: object, least: int = 1) -> None:
         raise TypeError(f"{name}: wanted a whole number, got {n!r}")
     if n < least:
         raise ValueError(f"{name}: wanted {least} or more, got {n}")
+
+
+def require_counts(least: int = 1, **counts: object) -> None:
+    """`require_count` for several arguments, by their names."""
+    for name, n in counts.items():
+        require_count(name, n, least)
+
+
+def require_sizes(name: str, sizes: object, n: int | None = None, least: int = 1) -> None:
+    """Raise unless `sizes` is a tuple or list of whole numbers, `least` or more; of `n` of them if that is given."""
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str) or (least and not sizes):
+        raise TypeError(f"{name}: wanted a tuple of whole numbers, got {sizes!r:.60}")
+    for size in sizes:
+        require_count(name, size, least)
+    if n is not None and len(sizes) != n:
+        raise ValueError(f"{name}: wanted {n} whole numbers, got {tuple(sizes)}")
+
+
+def require_in(name: str, x: object, interval: str) -> None:
+    """Raise unless `x` is one number in an interval, written as in mathematics: "(0, 1]" is 0 < x <= 1."""
+    if isinstance(x, Tensor) and x.ndim == 0:
+        x = x.item()
+    if isinstance(x, bool) or not isinstance(x, Real):
+        raise TypeError(f"{name}: wanted a number in {interval}, got {x!r}")
+    low, high = map(float, interval[1:-1].split(","))
+    number = float(x)
+    # not-a-number lies in no interval, and infinity in none that is open there
+    if not (low < number < high or (number == low and interval[0] == "[") or (number == high and interval[-1] == "]")):
+        raise ValueError(f"{name}: wanted a number in {interval}, got {x}")
+
+
+def require_one_of(name: str, value: object, options: Collection[str]) -> None:
+    """Raise unless `value` is one of some names."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name}: wanted one of {', '.join(options)}, got {value!r}")
+
+
+def require_type(name: str, value: object, wanted: type, words: str) -> None:
+    """Raise unless `value` is of a type, which `words` describe: for what would fail later, and far away."""
+    if not isinstance(value, wanted):
+        got = f"the class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__}"
+        raise TypeError(f"{name}: wanted {words}, got {got}")
+
+
+def require_callable(name: str, f: object) -> None:
+    """Raise unless `f` can be called."""
+    if not callable(f):
+        raise TypeError(f"{name}: wanted a function, got {f!r:.60}")
+
+
+def require_generator(generator: object, *, optional: bool = False) -> None:
+    """Raise unless it is a generator, or None if that is allowed: a seed is the likely mistake."""
+    if generator is None and optional:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator: wanted torch.Generator().manual_seed(…), got {generator!r:.60}")
+
+
+def as_device(device: torch.device | str | None) -> torch.device:
+    """`torch.device`, with an error that names the argument: of a wrong name, and of a GPU that is not there."""
+    try:
+        found = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: wanted a name such as cpu, cuda or cuda:1, got {device!r}") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device: wanted one of {torch.cuda.device_count()} GPUs that PyTorch finds here, got {found}")
+    return found
+
+
+def require_dtype(name: str, dtype: object) -> None:
+    """Raise unless it is one of PyTorch's floating-point types."""
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise TypeError(f"{name}: wanted a type such as torch.float32 or torch.bfloat16, got {dtype!r}")
 
 
 def require_number(name: str, x: object) -> None:
@@ -39,6 +113,22 @@ def require_float(name: str, x: object) -> None:
         raise TypeError(
             f"{name}: wanted floating-point numbers, got {x.dtype}; uint8 images go through `normalize` first"
         )
+
+
+def require_finite(name: str, x: Tensor) -> None:
+    """Raise if a tensor has NaN or infinity in it: for what sorts, sums or trains, where they would spread."""
+    require_float(name, x)
+    if not x.isfinite().all():
+        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
+
+
+def require_bytes(name: str, images: object, ndim: int | None = None) -> None:
+    """Raise unless these are images as bytes, uint8, of `ndim` axes if that is given."""
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"{name}: wanted uint8, got {got}; is it normalised already?")
+    if ndim is not None and images.ndim != ndim:
+        raise ValueError(f"{name}: wanted shape (n, channels, height, width), got {tuple(images.shape)}")
 
 
 def require_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:

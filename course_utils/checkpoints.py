@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from course_utils._validate import as_device, require_type
 from course_utils.data import write_atomically
 
 DIGEST = hashlib.sha256().digest_size
@@ -41,7 +42,7 @@ def load_checkpoint(path: str | os.PathLike[str], device: torch.device | str = "
         CheckpointError: no such file, or an unreadable one; truncated or damaged; anything in it but tensors and plain
             data.
     """
-    path = Path(path)
+    path, device = Path(path), as_device(device)
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -70,6 +71,8 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], name: str = "the
 
 def require_fit(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
     """Raise CheckpointError unless the weights have the names and shapes of the module's."""
+    require_type("module", module, nn.Module, "a network")
+    require_type("weights", weights, dict, "tensors by their names")
     own = module.state_dict()
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shapes = sorted(key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape)

@@ -8,9 +8,18 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_count
+from course_utils._validate import (
+    require_bytes,
+    require_count,
+    require_counts,
+    require_float,
+    require_in,
+    require_sizes,
+    require_type,
+    require_whole,
+)
 from course_utils.data import normalize, random_flip
-from course_utils.denoisers.layers import require_channels
+from course_utils.denoisers.layers import require_input
 from course_utils.training import Loss, Training
 
 
@@ -35,6 +44,8 @@ class Classifier(nn.Module):
 
     def __init__(self, channels: int = 1, widths: Sequence[int] = (32, 64, 64), num_classes: int = 10, stem: int = 2):
         super().__init__()
+        require_counts(channels=channels, num_classes=num_classes, stem=stem)
+        require_sizes("widths", widths)
         self.channels, self.num_features = channels, widths[-1]
         stages = [
             nn.Sequential(_conv(before, width, nn.MaxPool2d(2)), _conv(width, width))
@@ -45,7 +56,7 @@ class Classifier(nn.Module):
 
     def features(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b features"]:
         """The penultimate layer, for images in [-1, 1]."""
-        require_channels(x, self.channels)
+        require_input(self, x)
         return self.body(x).mean((2, 3))
 
     def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
@@ -62,7 +73,10 @@ def look_at(
     Everything is in float32, whatever the device, so that distances between features mean the same everywhere. Raises
     TypeError for images that are not bytes: quantise samples with `data.denormalize` first, as real images are.
     """
-    require_count("batch_size", batch_size, least=1)
+    require_type("classifier", classifier, Classifier, "a Classifier")
+    require_bytes("images", images, ndim=4)
+    require_count("batch_size", batch_size)
+    require_count("number of images", len(images))
     device = next(classifier.eval().parameters()).device
     features, classes = [], []
     for chunk in images.split(batch_size):
@@ -74,7 +88,13 @@ def look_at(
 
 def shifted(x: Float[Tensor, "b c h w"], by: Int64[Tensor, "b 2"]) -> Float[Tensor, "b c h w"]:
     """Each image moved by its own (rows, columns), what comes in at the edge being mirrored."""
+    require_float("x", x)
+    require_whole("by", by)
+    if x.ndim != 4 or by.shape != (len(x), 2):
+        raise ValueError(f"by: wanted (rows, columns) for each image of {tuple(x.shape)}, got {tuple(by.shape)}")
     most = int(by.abs().max()) if len(by) else 0
+    if most >= min(x.shape[2:]):
+        raise ValueError(f"by: wanted moves shorter than the images, {tuple(x.shape[2:])}, got {most}")
     padded = F.pad(x, (most, most, most, most), mode="reflect")
     rows = torch.arange(x.shape[2], device=x.device) + (most - by[:, :1])  # (b, h)
     columns = torch.arange(x.shape[3], device=x.device) + (most - by[:, 1:])  # (b, w)
@@ -87,6 +107,8 @@ def classification(shift: int = 0, flip: bool = False, smoothing: float = 0.1) -
 
     `smoothing` of the target's mass is spread over all classes (Szegedy et al. 2016, section 7).
     """
+    require_count("shift", shift, least=0)
+    require_in("smoothing", smoothing, "[0, 1)")
 
     def loss(run: Training, x: Tensor, label: Tensor | None, generator: torch.Generator) -> tuple[Tensor, None]:
         if label is None:

@@ -24,6 +24,17 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from course_utils._validate import (
+    as_device,
+    require_bytes,
+    require_count,
+    require_dtype,
+    require_float,
+    require_generator,
+    require_one_of,
+    require_whole,
+)
+
 # torchvision and Pillow are imported where they are needed: torchvision alone takes longer than reading CIFAR-10.
 
 CLASSES = {
@@ -76,14 +87,14 @@ def load_images(
 
     Used by every lesson from 01 on.
     """
-    if name not in CLASSES:
-        raise ValueError(f"name: wanted one of {', '.join(map(repr, CLASSES))}, got {name!r}")
-    if split not in SPLITS:
-        raise ValueError(f"split: wanted 'train' or 'test', got {split!r}")
+    require_one_of("name", name, CLASSES)
+    require_one_of("split", split, SPLITS)
     manifest, key = read_manifest(), f"{name}/{split}"
     whole = full and key in manifest["full"]
     entry = manifest["full" if whole else "splits"][key]
-    if n is not None and not 1 <= n <= entry["count"]:
+    if n is not None:
+        require_count("n", n)
+    if n is not None and n > entry["count"]:
         hint = "; full=True gives more" if key in manifest["full"] and not whole else ""
         raise ValueError(f"n: wanted 1 … {entry['count']}, the images in {key}{hint}, got {n}")
 
@@ -105,10 +116,20 @@ def data_dir() -> Path:
 def read_manifest() -> dict[str, Any]:
     """The checksums, counts and shapes of `data/manifest.json`. Raises DataError if it is missing or damaged."""
     path = data_dir() / "manifest.json"
+    return parse_json(path, _read(path), _way_out(path))
+
+
+def parse_json(path: Path, content: bytes, way_out: str) -> dict[str, Any]:
+    """A manifest. Raises DataError if it is no JSON, and whenever something is looked up that is not there."""
+
+    class Entry(dict):
+        def __missing__(self, key: str) -> NoReturn:
+            raise DataError(f"{path}: is damaged: it has no {key!r}. {way_out}")
+
     try:
-        return json.loads(_read(path))
+        return json.loads(content, object_hook=Entry)
     except ValueError as error:
-        raise DataError(f"{path}: is damaged ({error}). {_way_out(path)}") from error
+        raise DataError(f"{path}: is damaged ({error}). {way_out}") from error
 
 
 def pixels_sha256(images: np.ndarray) -> str:
@@ -346,8 +367,8 @@ def normalize(images: UInt8[Tensor, "*shape"], dtype: torch.dtype = torch.float3
     Computed in at least float32, so that `denormalize` returns every byte even after a cast to bfloat16.
     Raises TypeError for anything but uint8: an image that is normalised twice is a quiet, common bug.
     """
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images: wanted uint8, got {images.dtype}; is it normalised already?")
+    require_bytes("images", images)
+    require_dtype("dtype", dtype)
     return (images.to(torch.promote_types(dtype, torch.float32)) / 127.5 - 1).to(dtype)
 
 
@@ -356,14 +377,15 @@ def denormalize(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
 
     Raises TypeError for integers.
     """
-    if not x.is_floating_point():
-        raise TypeError(f"x: wanted floating-point numbers, got {x.dtype}")
+    require_float("x", x)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     return ((x + 1) * 127.5).round().clamp(0, 255).nan_to_num(0).to(torch.uint8)
 
 
 def random_flip(x: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
     """Half of the images mirrored left to right, drawn for each; the generator lives on the CPU."""
+    require_float("x", x)
+    require_generator(generator)
     mirrored = torch.rand(len(x), generator=generator) < 0.5
     return torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(-1), x)
 
@@ -405,12 +427,18 @@ def batches(
 
     Used by lessons 04 … 19.
     """
-    n = len(images)
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images: wanted uint8, got {images.dtype}; batches are normalised here")
-    if labels is not None and len(labels) != n:
-        raise ValueError(f"labels: wanted one for each of {n} images, got {len(labels)}")
-    if batch_size < 1 or (n // batch_size if drop_last else n) < 1:
+    require_bytes("images", images)
+    require_generator(generator)
+    require_count("batch_size", batch_size)
+    require_count("skip", skip, least=0)
+    if epochs is not None:
+        require_count("epochs", epochs, least=0)
+    n, device = len(images), images.device if device is None else as_device(device)
+    if labels is not None:
+        require_whole("labels", labels)
+        if labels.shape != (n,):
+            raise ValueError(f"labels: wanted one for each of {n} images, got {tuple(labels.shape)}")
+    if (n // batch_size if drop_last else n) < 1:
         raise ValueError(f"batch_size: wanted 1 … {n}, the number of images, got {batch_size}")
 
     per_epoch = n // batch_size if drop_last else None
@@ -422,7 +450,7 @@ def batches(
 
     def generate() -> Iterator[Any]:
         for chosen in itertools.islice(indices(), skip, None):
-            x = normalize(images[chosen].to(device or images.device))
+            x = normalize(images[chosen].to(device))
             yield x if labels is None else (x, labels[chosen.to(labels.device)].to(x.device))
 
     return generate()  # a function of its own, so that wrong arguments are reported at the call, not at the first batch

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_float, require_same
+from course_utils._validate import require_float, require_generator, require_same
 from course_utils.schedules import (
     DiscreteSchedule,
     Schedule,
@@ -17,6 +17,7 @@ from course_utils.schedules import (
     broadcast,
     coeffs_for,
     require_discrete,
+    require_schedule,
     transition,
 )
 
@@ -27,6 +28,7 @@ def noise_like(x: Float[Tensor, "*shape"], generator: torch.Generator | None = N
     A CPU generator serves every device: the noise is drawn on the CPU and moved, so a seed means the same everywhere.
     """
     require_float("x", x)
+    require_generator(generator, optional=True)
     device = generator.device if generator is not None else x.device
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
 
@@ -102,6 +104,7 @@ def q_posterior(
         The mean, of the shape of x_t, and the variance, broadcastable against it; 0 when s = 0.
     """
     require_same("x_0", x_0, "x_t", x_t)
+    require_schedule(schedule)
     t = schedule.check_t(t)
     if s is None:
         if schedule.T is None:
@@ -120,8 +123,8 @@ def posterior_coeffs(t: Time, s: Time, schedule: Schedule) -> tuple[Tensor, Tens
     a = alpha_{t|s} sigma_s² / sigma_t²,   k = alpha_s sigma²_{t|s} / sigma_t²,
     variance = sigma²_{t|s} sigma_s² / sigma_t²
     """
-    (alpha_s, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
     alpha_ts, variance_ts = transition(s, t, schedule)
+    (alpha_s, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
     return (
         alpha_ts * sigma_s**2 / sigma_t**2,
         alpha_s * variance_ts / sigma_t**2,

@@ -25,11 +25,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course_utils import pretrained, runtime
-from course_utils._validate import require_count
-from course_utils.classifier import Classifier, look_at
-from course_utils.data import DataError, data_dir, load_images, write_atomically
+from course_utils._validate import require_callable, require_count, require_dtype, require_one_of, require_type
+from course_utils.classifier import look_at
+from course_utils.data import DataError, data_dir, write_atomically
 from course_utils.denoisers import Denoiser
-from course_utils.metrics import draw_images, fid, fid_interval
+from course_utils.metrics import draw_images, fid_interval, floor_of, reference
 from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW
 from course_utils.samplers import (
     karras_grid,
@@ -44,7 +44,7 @@ from course_utils.samplers import (
     sample_unipc,
     uniform_grid,
 )
-from course_utils.schedules import Schedule
+from course_utils.schedules import Schedule, check_grid, require_schedule
 
 FOLDER = "leaderboard"
 BUDGETS = (5, 10, 20, 50, 100)  # network calls a sample that each sampler may spend
@@ -131,6 +131,8 @@ class Counted:
 
 def network_calls(sample: Callable[..., Tensor], schedule: Schedule, timesteps: Sequence[int | float]) -> int:
     """Network calls that a sampler makes on a grid, counted on a network that costs nothing."""
+    require_callable("sample", sample)
+    check_grid(timesteps, schedule)
     nothing = Counted(lambda x_t, t, **cond: torch.zeros_like(x_t))
     sample(nothing, torch.ones(1, 1), schedule, timesteps, generator=torch.Generator())
     return nothing.images
@@ -141,6 +143,8 @@ def plan_within(contender: Contender, schedule: Schedule, budget: int) -> Plan:
 
     Raises ValueError if even a single step asks more often.
     """
+    require_type("contender", contender, Contender, "a Contender")
+    require_schedule(schedule)
     require_count("budget", budget)
 
     def calls(steps: int) -> int:
@@ -165,41 +169,6 @@ def planned(schedule: Schedule, budgets: Sequence[int] = BUDGETS) -> list[Plan]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-class Reference(NamedTuple):
-    """Real images as a classifier sees them."""
-
-    classifier: Classifier
-    shape: tuple  # of an image
-    train: Tensor  # features of either split
-    test: Tensor
-    test_labels: Tensor
-
-
-@functools.lru_cache(maxsize=2)
-def reference(dataset: str, device: str = "cpu") -> Reference:
-    """Features of both splits of a dataset; looked at once, and kept for the next call."""
-    classifier = pretrained.load_classifier(dataset, device)
-    (train, _), (test, labels) = (load_images(dataset, split, full=True) for split in ("train", "test"))
-    return Reference(classifier, train.shape[1:], look_at(classifier, train)[0], look_at(classifier, test)[0], labels)
-
-
-@functools.lru_cache(maxsize=8)
-def floor_of(dataset: str, n: int, device: str = "cpu") -> float:
-    """FID of n real images of the test split against the training split: a mean over up to four disjoint draws.
-
-    As many of each class, as samples have; at random where the test split has too few of one.
-    """
-    real = reference(dataset, device)
-    if n > len(real.test):
-        raise ValueError(f"n: wanted at most {len(real.test):,}, as many real images as make the floor, got {n:,}")
-    order = torch.randperm(len(real.test), generator=torch.Generator().manual_seed(0))
-    classes = [order[real.test_labels[order] == c] for c in real.test_labels.unique()]
-    in_turn = torch.stack([chosen[: min(map(len, classes))] for chosen in classes], 1).flatten()
-    order = in_turn if n <= len(in_turn) else order
-    draws = order.split(n)[: min(4, len(order) // n)]
-    return sum(fid(real.test[chosen], real.train) for chosen in draws) / len(draws)
-
-
 def measure(
     name: str,
     denoiser: Denoiser,
@@ -222,6 +191,12 @@ def measure(
         ValueError: n out of range, or a sampler that returns something other than images of the shape of x_T.
         DataError: a file is missing or damaged.
     """
+    require_type("denoiser", denoiser, Denoiser, "a Denoiser")
+    require_type("plan", plan, Plan, "a Plan")
+    require_count("n", n, least=2)
+    require_count("seed", seed, least=0)
+    if precision is not None:
+        require_dtype("precision", precision)
     device = next(denoiser.parameters()).device
     precision = precision or runtime.pick_precision(device)
     recipe = pretrained.recipe_of(name)
@@ -247,6 +222,7 @@ def measure(
         n,
         steps=1,
         num_classes=recipe.network.get("num_classes", 0),
+        labels=real.test_labels[real.draws(n)[0]],
         sampler=sampler,
         generator=start,
         device=device,
@@ -284,7 +260,11 @@ def missing(
     folder: Path | None = None,
 ) -> list[Plan]:
     """What is still to be measured: no row has the same weights, sampler, grid, steps, n and seed."""
-    sha256 = pretrained.read_manifest()[name]["sha256"][:12]
+    manifest = pretrained.read_manifest()
+    require_one_of("name", name, manifest)
+    require_count("n", n, least=2)
+    require_count("seed", seed, least=0)
+    sha256 = manifest[name]["sha256"][:12]
     there = {row.key for row in load(name, folder)}
     schedule = pretrained.load_denoiser(name).schedule
 
@@ -343,8 +323,8 @@ def add(
 
     Raises as `measure` does; ValueError for an unknown grid.
     """
-    if grid not in GRIDS:
-        raise ValueError(f"grid: wanted one of {', '.join(GRIDS)}, got {grid!r}")
+    require_callable("sample", sample)
+    require_one_of("grid", grid, GRIDS)
     denoiser = pretrained.load_denoiser(name, runtime.pick_device())
     plan = plan_within(Contender(label, sample, grid), denoiser.schedule, budget)
     return measure(name, denoiser, plan, n=n, seed=seed, progress=progress)
@@ -439,6 +419,7 @@ def figure(rows: Sequence[Row], own: Sequence[Row] = ()) -> Figure:
 
     Lines are moved apart a little along x, so that their intervals can be seen. Raises ValueError as `table` does.
     """
+    _one_n(rows)
     _one_n([*rows, *own])
     figure, axis = plt.subplots(figsize=(8.5, 3.8))
     names = list(dict.fromkeys((row.sampler, row.grid) for row in rows))
@@ -467,6 +448,7 @@ def figure(rows: Sequence[Row], own: Sequence[Row] = ()) -> Figure:
 
 def at(rows: Sequence[Row], budget: int) -> dict[str, Row]:
     """The rows of one column of the table, by sampler: those that belong to this budget of network calls."""
+    require_count("budget", budget)
     return {row.sampler: row for row in rows if _budget(row) == budget}
 
 
@@ -480,6 +462,8 @@ def _shown(row: Row | None) -> str:
 
 
 def _one_n(rows: Sequence[Row]) -> int:
+    for row in rows:
+        require_type("rows", row, Row, "rows of a leaderboard")
     found = sorted({row.n for row in rows})
     if len(found) != 1:
         raise ValueError(f"rows: wanted rows of one n, since FID depends on it, got n = {found or 'none at all'}")

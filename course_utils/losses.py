@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_same
+from course_utils._validate import require_callable, require_in, require_one_of, require_same
 from course_utils.forward import q_sample
-from course_utils.schedules import Schedule, Time, broadcast
+from course_utils.schedules import Schedule, Time, broadcast, require_schedule
 
 WEIGHTINGS = ("x0", "eps", "v", "min_snr")
 
@@ -33,8 +33,10 @@ def loss_weight(
     Raises:
         ValueError: an unknown weighting, or t = 0 with one that would be infinite there.
     """
-    if weighting not in WEIGHTINGS:
-        raise ValueError(f"weighting: wanted one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+    require_one_of("weighting", weighting, WEIGHTINGS)
+    require_in("data_std", data_std, "(0, inf)")
+    require_in("gamma", gamma, "(0, inf]")
+    require_schedule(schedule)
     snr = schedule.log_snr(t).exp()
     if weighting == "x0":
         return torch.ones_like(snr)
@@ -65,6 +67,7 @@ def denoising_loss(
         t: one time, or one per image.
         eps: the noise that makes x_t of x_0.
     """
+    require_callable("denoise", denoise)
     x0_hat = denoise(q_sample(x_0, t, schedule, eps), t, **cond)
     require_same("x0_hat", x0_hat, "x_0", x_0)
     squared = (x_0 - x0_hat).square().flatten(1).mean(1)

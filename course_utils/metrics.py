@@ -17,9 +17,23 @@ import torch
 from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor, nn
 
-from course_utils._validate import require_count
+from course_utils._validate import (
+    as_device,
+    require_bytes,
+    require_callable,
+    require_count,
+    require_counts,
+    require_dtype,
+    require_finite,
+    require_generator,
+    require_in,
+    require_one_of,
+    require_sizes,
+    require_type,
+    require_whole,
+)
 from course_utils.classifier import Classifier, classification, look_at
-from course_utils.data import denormalize, load_images
+from course_utils.data import CLASSES, denormalize, load_images
 from course_utils.denoisers import Denoiser
 from course_utils.pretrained import load_classifier
 from course_utils.samplers import sample_ddim, sample_ddpm, uniform_grid
@@ -42,22 +56,23 @@ class _AsTheyAre(nn.Module):
 
 def _require_features(features: Tensor, reference: Tensor, least: int = 2) -> None:
     for name, values in (("features", features), ("reference", reference)):
-        require_count(f"number of {name}", len(values), least)
-        if not values.isfinite().all():
-            raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
+        _require_rows(name, values, least)
     if features.shape[1] != reference.shape[1]:
         raise ValueError(
             f"features: wanted {reference.shape[1]} of them, as the reference has, got {features.shape[1]}"
         )
 
 
-def _require_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level: wanted a number between 0 and 1, such as 0.95, got {level}")
+def _require_rows(name: str, features: Tensor, least: int) -> None:
+    require_finite(name, features)
+    if features.ndim != 2 or len(features) < least:
+        raise ValueError(f"{name}: wanted {least} rows or more of features, got shape {tuple(features.shape)}")
 
 
 def subset(features: Float[Tensor, "n d"], n: int, generator: torch.Generator) -> Float[Tensor, "m d"]:
     """n rows drawn at random without replacement: the first n of an official split may not be typical of it."""
+    require_type("features", features, Tensor, "a tensor")
+    require_generator(generator)
     require_count("n", n)
     if n > len(features):
         raise ValueError(f"n: wanted 1 … {len(features)}, got {n}")
@@ -96,7 +111,7 @@ def share(hits: int, n: int, *, level: float = 0.95) -> Estimate:
     """
     require_count("n", n)
     require_count("hits", hits, least=0)
-    _require_level(level)
+    require_in("level", level, "(0, 1)")
     if hits > n:
         raise ValueError(f"hits: wanted 0 … {n}, got {hits}")
     p, z = hits / n, NormalDist().inv_cdf((1 + level) / 2)
@@ -140,6 +155,9 @@ def gaussian_chance_fid(variances: Float[Tensor, "d"], n: int, m: int | None = N
     Args:
         variances: the eigenvalues, zero or more.
     """
+    require_finite("variances", variances)
+    if variances.ndim != 1 or not len(variances):
+        raise ValueError(f"variances: wanted one for each direction, shape (d,), got {tuple(variances.shape)}")
     if not (variances >= 0).all():
         raise ValueError(f"variances: wanted numbers >= 0, got {variances.min().item():.6g}")
     l = variances.double()
@@ -152,7 +170,7 @@ def chance_fid(features: Float[Tensor, "k d"], n: int, m: int | None = None) -> 
 
     (1/n + 1/m) [ sum_i l_i + 1/2 sum_ij Var(z_i z_j) / (l_i + l_j) ],  z the centred features on their principal axes
     """
-    require_count("number of features", len(features), least=2)
+    _require_rows("features", features, 2)
     z = features.double() - features.double().mean(0)
     l, axes = torch.linalg.eigh(z.T @ z / len(z))
     squared = (z @ axes).square()
@@ -195,7 +213,8 @@ def fid_interval(
         generator: of the resampling.
     """
     require_count("resamples", resamples, least=2)
-    _require_level(level)
+    require_in("level", level, "(0, 1)")
+    require_generator(generator)
     value = fid(features, reference)
     y = reference.double()
     centre, R = y.mean(0), torch.cov(y.T).reshape(y.shape[1], -1)
@@ -248,6 +267,7 @@ def kid(
     from torchmetrics.image.kid import KernelInceptionDistance
 
     _require_features(features, reference)
+    require_generator(generator)
     most = min(len(features), len(reference))
     size = min(1000, most) if subset_size is None else subset_size
     require_count("subset_size", size, least=2)
@@ -275,6 +295,22 @@ def _flat(x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() else x.float() - 127.5
 
 
+def _require_comparable(**sets: Tensor) -> None:
+    """Raise unless all are images, or all rows of features, of one shape and one kind of numbers: the second's."""
+    _, (like, model) = list(sets.items())[:2]
+    for name, values in {like: model, **sets}.items():
+        require_type(name, values, Tensor, "a tensor")
+        if values.is_floating_point():
+            require_finite(name, values)
+        elif values.dtype != torch.uint8:
+            raise TypeError(f"{name}: wanted bytes or floating-point numbers, got {values.dtype}")
+        if values.ndim < 2 or values.shape[1:] != model.shape[1:]:
+            wanted = ", ".join(["n", *map(str, model.shape[1:])])
+            raise ValueError(f"{name}: wanted shape ({wanted}), as {like} has, got {tuple(values.shape)}")
+        if values.is_floating_point() != model.is_floating_point():
+            raise TypeError(f"{name}: wanted the kind of numbers that {like} has, {model.dtype}, got {values.dtype}")
+
+
 @torch.no_grad()
 def nearest(
     images: Shaped[Tensor, "n *shape"], among: Shaped[Tensor, "m *other"], *, k: int = 1, batch_size: int = 1000
@@ -291,12 +327,8 @@ def nearest(
     Raises:
         ValueError: images of other shapes, or fewer than k of them to be near to.
     """
-    require_count("k", k)
-    require_count("batch_size", batch_size)
-    if images.shape[1:] != among.shape[1:]:
-        raise ValueError(f"images: wanted shape (n, {', '.join(map(str, among.shape[1:]))}), got {tuple(images.shape)}")
-    if images.dtype.is_floating_point != among.dtype.is_floating_point:
-        raise TypeError(f"images: wanted the kind of numbers that among has, {among.dtype}, got {images.dtype}")
+    require_counts(k=k, batch_size=batch_size)
+    _require_comparable(images=images, among=among)
     if k > len(among):
         raise ValueError(f"k: wanted 1 … {len(among)}, the rows to be near to, got {k}")
     distances, indices = [], []
@@ -340,7 +372,7 @@ def precision_recall(
     Raises:
         ValueError: sets of other widths, NaN or infinity, or not more than k images in one of them.
     """
-    require_count("k", k)
+    require_counts(k=k, batch_size=batch_size)
     _require_features(features, reference, least=k + 1)
     # Each image is its own nearest neighbour: hence k + 1. Ties count as inside: rounding moves a distance of zero by
     # about 1e-8 of a row's length.
@@ -380,8 +412,9 @@ def copied(
     Raises:
         ValueError: a quantile outside (0, 1), or shapes that differ.
     """
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile: wanted a number between 0 and 1, got {quantile}")
+    require_in("quantile", quantile, "(0, 1)")
+    _require_comparable(images=images, train=train, unseen=unseen)
+    require_counts(images=len(images), train=len(train), unseen=len(unseen))
     near = nearest(unseen, train)[0][:, 0].quantile(quantile)
     return share(int((nearest(images, train)[0][:, 0] < near).sum()), len(images))
 
@@ -422,8 +455,17 @@ def samples_only_accuracy(
     Raises:
         ValueError: a sample without a class.
     """
-    if (labels < 0).any():
-        raise ValueError(f"labels: wanted classes 0, 1, …, got {labels.min().item()}; draw samples with num_classes")
+    require_counts(steps=steps, batch_size=batch_size)
+    require_count("seed", seed, least=0)
+    for name, values in (("images", images), ("test_images", test_images)):
+        require_bytes(name, values, ndim=4)
+    for name, values, of in (("labels", labels, images), ("test_labels", test_labels, test_images)):
+        require_whole(name, values)
+        if values.shape != of.shape[:1]:
+            raise ValueError(f"{name}: wanted one for each of {len(of)} images, got {tuple(values.shape)}")
+        if (values < 0).any():
+            got = values.min().item()
+            raise ValueError(f"{name}: wanted classes 0, 1, …, got {got}; draw samples with num_classes")
     num_classes = int(torch.cat([labels, test_labels]).max()) + 1
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
@@ -452,6 +494,7 @@ def draw_images(
     *,
     steps: int = 50,
     num_classes: int = 0,
+    labels: Int64[Tensor, "n"] | None = None,
     sampler: Callable[..., Tensor] = sample_ddim,
     generator: torch.Generator,
     device: torch.device | str = "cpu",
@@ -459,21 +502,33 @@ def draw_images(
     batch_size: int = 250,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, "n"]]:
-    """n samples as bytes, as real images are, and the classes they were asked to be: 0, 1, …, each equally often.
+    """n samples as bytes, as real images are, and the classes they were asked to be.
 
     Args:
         denoise: a denoiser; called with `label` if there are classes.
         shape: (channels, height, width).
         steps: of a uniform grid; with `sample_ddim` as many network calls.
         num_classes: 0 for samples without a class, whose answer is -1.
+        labels: the classes to ask for; 0, 1, …, each equally often, if not given.
         generator: of the noise; lives on the CPU, so that every device draws the same.
         precision: of autocast; float32 means none. The sampler's own arithmetic is in float32.
         batch_size: images at a time.
         progress: called with the number of images done after each batch.
     """
-    require_count("n", n)
-    labels = torch.arange(n) % num_classes if num_classes else torch.full((n,), -1)
-    device, grid, images = torch.device(device), uniform_grid(schedule, steps), []
+    require_counts(n=n, steps=steps, batch_size=batch_size)
+    require_dtype("precision", precision)
+    require_count("num_classes", num_classes, least=0)
+    require_callable("denoise", denoise)
+    require_callable("sampler", sampler)
+    require_sizes("shape", shape, 3)
+    require_generator(generator)
+    if not num_classes:
+        labels = torch.full((n,), -1)
+    elif labels is None:
+        labels = torch.arange(n) % num_classes
+    elif labels.shape != (n,):
+        raise ValueError(f"labels: wanted one for each of {n} samples, got {tuple(labels.shape)}")
+    device, grid, images = as_device(device), uniform_grid(schedule, steps), []
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         for label in labels.split(batch_size):
             sigma = schedule.coeffs(grid[0])[1].item()
@@ -486,6 +541,43 @@ def draw_images(
     return torch.cat(images), labels
 
 
+class Reference(NamedTuple):
+    """Real images as a classifier sees them."""
+
+    classifier: Classifier
+    shape: tuple  # of an image
+    train: Tensor  # features of either split
+    test: Tensor
+    test_labels: Tensor
+
+    def draws(self, n: int) -> list[Tensor]:
+        """Up to four disjoint random draws of n images of the test split, as indices.
+
+        They make the floor; and samples that stand beside it are asked to be of the classes of the first. (Classes
+        equally often would not do: MNIST has 6,742 ones and 5,421 fives, and a FID sees the difference.)
+        """
+        if n > len(self.test):
+            raise ValueError(f"n: wanted at most {len(self.test):,}, as many real images as make the floor, got {n:,}")
+        order = torch.randperm(len(self.test), generator=torch.Generator().manual_seed(0))
+        return list(order.split(n)[: min(4, len(order) // n)])
+
+
+@functools.lru_cache(maxsize=2)
+def reference(dataset: str, device: str = "cpu", full: bool = True) -> Reference:
+    """Features of both splits of a dataset; looked at once, and kept for the next call."""
+    classifier = load_classifier(dataset, device)
+    (train, _), (test, labels) = (load_images(dataset, split, full=full) for split in ("train", "test"))
+    return Reference(classifier, train.shape[1:], look_at(classifier, train)[0], look_at(classifier, test)[0], labels)
+
+
+@functools.lru_cache(maxsize=8)
+def floor_of(dataset: str, n: int, device: str = "cpu", full: bool = True) -> float:
+    """FID of n real images of the test split against the training split: a mean over up to four disjoint draws."""
+    real = reference(dataset, device, full)
+    draws = real.draws(n)
+    return sum(fid(real.test[chosen], real.train) for chosen in draws) / len(draws)
+
+
 @dataclass(frozen=True)
 class Score:
     """How good a denoiser's samples are, and all that the figures depend on."""
@@ -493,7 +585,7 @@ class Score:
     fid: float  # of n samples against the training split
     interval: tuple[float, float]  # of 95 %, for other draws of n samples: see `fid_interval`
     bias: float  # by how much fid would fall, on average, if n were infinite
-    floor: float  # FID of n images of the test split against the training split
+    floor: float  # FID of n images of the test split against the training split: see `floor_of`
     n: int
     agreement: Estimate | None  # share of samples that the classifier sees as the class they were asked to be
     features: str
@@ -524,7 +616,7 @@ def evaluate(
     precision: torch.dtype = torch.float32,
     progress: Callable[[int], object] | None = None,
 ) -> Score:
-    """Draw n samples on a uniform grid, and compare them with the training split, in our own features.
+    """Draw n samples on a uniform grid, of the classes of n test images, and compare them with the training split.
 
     Args:
         denoiser: on the device to draw on.
@@ -537,31 +629,36 @@ def evaluate(
 
     Raises DataError if the data cannot be had.
     """
+    require_type("denoiser", denoiser, Denoiser, "a Denoiser")
+    require_one_of("dataset", dataset, CLASSES)
+    require_one_of("sampler", sampler, SAMPLERS)
+    require_counts(n=n, steps=steps)
+    require_count("seed", seed, least=0)
+    require_dtype("precision", precision)
     device = next(denoiser.parameters()).device
-    classifier = load_classifier(dataset, device)
-    (train, _), (test, _) = (load_images(dataset, split, full=full) for split in ("train", "test"))
+    real, floor = reference(dataset, str(device), full), floor_of(dataset, n, str(device), full)
     generator = torch.Generator().manual_seed(seed)
     images, labels = draw_images(
         denoiser,
         denoiser.schedule,
-        train.shape[1:],
+        real.shape,
         n,
         steps=steps,
         sampler=functools.partial(SAMPLERS[sampler], generator=generator),
         num_classes=num_classes,
+        labels=real.test_labels[real.draws(n)[0]],
         generator=generator,
         device=device,
         precision=precision,
         progress=progress,
     )
-    reference, (features, seen) = look_at(classifier, train)[0], look_at(classifier, images)
-    real = subset(look_at(classifier, test)[0], n, generator)
-    measured = fid_interval(features, reference, generator=generator)
+    features, seen = look_at(real.classifier, images)
+    measured = fid_interval(features, real.train, generator=generator)
     return Score(
         fid=measured.value,
         interval=(measured.low, measured.high),
         bias=measured.bias,
-        floor=fid(real, reference),
+        floor=floor,
         n=n,
         agreement=share(int((seen == labels).sum()), n) if num_classes else None,
         features=f"{dataset}-classifier",
@@ -574,5 +671,6 @@ def evaluate(
 
 def accuracy(classifier: Classifier, dataset: str, *, full: bool = True) -> float:
     """Share of a test split that the classifier names rightly."""
+    require_one_of("dataset", dataset, CLASSES)
     images, labels = load_images(dataset, "test", full=full)
     return (look_at(classifier, images)[1] == labels).float().mean().item()

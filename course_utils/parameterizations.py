@@ -18,8 +18,8 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_same
-from course_utils.schedules import Schedule, Time, coeffs_for
+from course_utils._validate import require_callable, require_one_of, require_same
+from course_utils.schedules import Schedule, Time, coeffs_for, require_schedule
 
 Images = Float[Tensor, "b *shape"]
 
@@ -146,8 +146,7 @@ def convert(prediction: Images, kind: str, to: str, x_t: Images, t: Time, schedu
         ValueError: an unknown kind, or a t at which the prediction does not tell the wanted quantity.
     """
     for name, value in (("kind", kind), ("to", to)):
-        if value not in KINDS:
-            raise ValueError(f"{name}: wanted one of {', '.join(KINDS)}, got {value!r}")
+        require_one_of(name, value, KINDS)
     require_same("prediction", prediction, "x_t", x_t)
     if kind == to:
         return prediction
@@ -165,8 +164,9 @@ def convert(prediction: Images, kind: str, to: str, x_t: Images, t: Time, schedu
 
 def as_denoiser(network: Callable[..., Tensor], kind: str, schedule: Schedule) -> Callable[..., Tensor]:
     """The denoiser `denoise(x_t, t, **cond) -> x0_hat` of a network that predicts `kind`."""
-    if kind not in KINDS:
-        raise ValueError(f"kind: wanted one of {', '.join(KINDS)}, got {kind!r}")
+    require_callable("network", network)
+    require_one_of("kind", kind, KINDS)
+    require_schedule(schedule)
 
     def denoise(x_t: Tensor, t: Time, **cond: object) -> Tensor:
         return convert(network(x_t, t, **cond), kind, "x0", x_t, t, schedule)

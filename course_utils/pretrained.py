@@ -13,9 +13,10 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from course_utils._validate import as_device, require_one_of
 from course_utils.checkpoints import CheckpointError, load_weights
 from course_utils.classifier import Classifier
-from course_utils.data import DataError, data_dir, read_verified, write_atomically
+from course_utils.data import CLASSES, data_dir, parse_json, read_verified, write_atomically
 from course_utils.denoisers import Denoiser
 from course_utils.recipes import Recipe, make_model, settings_of
 from course_utils.training import Training
@@ -36,33 +37,40 @@ def load_denoiser(name: str = "mnist-unet", device: torch.device | str = "cpu") 
 
 def load_classifier(dataset: str = "mnist", device: torch.device | str = "cpu") -> Classifier:
     """The classifier of a dataset, whose features serve the metrics; in eval mode. Raises as `load_denoiser` does."""
+    require_one_of("dataset", dataset, CLASSES)
     return _load(f"{dataset}-classifier", Classifier, device)
 
 
 def read_manifest(folder: Path | None = None) -> dict[str, Any]:
     """What is shipped, by name: size, SHA-256, recipe, and what was measured on it. Raises DataError if damaged."""
     path = (folder or data_dir() / FOLDER) / MANIFEST
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise DataError(f"{path}: is damaged ({error}). Restore it: git checkout -- {FOLDER}/{MANIFEST}") from error
+    way_out = f"Restore it: git checkout -- data/{FOLDER}/{MANIFEST}"
+    return parse_json(path, path.read_bytes(), way_out) if path.exists() else {}
 
 
 def recipe_of(name: str) -> Recipe:
     """The recipe that a shipped network was trained by."""
-    return Recipe(**read_manifest()[name]["recipe"])
+    manifest = read_manifest()
+    require_one_of("name", name, manifest)
+    return Recipe(**manifest[name]["recipe"])
 
 
 def _load(name: str, kind: type, device: torch.device | str) -> Any:
-    manifest = read_manifest()
+    device, manifest = as_device(device), read_manifest()
     offered = [n for n in manifest if (manifest[n]["recipe"]["architecture"] == "classifier") == (kind is Classifier)]
     if name not in offered:
         raise ValueError(f"name: no {kind.__name__.lower()} {name!r} is shipped; there are {', '.join(offered)}")
     path = data_dir() / FOLDER / f"{name}.safetensors"
-    weights = safetensors.torch.load(read_verified(path, manifest[name]))
-    model = make_model(Recipe(**manifest[name]["recipe"]), tuple(manifest[name]["pixel_moments"]) or None)
-    load_weights(model, weights, str(path))  # copied into float32 as they are
+    content = read_verified(path, manifest[name])
+    model = make_model(_recipe_in(content), tuple(manifest[name]["pixel_moments"]) or None)
+    load_weights(model, safetensors.torch.load(content), str(path))  # copied into float32 as they are
     return model.to(device).eval().requires_grad_(False)
+
+
+def _recipe_in(content: bytes) -> Recipe:
+    """The recipe that a file of weights carries in its header, whose length its first eight bytes tell."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return Recipe(**json.loads(header["__metadata__"]["recipe"]))
 
 
 def ship(run: Training, recipe: Recipe, folder: str | os.PathLike[str] | None = None) -> Path:

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, nn
 
+from course_utils._validate import require_type
 from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier, classification
 from course_utils.data import load_images, write_atomically
@@ -77,9 +78,9 @@ RECIPES = {
             "cifar10-classifier",
             "cifar10",
             "classifier",
-            {"channels": 3, "widths": (64, 128, 192)},
+            {"channels": 3, "widths": (32, 64, 128, 192), "stem": 1},
             full=True,
-            steps=14_000,
+            steps=9_000,
             lr=3e-3,
             weight_decay=0.05,
             shift=4,
@@ -155,6 +156,7 @@ def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> De
 
     They are the same for the same seed. `moments` are the `pixel_moments` of the dataset, where they are known already.
     """
+    require_type("recipe", recipe, Recipe, "a Recipe, such as RECIPES['mnist-unet']")
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(recipe.seed)
         network = ARCHITECTURES[recipe.architecture](**recipe.network)
@@ -165,6 +167,7 @@ def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> De
 
 def load_data(recipe: Recipe) -> tuple[Tensor, Tensor | None]:
     """Training images, uint8, and their labels, None if the network knows no classes. Raises DataError."""
+    require_type("recipe", recipe, Recipe, "a Recipe, such as RECIPES['mnist-unet']")
     images, labels = load_images(recipe.dataset, full=recipe.full)
     return images, labels if recipe.architecture == "classifier" or recipe.network.get("num_classes") else None
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from course_utils._validate import as_device, require_count
 from course_utils.data import data_dir
 
 VARIES = "≈ "  # lines that begin so are left out when stored outputs are compared (tests/nbval_sanitize.cfg)
@@ -30,6 +31,7 @@ def setup(lesson: str, seed: int = 0) -> Lesson:
 
     The one place in the course that seeds PyTorch's global stream; every function that draws takes a generator instead.
     """
+    require_count("seed", seed, least=0)
     device = pick_device()
     dtype = pick_precision(device)
     torch.manual_seed(seed)
@@ -63,6 +65,7 @@ def pick_precision(device: torch.device) -> torch.dtype:
     bfloat16 on GPUs since Ampere and on CPUs with AVX512-BF16 or AMX; float16 on Volta and Turing (a T4), where
     bfloat16 is only emulated; float32 everywhere else.
     """
+    device = as_device(device)
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
         return torch.bfloat16 if major >= 8 else torch.float16 if major == 7 else torch.float32
@@ -75,6 +78,7 @@ def pick_precision(device: torch.device) -> torch.dtype:
 
 def device_name(device: torch.device) -> str:
     """The device in words, such as `cpu (8 threads)` or `cuda (Tesla T4)`."""
+    device = as_device(device)
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)

@@ -22,16 +22,30 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_count, require_float, require_number, require_whole
+from course_utils._validate import (
+    as_device,
+    require_callable,
+    require_count,
+    require_counts,
+    require_float,
+    require_generator,
+    require_in,
+    require_number,
+    require_type,
+    require_whole,
+)
 
 Time = int | float | Tensor
 """A time for the whole batch (a number or a 0-d tensor), or one per image (shape (b,))."""
 
 
-def as_double(values: object, device: torch.device | str | None = None) -> Tensor:
-    """`values` as a float64 tensor (float32 on Apple's MPS, which has no float64)."""
-    wanted = torch.device(device) if device is not None else getattr(values, "device", torch.device("cpu"))
-    return torch.as_tensor(values, dtype=torch.float32 if wanted.type == "mps" else torch.float64, device=wanted)
+def as_double(values: object, device: torch.device | str | None = None, name: str = "values") -> Tensor:
+    """`values` as a float64 tensor (float32 on Apple's MPS, which has no float64); `name` is the argument's."""
+    wanted = as_device(device) if device is not None else getattr(values, "device", torch.device("cpu"))
+    try:
+        return torch.as_tensor(values, dtype=torch.float32 if wanted.type == "mps" else torch.float64, device=wanted)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: wanted numbers, got {values!r:.60}") from error
 
 
 def _checked_log_snr(log_snr: float | Tensor) -> Tensor:
@@ -55,7 +69,7 @@ class Schedule:
         """log(alpha_t² / sigma_t²), float64, of the shape of t; +inf for clean data, -inf for pure noise."""
         raise NotImplementedError
 
-    def check_t(self, t: Time) -> Tensor:
+    def check_t(self, t: Time, name: str = "t") -> Tensor:
         """t as a tensor, or an error that says which times this schedule has."""
         raise NotImplementedError
 
@@ -66,6 +80,7 @@ class Schedule:
 
 def broadcast(value: Tensor, x: Tensor, name: str = "t") -> Tensor:
     """`value` (one number, or one per image) with the dtype and device of x, shaped (b, 1, …, 1) to multiply it."""
+    require_type(name, value, Tensor, "a tensor")
     if value.ndim > 1:
         raise ValueError(f"{name}: wanted a number or a tensor of shape (batch,), got shape {tuple(value.shape)}")
     if value.ndim == 1:
@@ -83,6 +98,7 @@ def coeffs_for(x: Tensor, t: Time, schedule: Schedule) -> tuple[Tensor, Tensor]:
         ValueError: t is out of range, or has another length than the batch.
     """
     require_float("x", x)
+    require_schedule(schedule)
     alpha, sigma = schedule.coeffs(t)
     return broadcast(alpha, x), broadcast(sigma, x)
 
@@ -94,7 +110,8 @@ def transition(s: Time, t: Time, schedule: Schedule) -> tuple[Tensor, Tensor]:
 
     For s = t - 1 of a DDPM schedule these are sqrt(1 - beta_t) and beta_t.
     """
-    s, t = schedule.check_t(s), schedule.check_t(t)
+    require_schedule(schedule)
+    s, t = schedule.check_t(s, "s"), schedule.check_t(t)
     if s.ndim and t.ndim and s.shape != t.shape:
         raise ValueError(f"s: wanted one time, or as many as t, {tuple(t.shape)}, got {tuple(s.shape)}")
     if (s >= t).any():
@@ -104,16 +121,30 @@ def transition(s: Time, t: Time, schedule: Schedule) -> tuple[Tensor, Tensor]:
     return alpha_ts, sigma_t**2 - alpha_ts**2 * sigma_s**2
 
 
-def check_grid(timesteps: Sequence[int | float]) -> None:
-    """Raise unless the grid has two times or more, falls strictly and stays at or above 0."""
+def require_schedule(schedule: object) -> None:
+    """Raise unless it is a schedule: a name, or a function that was not called, is the likely mistake."""
+    require_type("schedule", schedule, Schedule, "a schedule, such as linear()")
+
+
+def check_grid(timesteps: Sequence[int | float], schedule: Schedule | None = None) -> None:
+    """Raise unless the grid has two times or more, all of the schedule's if one is given, and falls strictly."""
+    # An iterator, such as reversed(range(11)), is empty once it was looked at, and a sampler would take no step.
+    if not hasattr(timesteps, "__len__") or getattr(timesteps, "ndim", 1) != 1:
+        raise TypeError(f"timesteps: wanted a list of times, got {timesteps!r}")
     times = list(timesteps)
     if len(times) < 2:
         raise ValueError(f"timesteps: wanted at least two times, a start and an end, got {times}")
+    for t in times:
+        require_number("timesteps", t)
     for t, s in itertools.pairwise(times):
         if not s < t:
             raise ValueError(f"timesteps: wanted a strictly falling grid, got {t} followed by {s}")
     if times[-1] < 0:
         raise ValueError(f"timesteps: wanted times >= 0, got {times[-1]}")
+    if schedule is not None:
+        require_schedule(schedule)
+        schedule.check_t(times[0], "timesteps")
+        schedule.check_t(times[-1], "timesteps")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -140,7 +171,7 @@ class DiscreteSchedule(Schedule):
     T: int
 
     def __init__(self, alpha_bar: Tensor):
-        alpha_bar = as_double(alpha_bar, "cpu").clone()
+        alpha_bar = as_double(alpha_bar, "cpu", "alpha_bar").clone()
         if alpha_bar.ndim != 1 or len(alpha_bar) < 2:
             raise ValueError(f"alpha_bar: wanted shape (T + 1,) with T >= 1, got {tuple(alpha_bar.shape)}")
         if not alpha_bar.isfinite().all():
@@ -161,7 +192,7 @@ class DiscreteSchedule(Schedule):
     @classmethod
     def from_betas(cls, betas: Tensor) -> "DiscreteSchedule":
         """The schedule with the T step variances beta_1 … beta_T, each in (0, 1]; only the last may be 1."""
-        betas = as_double(betas, "cpu")
+        betas = as_double(betas, "cpu", "betas")
         if betas.ndim != 1 or len(betas) == 0:
             raise ValueError(f"betas: wanted shape (T,) with T >= 1, got {tuple(betas.shape)}")
         if not ((betas > 0) & (betas <= 1)).all():
@@ -177,12 +208,13 @@ class DiscreteSchedule(Schedule):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(T={self.T}, alpha_bar[T]={self.alpha_bar[-1].item():.3g})"
 
-    def check_t(self, t: Time) -> Int[Tensor, "*b"]:
-        require_number("t", t)
+    def check_t(self, t: Time, name: str = "t") -> Int[Tensor, "*b"]:
+        require_number(name, t)
         t = torch.as_tensor(t)
-        require_whole("t", t)
+        require_whole(name, t)
         if t.numel() and (t.min() < 0 or t.max() > self.T):
-            raise ValueError(f"t: wanted 0 (clean) … {self.T} (all noise), got {t.min().item()} … {t.max().item()}")
+            got = f"{t.min().item()} … {t.max().item()}"
+            raise ValueError(f"{name}: wanted 0 (clean) … {self.T} (all noise), got {got}")
         return t.long()
 
     def _at(self, table: Tensor, t: Time) -> Tensor:
@@ -210,22 +242,19 @@ def require_discrete(schedule: object) -> None:
         raise TypeError(f"schedule: wanted a discrete one, with steps t - 1 and t, got {type(schedule).__name__}")
 
 
-def _check_betas(beta_1: float, beta_T: float) -> None:
-    if not 0 < beta_1 < 1 or not 0 < beta_T < 1:
-        raise ValueError(f"beta_1, beta_T: wanted numbers in (0, 1), got {beta_1} and {beta_T}")
-
-
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> DiscreteSchedule:
     """beta_t rises on a straight line from beta_1 to beta_T (DDPM, section 4; its constants are for T = 1000)."""
     require_count("T", T)
-    _check_betas(beta_1, beta_T)
+    require_in("beta_1", beta_1, "(0, 1)")
+    require_in("beta_T", beta_T, "(0, 1)")
     return DiscreteSchedule.from_betas(torch.linspace(beta_1, beta_T, T, dtype=torch.float64))
 
 
 def exponential(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.04) -> DiscreteSchedule:
     """beta_t = beta_1 (beta_T / beta_1)^((t - 1) / (T - 1)): variances grow by a constant factor."""
     require_count("T", T)
-    _check_betas(beta_1, beta_T)
+    require_in("beta_1", beta_1, "(0, 1)")
+    require_in("beta_T", beta_T, "(0, 1)")
     log_betas = torch.linspace(math.log(beta_1), math.log(beta_T), T, dtype=torch.float64)
     return DiscreteSchedule.from_betas(log_betas.exp())
 
@@ -237,9 +266,11 @@ def from_alpha_bar_function(T: int, alpha_bar: Callable[[Tensor], Tensor], max_b
     alpha_T = 0 (Nichol & Dhariwal 2021, below Eq. 17). The function need not start at 1: it is divided by its start.
     """
     require_count("T", T)
-    if not 0 < max_beta <= 1:
-        raise ValueError(f"max_beta: wanted a number in (0, 1], got {max_beta}")
+    require_in("max_beta", max_beta, "(0, 1]")
+    require_callable("alpha_bar", alpha_bar)
     values = alpha_bar(torch.linspace(0, 1, T + 1, dtype=torch.float64))
+    if not isinstance(values, Tensor) or values.shape != (T + 1,):
+        raise ValueError(f"alpha_bar: wanted a function of a tensor that returns one of its shape, got {values!r:.60}")
     if not ((values.diff() < 0).all() and values[-1] >= 0):
         raise ValueError(
             "alpha_bar: wanted a function that falls from u = 0 to u = 1 and stays >= 0, and this one does not"
@@ -250,8 +281,7 @@ def from_alpha_bar_function(T: int, alpha_bar: Callable[[Tensor], Tensor], max_b
 
 def cosine(T: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> DiscreteSchedule:
     """alpha_bar_t = f(t)/f(0), f(t) = cos²((t/T + s)/(1 + s) pi/2), betas clipped  (Nichol & Dhariwal 2021, Eq. 17)."""
-    if not s >= 0:
-        raise ValueError(f"s: wanted an offset >= 0, got {s}")
+    require_in("s", s, "[0, inf)")
     return from_alpha_bar_function(T, lambda u: ((u + s) / (1 + s) * math.pi / 2).cos() ** 2, max_beta)
 
 
@@ -267,8 +297,9 @@ def sigmoid(
         h = torch.sigmoid((u * (end - start) + start) / tau)
         return (h[-1] - h) / (h[-1] - h[0])
 
-    if not end > start or not tau > 0:
-        raise ValueError(f"start, end, tau: wanted start < end and tau > 0, got {start}, {end}, {tau}")
+    require_in("tau", tau, "(0, inf)")
+    require_in("start", start, "(-inf, inf)")
+    require_in("end", end, f"({start}, inf)")
     return from_alpha_bar_function(T, falling, max_beta)
 
 
@@ -294,13 +325,14 @@ def rescale_zero_terminal_snr(schedule: DiscreteSchedule) -> DiscreteSchedule:
 class ContinuousSchedule(Schedule):
     """A schedule given by two smooth functions of t in [0, 1]; `coeffs` can be differentiated by autograd."""
 
-    def check_t(self, t: Time) -> Float[Tensor, "*b"]:
-        require_number("t", t)
+    def check_t(self, t: Time, name: str = "t") -> Float[Tensor, "*b"]:
+        require_number(name, t)
         if isinstance(t, Tensor) and not t.dtype.is_floating_point:
-            raise TypeError(f"t: a continuous schedule wants floats in [0, 1], got {t.dtype}")
+            raise TypeError(f"{name}: a continuous schedule wants floats in [0, 1], got {t.dtype}")
         t = as_double(t)
         if not ((t >= 0) & (t <= 1)).all():
-            raise ValueError(f"t: wanted times in [0, 1], 0 clean, got {t.min().item():.6g} … {t.max().item():.6g}")
+            got = f"{t.min().item():.6g} … {t.max().item():.6g}"
+            raise ValueError(f"{name}: wanted times in [0, 1], 0 clean, got {got}")
         return t
 
     def log_snr(self, t: Time) -> Float[Tensor, "*b"]:
@@ -330,8 +362,8 @@ class VPLinear(ContinuousSchedule):
     """
 
     def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0):
-        if not 0 < beta_min <= beta_max:
-            raise ValueError(f"beta_min, beta_max: wanted 0 < beta_min <= beta_max, got {beta_min} and {beta_max}")
+        require_in("beta_min", beta_min, "(0, inf)")
+        require_in("beta_max", beta_max, f"[{beta_min}, inf)")
         self.beta_min, self.beta_max = beta_min, beta_max
 
     def coeffs(self, t: Time) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
@@ -356,8 +388,8 @@ class VE(ContinuousSchedule):
     """
 
     def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0):
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(f"sigma_min, sigma_max: wanted 0 < sigma_min < sigma_max, got {sigma_min}, {sigma_max}")
+        require_in("sigma_min", sigma_min, "(0, inf)")
+        require_in("sigma_max", sigma_max, f"({sigma_min}, inf)")
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
     def coeffs(self, t: Time) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
@@ -387,9 +419,10 @@ class LearnedSchedule(nn.Module, ContinuousSchedule):
 
     def __init__(self, gamma_0: float = -13.3, gamma_1: float = 5.0, hidden: int = 64, *, generator=None):
         super().__init__()
+        require_generator(generator, optional=True)
         require_count("hidden", hidden)
-        if not gamma_0 < gamma_1:
-            raise ValueError(f"gamma_0, gamma_1: wanted gamma_0 < gamma_1, got {gamma_0} and {gamma_1}")
+        require_in("gamma_0", gamma_0, "(-inf, inf)")
+        require_in("gamma_1", gamma_1, f"({gamma_0}, inf)")
         self.gamma_0, self.gamma_1 = gamma_0, gamma_1
         # Stored before a softplus, which makes them positive. The hidden units start spread over t in [0, 1].
         self.w1 = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
@@ -435,10 +468,8 @@ class LossAwareSampler:
     """
 
     def __init__(self, T: int, history: int = 10, uniform: float = 0.001):
-        require_count("T", T)
-        require_count("history", history)
-        if not 0 <= uniform <= 1:
-            raise ValueError(f"uniform: wanted a share in [0, 1], got {uniform}")
+        require_counts(T=T, history=history)
+        require_in("uniform", uniform, "[0, 1]")
         self.T, self.uniform = T, uniform
         self.losses = torch.zeros(T + 1, history, dtype=torch.float64)  # row t, newest last; row 0 is never used
         self.counts = torch.zeros(T + 1, dtype=torch.long)
@@ -457,6 +488,7 @@ class LossAwareSampler:
         """n times t in 1 … T, and the weight 1 / (T p_t) of each one's loss."""
         require_count("n", n)
         p = self.probabilities
+        require_generator(generator, optional=True)
         t = torch.multinomial(p, n, replacement=True, generator=generator)
         return t, 1 / (self.T * p[t])
 

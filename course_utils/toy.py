@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from course_utils._validate import require_count, require_float, require_whole
-from course_utils.schedules import Schedule, Time, as_double, broadcast
+from course_utils._validate import require_count, require_finite, require_float, require_generator, require_whole
+from course_utils.schedules import Schedule, Time, as_double, broadcast, require_schedule
 
 Denoiser = Callable[..., Tensor]
 
@@ -55,11 +55,11 @@ class GaussianMixture:
         self.shape, self.dtype = means.shape[1:], means.dtype
         self.means = means = as_double(means.flatten(1))  # (K, d)
         K, d = self.means.shape
-        weights = as_double([1 / K] * K if weights is None else weights, means.device)
+        weights = as_double([1 / K] * K if weights is None else weights, means.device, "weights")
         if weights.shape != (K,) or not (weights > 0).all() or abs(weights.sum().item() - 1) > 1e-5:
             raise ValueError(f"weights: wanted {K} positive numbers that sum to 1, got {weights.tolist()}")
         self.weights = weights / weights.sum()
-        covariances = as_double(covariances, means.device)
+        covariances = as_double(covariances, means.device, "covariances")
         if not covariances.isfinite().all():
             raise ValueError("covariances: wanted finite numbers, got NaN or infinity")
         self.axes: Tensor | None = None  # (K, d, d), columns are eigenvectors; None when covariances are diagonal
@@ -102,6 +102,7 @@ class GaussianMixture:
         if t is None or schedule is None:
             alpha, sigma = x.new_ones(1, 1), x.new_zeros(1, 1)
         else:
+            require_schedule(schedule)
             alpha, sigma = (_per_point(value, x) for value in schedule.coeffs(t))
         residual = self._rotate(x[:, None] - alpha[..., None] * self.means.to(x))  # (b, K, d)
         variance = alpha[..., None] ** 2 * self.variances.to(x) + sigma[..., None] ** 2  # (b or 1, K, d)
@@ -139,6 +140,7 @@ class GaussianMixture:
 
     def denoiser(self, schedule: Schedule) -> Denoiser:
         """The exact denoiser as the course's contract wants it: denoise(x_t, t, **cond) -> x0_hat."""
+        require_schedule(schedule)
         return lambda x_t, t, **cond: self.denoise(x_t, t, schedule)
 
     def sample(
@@ -146,6 +148,7 @@ class GaussianMixture:
     ) -> Tensor | tuple[Tensor, Int[Tensor, "n"]]:
         """n points (n, *shape) of clean data in the dtype of the means, and the part each came from if asked."""
         require_count("n", n)
+        require_generator(generator, optional=True)
         device = generator.device if generator is not None else self.means.device
         k = torch.multinomial(as_double(self.weights, device), n, replacement=True, generator=generator)
         k = k.to(self.means.device)
@@ -162,7 +165,7 @@ class Gaussian(GaussianMixture):
 
     def __init__(self, mean: Tensor, covariance: Tensor | float):
         require_float("mean", mean)
-        covariance = as_double(covariance, mean.device)
+        covariance = as_double(covariance, mean.device, "covariance")
         super().__init__(mean[None], covariance[None] if covariance.ndim else covariance)
 
 
@@ -187,7 +190,8 @@ class IdealDenoiser:
         schedule: Schedule,
         labels: Int[Tensor, "n"] | None = None,
     ):
-        require_float("images", images)
+        require_finite("images", images)
+        require_schedule(schedule)
         if images.ndim < 2 or images.numel() == 0:
             raise ValueError(f"images: wanted (n, *shape) with n >= 1, got shape {tuple(images.shape)}")
         if labels is not None:

@@ -22,12 +22,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from course_utils._validate import (
+    as_device,
+    require_callable,
+    require_count,
+    require_counts,
+    require_dtype,
+    require_generator,
+    require_in,
+    require_one_of,
+    require_type,
+)
 from course_utils.checkpoints import CheckpointError, load_checkpoint, load_weights, require_fit, save_checkpoint
 from course_utils.data import batches, random_flip
 from course_utils.forward import noise_like
-from course_utils.losses import denoising_loss
+from course_utils.losses import WEIGHTINGS, denoising_loss
 from course_utils.runtime import pick_precision
-from course_utils.schedules import Schedule
+from course_utils.schedules import Schedule, require_schedule
 
 
 class TrainingError(RuntimeError):
@@ -41,8 +52,8 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
-        if not 0 <= decay < 1:
-            raise ValueError(f"ema: wanted a decay in [0, 1), got {decay}")
+        require_type("model", model, nn.Module, "a network")
+        require_in("decay", decay, "[0, 1)")
         self.decay = decay
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
@@ -100,9 +111,14 @@ class Training:
         compile: bool = False,
         accelerator: Any = None,
     ):
-        if seed < 0:
-            raise ValueError(f"seed: wanted 0 or more, got {seed}")
-        self.device = accelerator.device if accelerator else torch.device(device)
+        require_type("model", model, nn.Module, "a network")
+        require_in("lr", lr, "[0, inf)")
+        require_in("weight_decay", weight_decay, "[0, inf)")
+        require_in("ema", ema, "[0, 1)")
+        require_count("seed", seed, least=0)
+        if precision is not None:
+            require_dtype("precision", precision)
+        self.device = accelerator.device if accelerator else as_device(device)
         self.precision = precision or pick_precision(self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lr, self.seed, self.step = lr, seed, 0
@@ -233,6 +249,15 @@ def train(
             last checkpoint is kept.
         DataError: a checkpoint could not be written; the last one is kept, and the run can go on.
     """
+    require_type("run", run, Training, "a Training")
+    require_count("steps", steps, least=0)
+    require_counts(batch_size=batch_size, every=every)
+    require_in("warmup", warmup, "[0, inf)")
+    require_in("clip", clip, "(0, inf]")
+    require_in("label_drop", label_drop, "[0, 1]")
+    require_one_of("weighting", weighting, WEIGHTINGS)
+    if loss is not None:
+        require_callable("loss", loss)
     processes = run.share.step or 1
     if batch_size % processes:  # the mean of the processes' means would not be the mean over the batch
         raise ValueError(f"batch_size: wanted a multiple of the {processes} processes, got {batch_size}")
@@ -315,6 +340,9 @@ def _step(run: Training, x: Tensor, label: Tensor | None, lr: float, loss: Loss,
 
 def draw_t(schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
     """n times, uniform: among 1 … T, or in [0.001, 0.999) if time is continuous, where both ends can be singular."""
+    require_schedule(schedule)
+    require_count("n", n)
+    require_generator(generator)
     if schedule.T is None:
         return 0.001 + 0.998 * torch.rand(n, generator=generator)
     return torch.randint(1, schedule.T + 1, (n,), generator=generator)

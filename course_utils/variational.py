@@ -17,7 +17,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_count, require_float, require_number, require_same
+from course_utils._validate import (
+    require_callable,
+    require_count,
+    require_finite,
+    require_float,
+    require_number,
+    require_same,
+    require_type,
+)
 from course_utils.forward import noise_like, posterior_coeffs, q_posterior, q_sample
 from course_utils.schedules import (
     DiscreteSchedule,
@@ -28,6 +36,7 @@ from course_utils.schedules import (
     check_grid,
     coeffs_for,
     require_discrete,
+    require_schedule,
     transition,
 )
 
@@ -77,6 +86,7 @@ def prior_kl(x_0: Float[Tensor, "b *shape"], schedule: Schedule, t: Time | None 
     `t` is where a grid begins that does not begin at the last level.
     """
     require_float("x_0", x_0)
+    require_schedule(schedule)
     last = schedule.T if schedule.T is not None else 1.0
     alpha, sigma = coeffs_for(x_0, last if t is None else t, schedule)
     return gaussian_kl(alpha * x_0, sigma**2, torch.zeros_like(x_0), 1.0)
@@ -160,6 +170,7 @@ def step_variance(error: Float[Tensor, "*b"], t: Time, s: Time, schedule: Schedu
 
     `error` may be a number, one per image, or one per pixel. Onto clean data, where k = 1, it is `error`.
     """
+    require_float("error", error)
     _, k, known = posterior_coeffs(t, s, schedule)
     return broadcast(known, error) + broadcast(k**2, error) * error
 
@@ -172,6 +183,7 @@ def optimal_variance(errors: Mapping[int | float, float]) -> Variance:
     Args:
         errors: mse_t, mean squared error a pixel, at each t that will be stepped from; see `denoising_errors`.
     """
+    require_type("errors", errors, Mapping, "errors by their times, as `denoising_errors` returns them")
 
     def variance(x_t: Tensor, x0_hat: Tensor, t: Time, s: Time, schedule: Schedule) -> Tensor:
         times = as_double(t)  # a float32 0.8 would not be found
@@ -198,11 +210,15 @@ def denoising_errors(
 
     For the exact denoiser this is E Var[x_0 | x_t], a pixel.
     """
-    require_float("x_0", x_0)
+    require_callable("denoise", denoise)
+    require_finite("x_0", x_0)
+    require_schedule(schedule)
     errors = {}
     for t in timesteps:
+        schedule.check_t(t, "timesteps")
         if t > 0:
             x0_hat = denoise(q_sample(x_0, t, schedule, noise_like(x_0, generator)), t, **cond)
+            require_same("denoise", x0_hat, "x_0", x_0)
             errors[t] = (as_double(x0_hat) - as_double(x_0)).square().mean().item()
     return errors
 
@@ -248,7 +264,10 @@ def jump_cost(
     means differ by little.
     """
     require_same("x0_hat", x0_hat, "x_0", x_0)
-    onto_data = schedule.coeffs(s)[1] == 0
+    require_same("x_t", x_t, "x_0", x_0)
+    require_callable("variance", variance)
+    require_schedule(schedule)
+    onto_data = schedule.coeffs(schedule.check_t(s, "s"))[1] == 0
     if onto_data.any() != onto_data.all():
         raise ValueError("s: wanted clean data for all images or for none, got both")
     x_0, x0_hat, x_t = as_double(x_0), as_double(x0_hat), as_double(x_t)
@@ -291,8 +310,11 @@ def bound(
     Raises:
         ValueError: a grid that does not fall, or does not end on clean data.
     """
+    require_callable("denoise", denoise)
+    require_callable("variance", variance)
     require_float("x_0", x_0)
-    check_grid(timesteps)
+    require_schedule(schedule)
+    check_grid(timesteps, schedule)
     if schedule.coeffs(timesteps[-1])[1] > 0:
         raise ValueError(f"timesteps: wanted a grid that ends on clean data, got one that ends at {timesteps[-1]}")
     costs = []

@@ -4,19 +4,39 @@ Runs without the shape hook (`pytest --no-shape-hook tests/test_bad_input.py`), 
 sees: with it, jaxtyping's own error comes first.
 """
 
+import dataclasses
+import fnmatch
+import functools
+import importlib
+import inspect
+import itertools
 import math
+import pkgutil
+import re
+from collections.abc import Iterator
+from types import FunctionType
 
+import calls
+import numpy as np
 import pytest
 import torch
+from calls import CALLS, FINE, INSIDE, Fresh, half
+from torch import Tensor
 
+import course_utils
+from course_utils import leaderboard, metrics
 from course_utils import parameterizations as p
+from course_utils.checkpoints import CheckpointError
+from course_utils.data import DataError, load_images
 from course_utils.forward import noise_like, q_chain, q_posterior, q_sample, q_step
 from course_utils.schedules import (
     VE,
+    ContinuousSchedule,
     DiscreteSchedule,
     FlowMatching,
     LearnedSchedule,
     LossAwareSampler,
+    Schedule,
     VPCosine,
     VPLinear,
     coeffs_for,
@@ -29,6 +49,7 @@ from course_utils.schedules import (
     transition,
 )
 from course_utils.toy import Gaussian, GaussianMixture, IdealDenoiser
+from course_utils.training import TrainingError
 from course_utils.variational import bits_per_dim, gaussian_kl, prior_kl, step_kl, step_weight, weighted_mse
 
 X = torch.zeros(2, 3)
@@ -317,7 +338,7 @@ def betas(*values):
     ("cosine s negative", "s", ValueError, lambda: cosine(10, s=-0.1)),
     ("cosine max_beta 0", "max_beta", ValueError, lambda: cosine(10, max_beta=0.0)),
     ("cosine max_beta 1.1", "max_beta", ValueError, lambda: cosine(10, max_beta=1.1)),
-    ("sigmoid end first", "start", ValueError, lambda: sigmoid(10, 3.0, -3.0)),
+    ("sigmoid end first", "end", ValueError, lambda: sigmoid(10, 3.0, -3.0)),
     ("sigmoid tau 0", "tau", ValueError, lambda: sigmoid(10, tau=0.0)),
     ("function rising", "alpha_bar", ValueError, lambda: from_alpha_bar_function(10, lambda u: 1 + u)),
     ("function level", "alpha_bar", ValueError, lambda: from_alpha_bar_function(10, lambda u: 1 + 0 * u)),
@@ -328,7 +349,7 @@ def betas(*values):
     ("vp falling", "beta_max", ValueError, lambda: VPLinear(20.0, 0.1)),
     ("ve sigma_min 0", "sigma_min", ValueError, lambda: VE(0.0, 50.0)),
     ("ve falling", "sigma_max", ValueError, lambda: VE(50.0, 0.01)),
-    ("learned falling", "gamma_0", ValueError, lambda: LearnedSchedule(5.0, -13.0)),
+    ("learned falling", "gamma_1", ValueError, lambda: LearnedSchedule(5.0, -13.0)),
     ("learned no units", "hidden", ValueError, lambda: LearnedSchedule(hidden=0)),
 )
 def test_a_schedule_that_cannot_be_is_refused(call, name, error):
@@ -424,3 +445,244 @@ def test_data_that_cannot_be_are_refused(call, name, error):
 )
 def test_a_request_that_makes_no_sense_is_refused(call, name, error):
     refused(call, name, error)
+
+
+# --- every public function, every argument --------------------------------------------------------------------------
+
+OUR_OWN = (CheckpointError, DataError, TrainingError)  # RuntimeErrors that say what to do
+
+
+def public_functions():
+    """name -> function, of all modules that lessons import: functions, classes that are no mere records, methods."""
+    found = {}
+    for module in pkgutil.walk_packages(course_utils.__path__, "course_utils."):
+        name = module.name.removeprefix("course_utils.")
+        if name.split(".")[0] in ("authoring", "grading", "cli", "exercises") or name.rpartition(".")[2][0] == "_":
+            continue  # people's tasks; and `check` never raises, which tests/test_exercises.py proves
+        for key, thing in vars(importlib.import_module(module.name)).items():
+            if key.startswith("_") or getattr(thing, "__module__", "") != module.name or not callable(thing):
+                continue
+            if inspect.isclass(thing):
+                record = dataclasses.is_dataclass(thing) or issubclass(thing, tuple | BaseException)
+                if not record and thing not in (Schedule, ContinuousSchedule):
+                    found[f"{name}.{key}"] = thing
+                for method, attribute in vars(thing).items():
+                    public = method == "__call__" or not method.startswith("_")
+                    if public and isinstance(attribute, FunctionType | classmethod) and thing is not Schedule:
+                        found[f"{name}.{key}.{method}"] = getattr(thing, method)
+            else:
+                found[f"{name}.{key}"] = thing
+    return found
+
+
+PUBLIC = public_functions()
+
+
+def test_every_public_function_is_called():
+    assert PUBLIC.keys() - CALLS.keys() == set(), "give each a right call in tests/calls.py"
+    assert CALLS.keys() - PUBLIC.keys() == set()
+
+
+def first(sequence, other):
+    return type(sequence)([other, *sequence[1:]])
+
+
+def spoiled(value):
+    """What a learner may hand over instead of `value`: {what is wrong: the bad value}.
+
+    Three kinds: another *form* of the same value, which may be taken if the result is the same; an *unknown* number,
+    which may be taken if the result shows it; the rest is refused, or `FINE` says why not.
+    """
+    wrong = {"text": "?", "nothing": None}
+    if isinstance(value, Tensor):
+        wrong |= {"a list": value.tolist(), "none": value[:0], "twice as many": torch.cat([value, value])}
+        wrong |= {"an axis more": value[None], "an axis fewer": value[0], "bools": value > 0}
+        wrong |= {"elsewhere": value.to("meta")}
+        if value.ndim > 1:
+            wrong["wider"] = torch.cat([value, value], -1)
+        if value.is_floating_point():
+            whole = value.to(torch.uint8)
+            another = torch.float64 if value.dtype == torch.float32 else torch.float32
+            wrong |= {"bytes": whole, "precision": value.to(another), "complex": value.to(torch.complex64)}
+            for name, number in (("NaN", NAN), ("infinity", math.inf)):
+                wrong[name] = value.clone()
+                wrong[name].view(-1)[0] = number
+        else:
+            wrong["floats"] = value.float()
+            if value.dtype != torch.uint8:
+                wrong |= {"negative": -5 - value, "huge": value + 1000}
+    elif isinstance(value, bool):
+        wrong = {}  # truth is Python's affair
+    elif isinstance(value, int):
+        wrong |= {"zero": 0, "negative": -value - 2, "a fraction": value + 0.5, "NaN": NAN, "a bool": True}
+        wrong |= {"a list": [value]}
+    elif isinstance(value, float):
+        wrong |= {"NaN": NAN, "infinity": math.inf, "negative": -abs(value) - 1, "zero": 0.0}
+        wrong |= {"a list": [value]}
+    elif isinstance(value, str):
+        wrong |= {"a number": 3, "a list": [value]}
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], int | float):
+        wrong |= {"a number": 3, "none": value[:0], "NaN": first(value, NAN), "text inside": first(value, "?")}
+        wrong |= {"negative": type(value)([*value[:-1], -5]), "huge": first(value, 500), "an iterator": iter(value)}
+        wrong |= {"backwards": value[::-1], "nested": [list(value)]}
+    elif isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        wrong |= {"a number": 3, "none": value[:0], "text inside": first(value, "?")}
+    elif isinstance(value, Schedule):
+        wrong |= {"a number": 10, "the other time": C if value.T else S, "not called": linear}
+    elif isinstance(value, torch.Generator):
+        wrong |= {"a number": 0}
+    elif isinstance(value, torch.nn.Module):
+        wrong |= {"a number": 3}
+    elif callable(value):
+        wrong |= {"a number": 3, "a tensor": X}
+
+        def but(change):
+            return lambda *args, **options: change(value(*args, **options))
+
+        if value is half:  # a denoiser
+            wrong |= {"answers nothing": but(lambda x: None), "answers NaN": but(lambda x: x * NAN)}
+            wrong |= {
+                "answers other shapes": but(lambda x: x[..., :1]),
+                "answers elsewhere": but(lambda x: x.to("meta")),
+            }
+            wrong |= {"answers bytes": but(lambda x: x.byte()), "answers a pair": but(lambda x: (x, x))}
+    else:
+        wrong |= {"a number": 3}
+    return wrong
+
+
+FORMS = ("a list", "precision", "a bool", "a number", "an iterator", "elsewhere", "complex")
+UNKNOWN = ("NaN", "infinity", "answers NaN")
+SHAPES = ("twice as many", "wider", "an axis more", "an axis fewer", "none")
+RELATIVE = (*SHAPES, "precision", "elsewhere", "the other time")  # wrong beside another argument, which may be named
+
+# What is made by some functions is called, too: a wrapped denoiser, a sampler.
+MADE = {
+    "parameterizations.as_denoiser": lambda made: made(X, 3),
+    "toy.GaussianMixture.denoiser": lambda made: made(X, 3),
+    "variational.optimal_variance": lambda made: made(X, X, 5, 2, S),
+    "samplers.wrappers.clip_x0": lambda made: made(X, 3),
+    "samplers.wrappers.dynamic_threshold": lambda made: made(X, 3),
+    "samplers.wrappers.in_batches": lambda made: made(half, X, S, [3, 0]),
+    "samplers.wrappers.with_progress": lambda made: made(half, X, S, [3, 0]),
+}
+
+
+def call(name, arguments):
+    arguments = {key: value.make() if isinstance(value, Fresh) else value for key, value in arguments.items()}
+    positional = [arguments.pop("self")] if "self" in arguments else []
+    result = PUBLIC[name](*positional, **arguments)
+    if isinstance(result, Iterator):
+        result = list(itertools.islice(result, 3))
+    return MADE.get(name, lambda made: made)(result)
+
+
+def numbers_in(result):
+    """All tensors and numbers of a result, however deep, in order."""
+    if isinstance(result, Tensor | float | int):
+        return [torch.as_tensor(result)]
+    if isinstance(result, np.ndarray):
+        return [torch.from_numpy(result)]
+    if dataclasses.is_dataclass(result):
+        result = list(vars(result).values())
+    if isinstance(result, dict):
+        result = list(result.values())
+    if isinstance(result, Schedule | torch.nn.Module):
+        result = list(vars(result).values()) + list(getattr(result, "state_dict", dict)().values())
+    if isinstance(result, list | tuple):
+        return [number for part in result for number in numbers_in(part)]
+    return []
+
+
+def same(result, right):
+    ours, theirs = numbers_in(result), numbers_in(right)
+    return len(ours) == len(theirs) and all(
+        a.shape == b.shape and not a.is_meta and torch.allclose(a.double(), b.double(), 1e-3, 1e-5, equal_nan=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def aliases(argument):
+    """What an error from further inside may call it: x for x_t, label for labels, covariances for covariance."""
+    one = argument.removesuffix("s")
+    return argument, one, f"{one}s", argument.split("_")[0], argument.replace("times", "timesteps")
+
+
+def verdict(name, argument, what, bad):
+    """Nothing if the call was answered as it should be, else what happened."""
+    arguments = CALLS[name]
+    try:
+        result = call(name, {**arguments, argument: bad})
+    except (ValueError, TypeError, *OUR_OWN) as error:
+        head = str(error).partition(": ")[0]
+        named = [one for one in arguments if re.search(rf"\b({'|'.join(aliases(one))})\b", head)]
+        answered = what.startswith("answers") and re.search(r"\b(x0_hat|prediction|denoise|network)\b", head)
+        if argument in named or answered or (named and what in RELATIVE):
+            return ""
+        return f"{type(error).__name__}: {str(error)[:110]}"
+    except Exception as error:
+        if what == "elsewhere" and "meta tensor" in str(error):
+            return ""  # the stand-in for another device holds no numbers to look at; a real one does
+        return f"{type(error).__name__}: {str(error)[:110]}"
+    parameter = inspect.signature(PUBLIC[name]).parameters.get(argument)
+    if what == "nothing" and (parameter is None or parameter.default is None):
+        return ""
+    if what in FORMS + UNKNOWN and same(result, call(name, arguments)):
+        return ""
+    found = numbers_in(result)
+    if what == "elsewhere" and any(one.is_meta for one in found):
+        return ""
+    if what in UNKNOWN and any(
+        one.is_floating_point() and not one.isfinite().all() for one in found if not one.is_meta
+    ):
+        return ""
+    if what == "none" and any(one.ndim and one.numel() == 0 for one in found):
+        return ""
+    alone = sum(isinstance(value, Tensor) for key, value in arguments.items() if key != "self") == 1
+    if what in SHAPES and alone and found and not same(result, call(name, arguments)):
+        return ""  # any shape will do, and the result has it
+    return f"accepted: {str(result)[:110]}"
+
+
+def test_every_exemption_is_of_a_function_there_is():
+    assert set(INSIDE) <= CALLS.keys()
+    arguments = [f"{name}({argument})" for name in CALLS for argument in CALLS[name] or ()]
+    assert [one for one in FINE if not fnmatch.filter(arguments, one)] == []
+
+
+def fine(name, argument, what):
+    return any(fnmatch.fnmatch(f"{name}({argument})", one) and what in FINE[one].split(", ") for one in FINE)
+
+
+@functools.cache
+def some(name, split="train", full=False):
+    return load_images(name, split, n=40)
+
+
+@pytest.fixture
+def small_data(monkeypatch, tmp_path):
+    """A few images stand for a dataset, and what is written goes to a folder of the test's own."""
+    monkeypatch.setattr(metrics, "load_images", some)
+    monkeypatch.setattr(leaderboard, "FOLDER", tmp_path)
+    monkeypatch.setattr(leaderboard, "LONGEST", 10)
+    monkeypatch.setattr(calls.scratch, "root", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    metrics.reference.cache_clear()
+    metrics.floor_of.cache_clear()
+    yield
+    metrics.reference.cache_clear()
+    metrics.floor_of.cache_clear()
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if CALLS[name] is not None])
+@pytest.mark.filterwarnings("ignore")
+def test_a_spoiled_argument_is_refused_in_words(name, small_data, capsys):
+    call(name, CALLS[name])  # the right call is right
+    complaints = []
+    for argument, value in CALLS[name].items() if name not in INSIDE else ():
+        value = value.make() if isinstance(value, Fresh) else value
+        for what, bad in spoiled(value).items() if argument != "self" else ():
+            answer = verdict(name, argument, what, bad)
+            if answer and not fine(name, argument, what):
+                complaints.append(f"{argument}, {what}: {answer}")
+    assert not complaints, "\n".join(complaints)

@@ -39,14 +39,14 @@ def board(monkeypatch, tmp_path):
         return real(name, split, n=600)
 
     network = Copies(nn.Linear(1, 1), SCHEDULE)
-    monkeypatch.setattr(leaderboard, "load_images", small)
+    monkeypatch.setattr(metrics, "load_images", small)
     monkeypatch.setattr(leaderboard.pretrained, "load_denoiser", lambda name, device="cpu": network)
     monkeypatch.setattr(leaderboard, "LONGEST", 40)
-    for cached in (leaderboard.reference, leaderboard.floor_of):
+    for cached in (metrics.reference, metrics.floor_of):
         cached.cache_clear()
     seen.clear()
     yield lambda **options: leaderboard.run(n=20, budgets=(3, 5), folder=tmp_path, **options)
-    for cached in (leaderboard.reference, leaderboard.floor_of):
+    for cached in (metrics.reference, metrics.floor_of):
         cached.cache_clear()
 
 
@@ -107,14 +107,13 @@ def test_a_row_is_the_fid_of_the_samples_that_it_names(board):
     plan = plan_within(ddim, SCHEDULE, 5)
     network = Copies(nn.Linear(1, 1), SCHEDULE)
     row = leaderboard.measure("mnist-unet", network, plan, n=30, seed=3, precision=torch.float32)
-    label = torch.arange(30) % 10
+    real = metrics.reference("mnist")
+    label = real.test_labels[real.draws(30)[0]]
     _, sigma = SCHEDULE.coeffs(40)
     x_T = sigma.float() * torch.randn(30, 1, 28, 28, generator=torch.Generator().manual_seed(3))
     x_0 = sample_ddim(network, x_T, SCHEDULE, plan.timesteps, label=label)
     images = ((x_0.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    classifier = pretrained.load_classifier("mnist")
-    real = look_at(classifier, load_images("mnist", n=600)[0])[0]
-    assert row.fid == pytest.approx(metrics.fid(look_at(classifier, images)[0], real), rel=1e-3)
+    assert row.fid == pytest.approx(metrics.fid(look_at(real.classifier, images)[0], real.train), rel=1e-3)
     assert (row.sampler, row.grid, row.steps, row.nfe, row.n, row.seed) == ("ddim", "quadratic", 5, 5, 30, 3)
     assert row.sha256 == pretrained.read_manifest()["mnist-unet"]["sha256"][:12]
     assert row.seconds > 0
@@ -122,22 +121,23 @@ def test_a_row_is_the_fid_of_the_samples_that_it_names(board):
     assert row.low <= row.fid <= row.high
 
 
-def test_the_floor_is_a_mean_over_disjoint_draws_of_real_images_of_all_classes(board, monkeypatch):
-    real, draws = leaderboard.reference("mnist"), []
+def test_the_floor_is_a_mean_over_disjoint_draws_of_real_images(board, monkeypatch):
+    real, draws = metrics.reference("mnist"), []
 
     def recorded(features, reference):
         assert torch.equal(reference, real.train)
         draws.append([next(i for i, row in enumerate(real.test) if torch.equal(row, f)) for f in features])
-        return metrics.fid(features, reference)
+        return fid(features, reference)
 
-    monkeypatch.setattr(leaderboard, "fid", recorded)
-    floor = leaderboard.floor_of("mnist", 100)
+    fid = metrics.fid
+    monkeypatch.setattr(metrics, "fid", recorded)
+    floor = metrics.floor_of("mnist", 100)
     assert len(draws) == 4
     assert len({i for draw in draws for i in draw}) == 400
-    assert all(real.test_labels[draw].bincount().tolist() == [10] * 10 for draw in draws)
-    assert floor == pytest.approx(sum(metrics.fid(real.test[draw], real.train) for draw in draws) / 4, rel=1e-9)
+    assert draws == [draw.tolist() for draw in real.draws(100)]
+    assert floor == pytest.approx(sum(fid(real.test[draw], real.train) for draw in draws) / 4, rel=1e-9)
     with pytest.raises(ValueError, match="n: wanted at most 600"):
-        leaderboard.floor_of("mnist", 601)
+        metrics.floor_of("mnist", 601)
 
 
 def test_every_sampler_starts_from_the_same_noise(board):

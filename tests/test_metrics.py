@@ -1,6 +1,7 @@
 """FID is the Fréchet distance, its interval covers, KID is unbiased, neighbours are the nearest; the classifier sees
 what it is shown; samples are drawn as asked."""
 
+import functools
 import itertools
 import math
 
@@ -87,7 +88,7 @@ def test_fid_of_a_set_with_itself_is_zero_and_of_two_samples_is_not():
     ("x", "message"),
     [
         (torch.zeros(10, 3), "features: wanted 2 of them, as the reference has, got 3"),
-        (torch.zeros(1, 2), "number of features: wanted 2 or more"),
+        (torch.zeros(1, 2), "features: wanted 2 rows or more"),
         (torch.full((10, 2), math.nan), "features: wanted finite numbers"),
     ],
 )
@@ -189,7 +190,7 @@ def test_an_interval_is_repeatable_wider_at_a_higher_level_and_readable():
     assert str(a) == f"{a.value:.3g} [{a.low:.3g}, {a.high:.3g}]"
     one = fid_interval(x[:, :1], y[:, :1], generator=stream())
     assert one.low < one.value < one.high
-    with pytest.raises(ValueError, match="level: wanted a number between 0 and 1"):
+    with pytest.raises(ValueError, match=r"level: wanted a number in \(0, 1\)"):
         fid_interval(x, y, level=95, generator=stream())
     with pytest.raises(ValueError, match="resamples: wanted 2 or more"):
         fid_interval(x, y, resamples=1, generator=stream())
@@ -273,7 +274,7 @@ def test_nearest_are_the_nearest_whatever_the_batch(kind):
 @pytest.mark.parametrize(
     ("x", "y", "k", "error", "message"),
     [
-        (torch.zeros(2, 3), torch.zeros(4, 2), 1, ValueError, r"images: wanted shape \(n, 2\), got \(2, 3\)"),
+        (torch.zeros(2, 3), torch.zeros(4, 2), 1, ValueError, r"images: wanted shape \(n, 2\), .* got \(2, 3\)"),
         (torch.zeros(2, 3), torch.zeros(4, 3), 5, ValueError, "k: wanted 1 … 4"),
         (torch.zeros(2, 3), torch.zeros(4, 3, dtype=torch.uint8), 1, TypeError, "images: wanted the kind of numbers"),
     ],
@@ -342,7 +343,7 @@ def test_copies_have_full_precision_and_so_has_a_set_against_itself():
     few = precision_recall(real[:40], real)
     assert few.precision == 1
     assert few.coverage < 0.8
-    with pytest.raises(ValueError, match="number of features: wanted 4 or more, got 3"):
+    with pytest.raises(ValueError, match=r"features: wanted 4 rows or more of features, got shape \(3, 5\)"):
         precision_recall(real[:3], real)
 
 
@@ -354,7 +355,7 @@ def test_copies_are_noticed_and_new_images_are_not():
     half = copied(torch.cat([fresh, train, train, train[:200]]), train, unseen, quantile=0.05)
     assert half.value == pytest.approx((1 + found.value) / 2)
     assert half.low < half.value < half.high
-    with pytest.raises(ValueError, match="quantile: wanted a number between 0 and 1"):
+    with pytest.raises(ValueError, match=r"quantile: wanted a number in \(0, 1\)"):
         copied(fresh, train, unseen, quantile=5)
 
 
@@ -497,6 +498,9 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
         return images, labels
 
     monkeypatch.setattr(metrics, "load_images", small)
+    for cached in (metrics.reference, metrics.floor_of):
+        cached.cache_clear()
+        monkeypatch.setattr(metrics, cached.__name__, functools.lru_cache(cached.__wrapped__))
 
     class Copies(Denoiser):
         def forward(self, x_t, t, label=None):
@@ -510,7 +514,7 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
     assert scores[0].fid < 3 * scores[0].floor
     assert scores[1].fid > 50 * scores[1].floor
     assert scores[0].agreement.low > 0.95
-    assert scores[1].agreement.value == pytest.approx(0.1)
+    assert scores[1].agreement.value < 0.2  # every grey is of one class, and the share of none is above
     for score in scores:
         assert score.interval[0] <= score.fid <= score.interval[1]
         assert (score.n, score.nfe, score.grid, score.features) == (500, 1, "uniform", "mnist-classifier")

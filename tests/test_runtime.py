@@ -65,6 +65,7 @@ def test_precision_suits_the_gpu(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert runtime.pick_precision(torch.device("cuda")) == dtype
 
 

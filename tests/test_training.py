@@ -143,7 +143,7 @@ def test_ema_keeps_its_own_copy_and_the_start_is_soon_forgotten() -> None:
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_ema_wants_a_decay_below_one(decay: float) -> None:
-    with pytest.raises(ValueError, match=r"ema: wanted a decay in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"decay: wanted a number in \[0, 1\)"):
         EMA(nn.Linear(1, 1), decay)
 
 
@@ -694,6 +694,7 @@ def test_course_train_shares_a_run_between_processes_and_goes_on_alone(tmp_path:
         assert loss_a == pytest.approx(loss_b, rel=0.01)  # bfloat16, where the machine has it, rounds each share anew
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.4."), reason="PyTorch 2.4 cannot compile through jaxtyping's hook")
 def test_a_compiled_run_calls_the_compiled_network_and_keeps_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.torch, "compile", functools.partial(torch.compile, backend="eager"))
     compiled, plain = tiny_run(compile=True), tiny_run()

@@ -57,7 +57,7 @@ def test_dynamic_thresholding_takes_its_measure_from_each_image(dtype):
     assert got.dtype == dtype
     assert torch.equal(got[0], guess[0])
     torch.testing.assert_close(got, want, rtol=2e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-5)
-    assert torch.equal(dynamic_threshold(always(guess[1:2]))(guess, 3), got[1:2])  # whoever its neighbours are
+    assert torch.equal(dynamic_threshold(always(guess[1:2]))(guess[1:2], 3), got[1:2])  # whoever its neighbours are
 
 
 def test_the_median_as_measure_clips_half_of_an_image_to_the_ends():
@@ -125,13 +125,13 @@ def test_conditions_pass_through():
 
 @pytest.mark.parametrize("quantile", [0.0, -0.5, 1.01, math.nan])
 def test_what_is_no_quantile_is_refused(quantile):
-    with pytest.raises(ValueError, match="quantile: wanted a number above 0, at most 1"):
+    with pytest.raises(ValueError, match=r"quantile: wanted a number in \(0, 1\]"):
         dynamic_threshold(wild, quantile)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.0, -1.0), (0.5, 0.5), (math.nan, 1.0)])
 def test_bounds_the_wrong_way_round_are_refused(low, high):
-    with pytest.raises(ValueError, match="low, high: wanted low < high"):
+    with pytest.raises(ValueError, match=r"(low|high): wanted a number in"):
         clip_x0(wild, low, high)
 
 

@@ -7,8 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_utils._validate import require_counts
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding, sinusoidal_2d
-from course_utils.denoisers.layers import pad_to_multiple, require_channels, zeroed
+from course_utils.denoisers.layers import pad_to_multiple, require_input, zeroed
 
 
 def attend(
@@ -40,7 +41,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int = 4, fused: bool | None = None):
         super().__init__()
-        if heads < 1 or channels % heads:
+        require_counts(channels=channels, heads=heads)
+        if channels % heads:
             raise ValueError(f"heads: wanted a divisor of {channels} channels, got {heads}")
         self.heads, self.fused = heads, fused
         self.norm = nn.GroupNorm(1, channels)
@@ -102,6 +104,7 @@ class AttentionDenoiser(nn.Module):
         num_classes: int = 0,
     ):
         super().__init__()
+        require_counts(channels=channels, width=width, blocks=blocks, patch=patch)
         if width % 4:
             raise ValueError(f"width: wanted a multiple of 4 (sine and cosine of row and column), got {width}")
         self.channels, self.width, self.patch = channels, width, patch
@@ -118,7 +121,7 @@ class AttentionDenoiser(nn.Module):
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
-        require_channels(x, self.channels)
+        require_input(self, x, log_snr)
         vector = self.embed(log_snr, label)
         height, width = x.shape[-2:]
         h = self.first(F.pixel_unshuffle(pad_to_multiple(x, self.patch), self.patch))

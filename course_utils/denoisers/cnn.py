@@ -4,9 +4,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_count
+from course_utils._validate import require_count, require_counts
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.layers import require_channels, require_no_label, zeroed
+from course_utils.denoisers.layers import require_input, require_no_label, zeroed
 
 
 class PlainCNN(nn.Module):
@@ -28,6 +28,7 @@ class PlainCNN(nn.Module):
 
     def __init__(self, channels: int = 1, width: int = 64, depth: int = 6, time: bool = True, num_classes: int = 0):
         super().__init__()
+        require_counts(channels=channels, width=width)
         require_count("depth", depth, least=2)
         if num_classes and not time:
             raise ValueError(f"num_classes: wanted 0 for a network without time, got {num_classes}")
@@ -47,7 +48,7 @@ class PlainCNN(nn.Module):
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
-        require_channels(x, self.channels)
+        require_input(self, x, log_snr)
         if self.embed is None or self.films is None:
             require_no_label(label)
             for conv in self.hidden:

@@ -7,8 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_utils._validate import require_counts, require_sizes
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.layers import pad_to_multiple, require_channels, require_no_label, zeroed
+from course_utils.denoisers.layers import pad_to_multiple, require_input, require_no_label, zeroed
 
 
 class DAE(nn.Module):
@@ -42,9 +43,11 @@ class DAE(nn.Module):
         num_classes: int = 0,
     ):
         super().__init__()
+        require_counts(channels=channels, width=width, bottleneck=bottleneck)
         if num_classes and not conditioned:
             raise ValueError(f"num_classes: wanted 0 for a network that is not conditioned, got {num_classes}")
         self.channels, self.size, self.skips = channels, (size, size) if isinstance(size, int) else size, skips
+        require_sizes("size", self.size, 2)
         low = (2 * width, *(-(-side // 4) for side in self.size))  # a quarter of each side, rounded up
         self.down = nn.ModuleList(
             [
@@ -77,7 +80,7 @@ class DAE(nn.Module):
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
-        require_channels(x, self.channels)
+        require_input(self, x, log_snr)
         height, width = x.shape[-2:]
         if (height, width) != tuple(self.size):
             raise ValueError(f"x: wanted size {tuple(self.size)}, as this network was made for, got {(height, width)}")

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_utils._validate import as_device, require_count, require_counts, require_float, require_in, require_whole
 from course_utils.denoisers.layers import zeroed
 
 
@@ -17,7 +18,12 @@ def sinusoidal_embedding(position: Float[Tensor, "b"], dim: int, longest: float 
         position: (b,), on a scale where steps of about 1 should be told apart.
         dim: even.
     """
-    if dim < 2 or dim % 2:
+    require_count("dim", dim, least=2)
+    require_in("longest", longest, "(0, inf)")
+    require_float("position", position)
+    if position.ndim != 1:
+        raise ValueError(f"position: wanted shape (b,), got {tuple(position.shape)}")
+    if dim % 2:
         raise ValueError(f"dim: wanted an even number >= 2, got {dim}")
     frequency = torch.exp(-math.log(longest) * torch.arange(dim // 2, device=position.device) / max(dim // 2 - 1, 1))
     angle = position.float()[:, None] * frequency
@@ -31,7 +37,9 @@ def sinusoidal_2d(
 
     The wavelengths end at 2 pi · 100: images are at most a few hundred positions wide, and longer waves say nothing.
     """
-    if dim < 4 or dim % 4:
+    require_counts(height=height, width=width, dim=dim)
+    device = as_device(device)
+    if dim % 4:
         raise ValueError(f"dim: wanted a multiple of 4, got {dim}")
     row, column = (
         sinusoidal_embedding(torch.arange(side, device=device).float(), dim // 2, longest=100.0).T
@@ -53,17 +61,23 @@ class NoiseEmbedding(nn.Module):
 
     def __init__(self, dim: int, num_classes: int = 0):
         super().__init__()
+        require_count("dim", dim)
+        require_count("num_classes", num_classes, least=0)
         self.dim, self.num_classes = dim, num_classes
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.classes = nn.Embedding(num_classes + 1, dim) if num_classes else None
 
     def forward(self, log_snr: Float[Tensor, "b"], label: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b dim"]:
+        require_float("log_snr", log_snr)
+        if log_snr.ndim != 1:
+            raise ValueError(f"log_snr: wanted one per image, shape (b,), got {tuple(log_snr.shape)}")
         weight = next(self.layers.parameters())
         position = 50 * log_snr.clamp(-20, 20)
         h = self.layers(sinusoidal_embedding(position, self.dim).to(weight.dtype))
         if self.classes is not None:
             if label is None:
                 label = torch.full_like(log_snr, -1, dtype=torch.long)
+            require_whole("label", label)
             if label.shape != log_snr.shape:
                 raise ValueError(f"label: wanted one per image, {tuple(log_snr.shape)}, got {tuple(label.shape)}")
             # A CUDA kernel that meets a wrong label kills the session, with a message that names nothing.

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from course_utils._validate import require_count, require_counts, require_sizes, require_type
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,14 @@ class Description:
     images_per_second: float | None = None  # forward and backward; varies by machine
 
 
+def _check(network: nn.Module, shape: tuple[int, ...]) -> None:
+    require_type("network", network, nn.Module, "a network")
+    require_sizes("shape", shape, 3)
+
+
 def _inputs(network: nn.Module, shape: tuple[int, ...], n: int) -> tuple[Tensor, Tensor]:
     """(x, log_snr) in the dtype and on the device of the network's weights."""
+    _check(network, shape)
     like = next(network.parameters())
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, *shape, generator=generator, dtype=torch.float64).to(like)
@@ -31,13 +40,15 @@ def _inputs(network: nn.Module, shape: tuple[int, ...], n: int) -> tuple[Tensor,
 
 def count_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Floating-point operations of one forward pass of one image, as PyTorch's counter counts matrix products."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    # Attention unfused: the counter of PyTorch 2.4 knows no fused attention on a CPU, and counts nothing for it.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(*_inputs(network, shape, 1))
     return counter.get_total_flops()
 
 
 def activation_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Bytes that the forward pass of one image keeps for the backward pass, each piece of memory counted once."""
+    _check(network, shape)
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -59,6 +70,7 @@ def receptive_field(network: nn.Module, shape: tuple[int, ...]) -> int:
     Measured as the reach of the centre pixel's gradient, on a float64 copy whose weights are all stirred: layers that
     start at zero pass no gradient. Normalisation over the whole image counts, as its statistics do reach everywhere.
     """
+    _check(network, shape)
     network = copy.deepcopy(network).double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -76,6 +88,7 @@ def receptive_field(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 def images_per_second(network: nn.Module, shape: tuple[int, ...], batch: int, repeats: int = 3) -> float:
     """Images a second through forward and backward pass: the best of some repeats, after one to warm up."""
+    require_counts(batch=batch, repeats=repeats)
     x, log_snr = _inputs(network, shape, batch)
     network, best = copy.deepcopy(network), float("inf")
     for _ in range(repeats + 1):
@@ -98,8 +111,8 @@ def describe(network: nn.Module, shape: tuple[int, ...], batch: int = 0) -> Desc
     Raises:
         ValueError: a shape that is not (channels, height, width).
     """
-    if len(shape) != 3:
-        raise ValueError(f"shape: wanted (channels, height, width) of one image, got {tuple(shape)}")
+    _check(network, shape)
+    require_count("batch", batch, least=0)
     return Description(
         parameters=sum(p.numel() for p in network.parameters()),
         flops=count_flops(network, shape),
@@ -111,6 +124,7 @@ def describe(network: nn.Module, shape: tuple[int, ...], batch: int = 0) -> Desc
 
 def compare(networks: Mapping[str, nn.Module], shape: tuple[int, ...], batch: int = 0) -> str:
     """`describe` for several networks, as a table to print."""
+    require_type("networks", networks, Mapping, "networks by their names")
     columns = ["parameters", "MFLOPs", "activations kB", "receptive field", *["images/s"] * bool(batch)]
     lines = [f"{'':<16}" + "".join(f"{column:>17}" for column in columns)]
     for name, network in networks.items():

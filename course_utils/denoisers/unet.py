@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from course_utils._validate import require_counts, require_in, require_sizes
 from course_utils.denoisers.attention import SelfAttention
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.layers import pad_to_multiple, require_channels, zeroed
+from course_utils.denoisers.layers import pad_to_multiple, require_input, zeroed
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -64,6 +65,10 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
+        require_counts(channels=channels, blocks=blocks, stem=stem)
+        require_sizes("widths", widths)
+        require_sizes("attention", attention, least=0)
+        require_in("dropout", dropout, "[0, 1)")
         self.channels, self.stem, self.multiple = channels, stem, stem * 2 ** (len(widths) - 1)
         dim = 2 * widths[0]
         self.embed = NoiseEmbedding(dim, num_classes)
@@ -93,7 +98,7 @@ class UNet(nn.Module):
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
-        require_channels(x, self.channels)
+        require_input(self, x, log_snr)
         vector = self.embed(log_snr, label)
         height, width = x.shape[-2:]
         h = self.first(F.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.stem))

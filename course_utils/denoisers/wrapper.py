@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_utils._validate import require_in, require_one_of, require_same, require_type
 from course_utils.parameterizations import x0_from_eps
-from course_utils.schedules import Schedule, Time, broadcast, coeffs_for
+from course_utils.schedules import Schedule, Time, broadcast, coeffs_for, require_schedule
 
 PREDICTIONS = ("eps", "x0", "v")
 
@@ -44,10 +45,11 @@ class Denoiser(nn.Module):
         data_std: float = 1.0,
     ):
         super().__init__()
-        if predict not in PREDICTIONS:
-            raise ValueError(f"predict: wanted one of {', '.join(PREDICTIONS)}, got {predict!r}")
-        if not data_std > 0:
-            raise ValueError(f"data_std: wanted a number > 0, got {data_std}")
+        require_type("network", network, nn.Module, "a network")
+        require_schedule(schedule)
+        require_one_of("predict", predict, PREDICTIONS)
+        require_in("data_mean", data_mean, "(-inf, inf)")
+        require_in("data_std", data_std, "(0, inf)")
         self.network, self.schedule, self.predict = network, schedule, predict
         self.data_mean, self.data_std = data_mean, data_std
 
@@ -79,6 +81,7 @@ class Denoiser(nn.Module):
         For "v" it is  (alpha s eps - sigma (x_0 - mu) / s) / sqrt(alpha² s² + sigma²),  which the formula above comes
         to when x_t is put in; this way nothing is divided by a small c_out.
         """
+        require_same("eps", eps, "x_0", x_0)
         if self.predict == "eps":
             return eps
         unit = (x_0 - self.data_mean) / self.data_std

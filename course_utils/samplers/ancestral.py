@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from course_utils._validate import require_callable
 from course_utils.forward import noise_like, q_posterior
-from course_utils.samplers.grids import Step, ask
-from course_utils.schedules import Schedule, check_grid
+from course_utils.samplers.grids import Step, ask, check_start
+from course_utils.schedules import Schedule
 from course_utils.variational import Variance, posterior_variance
 
 
@@ -41,7 +42,8 @@ def sample_ddpm(
     Raises:
         ValueError: a grid that does not fall; a denoiser that returns NaN or infinity, with the step where it did.
     """
-    check_grid(timesteps)
+    check_start(denoise, x_T, schedule, timesteps)
+    require_callable("variance", variance)
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = ask(denoise, x, t, i, cond)

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from course_utils._validate import require_in
 from course_utils.forward import noise_like
 from course_utils.parameterizations import eps_from_x0
-from course_utils.samplers.grids import Step, ask
-from course_utils.schedules import Schedule, broadcast, check_grid, transition
+from course_utils.samplers.grids import Step, ask, check_start
+from course_utils.schedules import Schedule, broadcast, transition
 
 
 @torch.no_grad()
@@ -44,9 +45,8 @@ def sample_ddim(
         ValueError: eta out of range; a grid that does not fall; a denoiser that returns NaN or infinity, with the step
             where it did.
     """
-    check_grid(timesteps)
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta: wanted a number from 0 to 1, got {eta}")
+    check_start(denoise, x_T, schedule, timesteps)
+    require_in("eta", eta, "[0, 1]")
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = ask(denoise, x, t, i, cond)

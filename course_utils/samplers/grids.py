@@ -1,12 +1,13 @@
 """Time grids, and the record a sampler hands to its callback."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from course_utils.schedules import Schedule
+from course_utils._validate import require_callable, require_count, require_finite, require_in, require_same
+from course_utils.schedules import Schedule, check_grid, require_schedule
 
 
 class Step(NamedTuple):
@@ -74,20 +75,18 @@ def karras_grid(schedule: Schedule, n: int, rho: float = 7.0) -> list[int] | lis
     r_i = (r_max^(1/rho) + i / (n - 1) (r_min^(1/rho) - r_max^(1/rho)))^rho        (Karras et al. 2022, Eq. 5)
     """
     _check_count(schedule, n)
-    if not rho > 0:
-        raise ValueError(f"rho: wanted a number > 0, got {rho}")
+    require_in("rho", rho, "(0, inf)")
     ends = _first_level(schedule), _last_level(schedule)
     first, last = (math.exp(-schedule.log_snr(t).item() / 2 / rho) for t in ends)
     levels = [-2 * rho * math.log(last + (first - last) * i / max(n - 1, 1)) for i in range(n)]
     return _at_levels(levels, schedule)
 
 
-def _check_count(schedule: Schedule, n: object) -> None:
-    if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"n: wanted a whole number of steps, got {n!r}")
-    if n < 1 or (schedule.T is not None and n > schedule.T):
-        most = "" if schedule.T is None else f" … {schedule.T}, as many as the schedule has"
-        raise ValueError(f"n: wanted 1{most} steps, got {n}")
+def _check_count(schedule: Schedule, n: Any) -> None:
+    require_schedule(schedule)
+    require_count("n", n)
+    if schedule.T is not None and n > schedule.T:
+        raise ValueError(f"n: wanted 1 … {schedule.T}, as many as the schedule has steps, got {n}")
 
 
 def _first_level(schedule: Schedule) -> int | float:
@@ -123,9 +122,20 @@ def _finished(times: list, schedule: Schedule, last: int | float | None = None) 
     return rising[::-1]
 
 
-def ask(denoise: Callable[..., Tensor], x: Tensor, t: int | float, i: int, cond: dict[str, object]) -> Tensor:
-    """The denoiser's answer at step i. Raises unless it is all numbers: NaN would be found far from its cause."""
+def check_start(
+    denoise: Callable[..., Tensor], x_T: Tensor, schedule: Schedule, timesteps: Sequence[int | float]
+) -> None:
+    """Raise unless a sampler can begin: a function, noise that is all numbers, and times of the schedule that fall."""
+    require_callable("denoise", denoise)
+    require_finite("x_T", x_T)
+    require_schedule(schedule)
+    check_grid(timesteps, schedule)
+
+
+def ask(denoise: Callable[..., Tensor], x: Tensor, t: int | float | Tensor, i: int, cond: dict[str, object]) -> Tensor:
+    """The denoiser's answer at step i. Raises unless it is as x is, and all numbers: NaN would be found far away."""
     x0_hat = denoise(x, t, **cond)
+    require_same("denoise", x0_hat, "x", x)
     if not x0_hat.isfinite().all():
         raise ValueError(f"denoise: returned NaN or infinity at step {i}, t = {t}")
     return x0_hat

@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils.samplers.grids import Step, ask
-from course_utils.schedules import Schedule, Time, broadcast, check_grid
+from course_utils._validate import require_count
+from course_utils.samplers.grids import Step, ask, check_start
+from course_utils.schedules import Schedule, Time, broadcast
 
 Denoise = Callable[..., Tensor]
 Callback = Callable[[Step], None] | None
@@ -64,7 +65,7 @@ def sample_euler(
     Raises:
         ValueError: a grid that does not fall, or that begins where alpha = 0; NaN from the denoiser, with its step.
     """
-    check_grid(timesteps)
+    check_start(denoise, x_T, schedule, timesteps)
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = ask(denoise, x, t, i, cond)
@@ -93,7 +94,7 @@ def sample_heun(
     Order 2; two network calls a step, one for the step to clean data, where the second slope would be 0 / 0 (Karras et
     al. 2022, Alg. 1). Raises as `sample_euler` does.
     """
-    check_grid(timesteps)
+    check_start(denoise, x_T, schedule, timesteps)
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = ask(denoise, x, t, i, cond)
@@ -127,7 +128,7 @@ def sample_dpmpp_2s(
     the place of x0_hat. Order 2; two network calls a step, one for steps to clean data, or from pure noise, whose
     middle is at no finite lambda, or between neighbours of a discrete schedule. Raises ValueError for a bad grid, NaN.
     """
-    check_grid(timesteps)
+    check_start(denoise, x_T, schedule, timesteps)
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = guess = ask(denoise, x, t, i, cond)
@@ -159,7 +160,7 @@ def sample_dpmpp_2m(
     With r = h_before / h:  x0_hat + (x0_hat - x0_before) / (2 r)  takes the place of x0_hat. Order 2; one network call
     a step. The first step, and one to clean data, have order 1. Raises ValueError for a bad grid or NaN.
     """
-    check_grid(timesteps)
+    check_start(denoise, x_T, schedule, timesteps)
     x, x0_before, h_before = x_T, None, torch.zeros(())
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = guess = ask(denoise, x, t, i, cond)
@@ -197,9 +198,8 @@ def sample_unipc(
     Raises:
         ValueError: an order below 1; a grid that does not fall; NaN from the denoiser, with its step.
     """
-    check_grid(timesteps)
-    if order < 1:
-        raise ValueError(f"order: wanted 1 or more, got {order}")
+    check_start(denoise, x_T, schedule, timesteps)
+    require_count("order", order)
     times = list(timesteps)
     lambdas = [_half_log_snr(schedule, t) for t in times]
     clean = bool(lambdas[-1].isinf())

@@ -11,6 +11,7 @@ second way asks no bound: the times are parameters, and gradient descent moves t
 steps end (Watson et al. 2022; Tong et al. 2025). Lesson 13 derives both.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,9 +22,22 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from course_utils._validate import require_count, require_float
+from course_utils._validate import (
+    require_callable,
+    require_count,
+    require_counts,
+    require_finite,
+    require_float,
+    require_generator,
+    require_in,
+    require_one_of,
+    require_same,
+    require_sizes,
+    require_type,
+)
 from course_utils.denoisers import Denoiser
 from course_utils.forward import noise_like, q_sample
+from course_utils.samplers.grids import ask, check_start
 from course_utils.schedules import (
     ContinuousSchedule,
     DiscreteSchedule,
@@ -33,15 +47,11 @@ from course_utils.schedules import (
     broadcast,
     check_grid,
     require_discrete,
+    require_schedule,
 )
 from course_utils.variational import decoder_nll, optimal_variance
 
 VARIANCES = ("posterior", "optimal")
-
-
-def _require_variance(variance: str) -> None:
-    if variance not in VARIANCES:
-        raise ValueError(f"variance: wanted one of {', '.join(VARIANCES)}, got {variance!r}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -90,17 +100,20 @@ def measure(
     Raises:
         ValueError: the first or the last time is missing, an unknown variance.
     """
-    require_float("x_0", x_0)
+    require_callable("denoise", denoise)
+    require_finite("x_0", x_0)
     require_discrete(schedule)
-    _require_variance(variance)
+    require_one_of("variance", variance, VARIANCES)
+    require_sizes("timesteps", timesteps)
     times = sorted(set(timesteps))
     if not times or times[0] != 1 or times[-1] != schedule.T:
         raise ValueError(
             f"timesteps: wanted times from 1 to {schedule.T}, both included, got {times[:3]} … {times[-1:]}"
         )
-    eps, errors, decoder, decoder_variance = noise_like(x_0, generator), [], [], []
+    errors: list[float] = []
+    eps, decoder, decoder_variance = noise_like(x_0, generator), [], []
     for t in times:
-        x0_hat = as_double(denoise(q_sample(x_0, t, schedule, eps), t, **cond))
+        x0_hat = as_double(ask(denoise, q_sample(x_0, t, schedule, eps), t, len(errors), cond))
         mse = (x0_hat - as_double(x_0)).square().mean().item()
         wide = [mse * 2**k for k in range(7)] if variance == "optimal" else [schedule.coeffs(t)[1].item() ** 2]
         nats = [decoder_nll(as_double(x_0), x0_hat, v).mean().item() for v in wide]
@@ -143,8 +156,9 @@ def cost_matrix(
     """
     require_discrete(schedule)
     require_count("dims", dims)
-    _require_variance(variance)
+    require_one_of("variance", variance, VARIANCES)
     for name, values in (("errors", errors), ("decoder", decoder)):
+        require_float(name, values)
         if values.shape != (schedule.T,) or not values.isfinite().all():
             raise ValueError(f"{name}: wanted {schedule.T} finite numbers, for t = 1 … T, got {tuple(values.shape)}")
     if (errors < 0).any():
@@ -172,6 +186,7 @@ class Path(NamedTuple):
 
 def _check_costs(costs: Tensor) -> int:
     """T, of a matrix (T + 1, T + 1)."""
+    require_float("costs", costs)
     if costs.ndim != 2 or costs.shape[0] != costs.shape[1] or len(costs) < 2:
         raise ValueError(f"costs: wanted shape (T + 1, T + 1), got {tuple(costs.shape)}")
     if costs.isnan().any():
@@ -181,8 +196,10 @@ def _check_costs(costs: Tensor) -> int:
 
 def path_cost(costs: Float[Tensor, "levels levels"], timesteps: Sequence[int]) -> float:
     """The sum of a grid's jumps, in nats an image."""
-    _check_costs(costs)
+    T = _check_costs(costs)
     check_grid(timesteps)
+    if timesteps[0] > T:
+        raise ValueError(f"timesteps: wanted times from {T} to 0, got {timesteps[0]}")
     return sum(costs[t, s].item() for t, s in itertools.pairwise(timesteps))
 
 
@@ -213,6 +230,7 @@ def best_paths(costs: Float[Tensor, "levels levels"], most: int) -> list[Path]:
 
 def best_path(costs: Float[Tensor, "levels levels"], n: int) -> Path:
     """The cheapest grid of n steps from T to 0; see `best_paths`."""
+    require_count("n", n)
     return best_paths(costs, n)[-1]
 
 
@@ -241,6 +259,7 @@ def prune(timesteps: Sequence[int | float], loss: Callable[[list[int | float]], 
     The same greedy idea for any measure, such as the distance to a teacher. A grid of m steps asks for m - 1 losses.
     """
     check_grid(timesteps)
+    require_callable("loss", loss)
     require_count("n", n)
     grid = list(timesteps)
     while len(grid) > n + 1:
@@ -278,6 +297,7 @@ class ContinuousTwin(ContinuousSchedule):
 
 def in_continuous_time(denoiser: Denoiser) -> Denoiser:
     """The same network, to be asked at any t in [0, 1]: t / T is the time it was trained at."""
+    require_type("denoiser", denoiser, Denoiser, "a Denoiser")
     d, schedule = denoiser, denoiser.schedule
     if not isinstance(schedule, DiscreteSchedule):
         return denoiser
@@ -293,9 +313,18 @@ def to_logits(timesteps: Sequence[int | float]) -> Float[Tensor, "n"]:
 
 def to_times(logits: Float[Tensor, "n"]) -> Float[Tensor, "m"]:
     """n + 1 times that fall from exactly 1 to exactly 0, whatever the n logits: their gaps are softmax(logits)."""
+    require_float("logits", logits)
+    if logits.ndim != 1 or not len(logits):
+        raise ValueError(f"logits: wanted one for each step, shape (n,), got {tuple(logits.shape)}")
     gaps = torch.softmax(logits, 0)
     inner = gaps.flip(0).cumsum(0)[:-1].flip(0)  # summed from the clean end, where times are small
     return torch.cat([logits.new_ones(1), inner, logits.new_zeros(1)])
+
+
+def _check_order(order: int) -> None:
+    require_count("order", order)
+    if order > 2:
+        raise ValueError(f"order: wanted 1 (DDIM) or 2 (DPM-Solver++ 2M), got {order}")
 
 
 def _again_on_the_way_back(denoise: Callable[..., Tensor], x: Tensor, t: Tensor, **cond: Any) -> Tensor:
@@ -318,11 +347,12 @@ def end_point(
     Args:
         times: falling, the last one 0; see `to_times`.
     """
-    if order not in (1, 2):
-        raise ValueError(f"order: wanted 1 (DDIM) or 2 (DPM-Solver++ 2M), got {order}")
+    _check_order(order)
+    require_float("times", times)
+    check_start(denoise, x_T, schedule, times.tolist())
     x, before, h_before = x_T, x_T, torch.ones(())
     for i, t in enumerate(times[:-1]):
-        x0_hat = _again_on_the_way_back(denoise, x, t, **cond)
+        x0_hat = ask(functools.partial(_again_on_the_way_back, denoise), x, t, i, cond)
         if i == len(times) - 2:
             return x0_hat  # the step onto data
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.coeffs(t), schedule.coeffs(times[i + 1])
@@ -333,7 +363,7 @@ def end_point(
         a = sigma_s / sigma_t
         x = broadcast(a, x) * x + broadcast(alpha_s - a * alpha_t, x) * guess
         before, h_before = x0_hat, h
-    raise ValueError(f"times: wanted at least two, a start and an end, got {times.tolist()}")
+    raise AssertionError("unreachable: `check_start` has seen two times or more")
 
 
 class GridRecord(NamedTuple):
@@ -381,8 +411,19 @@ def learn_times(
     Yields:
         A record after each step; judge the grid on noises that are not among these.
     """
+    _check_order(order)
+    require_counts(steps=steps)
+    require_in("lr", lr, "(0, inf)")
+    require_callable("distance", distance)
+    require_generator(generator, optional=True)
+    if batch_size is not None:
+        require_count("batch_size", batch_size)
+    require_schedule(schedule)
     if schedule.T is not None:
         raise TypeError("schedule: wanted one in continuous time, whose times can move; see `in_continuous_time`")
+    check_start(denoise, x_T, schedule, timesteps)
+    require_same("target", target, "x_T", x_T)
+    require_finite("target", target)
     logits = to_logits(timesteps).requires_grad_(True)
     optimizer = torch.optim.Adam([logits], lr=lr)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

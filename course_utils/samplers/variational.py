@@ -19,13 +19,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_count, require_same
+from course_utils._validate import (
+    require_count,
+    require_counts,
+    require_finite,
+    require_float,
+    require_in,
+    require_same,
+    require_sizes,
+    require_type,
+)
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.layers import pad_to_multiple, require_channels, zeroed
+from course_utils.denoisers.layers import pad_to_multiple, require_input, require_like_weights, zeroed
 from course_utils.forward import noise_like, q_posterior
 from course_utils.parameterizations import eps_from_x0
-from course_utils.samplers.grids import Step, ask
-from course_utils.schedules import Schedule, Time, as_double, broadcast, check_grid, coeffs_for
+from course_utils.samplers.grids import Step, ask, check_start
+from course_utils.schedules import Schedule, Time, as_double, broadcast, coeffs_for, require_schedule
 from course_utils.variational import Variance, beta_variance, decoder_nll, gaussian_kl, step_variance
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -38,6 +47,7 @@ def log_interpolated(v: Float[Tensor, "b *shape"], t: Time, s: Time, schedule: S
 
     Raises ValueError at s = 0, where sigma~² = 0 has no logarithm.
     """
+    require_float("v", v)
     beta = beta_variance(v, v, t, s, schedule)
     known = step_variance(torch.zeros_like(v), t, s, schedule)
     if (known <= 0).any():
@@ -52,7 +62,9 @@ def error_bound(t: Time, schedule: Schedule, variances: Tensor | float = math.in
     with each pixel's variance, or ((b - a) / 2)² for pixels in [a, b], more; with nothing known of the data
     1/SNR_t = sigma_t² / alpha_t² is left (Bao et al. 2022, Thm. 2).
     """
-    variances = as_double(variances).flatten()
+    require_schedule(schedule)
+    variances = as_double(variances, name="variances").flatten()
+    require_count("number of variances", len(variances))
     if not (variances >= 0).all():
         raise ValueError(f"variances: wanted numbers >= 0, got {variances.min().item():.6g}")
     snr = schedule.log_snr(t).exp()[..., None]
@@ -92,6 +104,8 @@ class VarianceHead(nn.Module):
 
     def __init__(self, channels: int = 1, width: int = 48, floor: float = 1e-6):
         super().__init__()
+        require_counts(channels=channels, width=width)
+        require_in("floor", floor, "[0, inf)")
         self.channels, self.floor, dim = channels, floor, 64
         self.embed = NoiseEmbedding(dim)
         self.first = nn.Conv2d(3 * 4 * channels, width, 3, padding=1)
@@ -107,7 +121,7 @@ class VarianceHead(nn.Module):
         schedule: Schedule,
     ) -> Float[Tensor, "b c height width"]:
         """The expected squared error of each pixel of x0_hat, in the dtype of x_t."""
-        require_channels(x_t, self.channels)
+        require_input(self, x_t)
         require_same("x0_hat", x0_hat, "x_t", x_t)
         alpha, sigma = coeffs_for(x_t, t, schedule)
         eps_hat = eps_from_x0(x_t, x0_hat, t, schedule)
@@ -122,6 +136,7 @@ class VarianceHead(nn.Module):
 
 def learned_variance(head: VarianceHead) -> Variance:
     """The head as a `variance` for `sample_ddpm` and `variational.bound`; it costs one call of the head a step."""
+    require_type("head", head, VarianceHead, "a VarianceHead")
 
     def variance(x_t: Tensor, x0_hat: Tensor, t: Time, s: Time, schedule: Schedule) -> Tensor:
         return step_variance(head(x_t, x0_hat, t, schedule), t, s, schedule)
@@ -155,8 +170,12 @@ def variance_loss(
     Nothing flows back into x0_hat (Nichol & Dhariwal 2021, section 3.1). Onto clean data SNR_s is infinite; there
     1 / floor stands for it, for x_0 is known to no more than its grey level.
     """
+    require_type("head", head, VarianceHead, "a VarianceHead")
+    require_same("x0_hat", x0_hat, "x_t", x_t)
+    require_same("x_0", x_0, "x_t", x_t)
+    require_schedule(schedule)
     x0_hat = x0_hat.detach()
-    gain = schedule.log_snr(s).exp().clamp(max=1 / head.floor) - schedule.log_snr(t).exp()
+    gain = schedule.log_snr(schedule.check_t(s, "s")).exp().clamp(max=1 / head.floor) - schedule.log_snr(t).exp()
     gain = broadcast(gain, x_t)
     relative = 1 + gain * head(x_t, x0_hat, t, schedule)
     return relative_step_kl((x_0 - x0_hat).square(), relative, gain).flatten(1).mean(1)
@@ -202,7 +221,11 @@ class VariationalJump(nn.Module):
         error: float | None = None,
     ):
         super().__init__()
-        require_count("latent", latent)
+        require_sizes("shape", shape)
+        require_counts(latent=latent, width=width)
+        require_in("floor", floor, "[0, inf)")
+        if error is not None:
+            require_in("error", error, "(0, inf)")
         self.shape, self.latent, self.floor, self.error = tuple(shape), latent, floor, error
         d = math.prod(self.shape)
         self.context = _mlp(d + 2, width, width)
@@ -212,6 +235,12 @@ class VariationalJump(nn.Module):
 
     def look(self, x0_hat: Float[Tensor, "b *shape"], t: Time, s: Time, schedule: Schedule) -> Float[Tensor, "b width"]:
         """What the step knows before it begins: the guess, and where it goes from and to."""
+        require_schedule(schedule)
+        require_finite("x0_hat", x0_hat)
+        require_like_weights("x0_hat", x0_hat, self)
+        if x0_hat.shape[1:] != self.shape:
+            raise ValueError(f"x0_hat: wanted (b, {', '.join(map(str, self.shape))}), got {tuple(x0_hat.shape)}")
+        s, t = schedule.check_t(s, "s"), schedule.check_t(t)
         levels = [schedule.log_snr(time).to(x0_hat).clamp(-14, 14).expand(len(x0_hat)) / 7 for time in (t, s)]
         return F.silu(self.context(torch.cat([x0_hat.flatten(1), torch.stack(levels, 1)], 1)))
 
@@ -266,6 +295,10 @@ class VariationalJump(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *shape"], Float[Tensor, "b"]]:
         """With one draw of z ~ q(z | x_s, x_t): mean and variance of p(x_s | x_t, z), and KL(q(z) || p(z)) in nats."""
+        require_same("x_t", x_t, "x0_hat", x0_hat)
+        require_same("x_s", x_s, "x_t", x_t)
+        require_finite("x_s", x_s)
+        require_finite("x_t", x_t)
         h = self.look(x0_hat, t, s, schedule)
         mean_q, var_q = self.q_z(h, x_s, x_t, x0_hat, t, s, schedule)
         z = mean_q + var_q.sqrt() * noise_like(mean_q, generator)
@@ -281,6 +314,7 @@ class VariationalJump(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "b *shape"]:
         """x_s ~ p(x_s | x_t); onto clean data (s = 0) without the last noise, as every sampler here."""
+        require_same("x_t", x_t, "x0_hat", x0_hat)
         h = self.look(x0_hat, t, s, schedule)
         mean, variance = self.p_z(h)
         z = mean + variance.sqrt() * noise_like(mean, generator)
@@ -309,6 +343,7 @@ def jump_loss(
 
     x_s and x_t belong to one walk: x_s ~ q(x_s | x_t, x_0).
     """
+    require_type("jump", jump, VariationalJump, "a VariationalJump")
     mean, variance, told = jump.reconstruct(x_s, x_t, x0_hat, t, s, schedule, generator)
     nll = ((x_s - mean) ** 2 / variance + (2 * math.pi * variance).log()) / 2
     return nll.flatten(1).sum(1), told
@@ -330,6 +365,9 @@ def variational_jump_cost(
     -log p(x_s | x_t, z) + KL of z - H[q(x_s | x_t, x_0)], on average at least the KL of q(x_s | x_t, x_0) and
     p(x_s | x_t); for the jump onto data the decoder's likelihood of 8-bit images and the KL of z.
     """
+    require_type("jump", jump, VariationalJump, "a VariationalJump")
+    require_finite("x_0", x_0)
+    require_finite("x_t", x_t)
     mean, known = q_posterior(x_t, x_0, t, schedule, s)
     x_s = mean + known.sqrt() * noise_like(x_t, generator)
     if bool((schedule.coeffs(s)[1] > 0).all()):
@@ -356,7 +394,8 @@ def sample_jumps(
 
     With `functools.partial(sample_jumps, jump)` it has the form of every other sampler.
     """
-    check_grid(timesteps)
+    require_type("jump", jump, VariationalJump, "a VariationalJump")
+    check_start(denoise, x_T, schedule, timesteps)
     x = x_T
     for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
         x0_hat = ask(denoise, x, t, i, cond)

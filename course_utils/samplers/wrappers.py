@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from course_utils._validate import require_count
+from course_utils._validate import require_callable, require_count, require_in, require_same
 from course_utils.samplers.grids import Step
 from course_utils.schedules import Schedule, broadcast
 
@@ -24,11 +24,13 @@ def clip_x0(denoise: Denoise, low: float = -1.0, high: float = 1.0) -> Denoise:
 
     Raises ValueError unless low < high.
     """
-    if not low < high:
-        raise ValueError(f"low, high: wanted low < high, got {low} and {high}")
+    require_callable("denoise", denoise)
+    require_in("low", low, "[-inf, inf)")
+    require_in("high", high, f"({low}, inf]")
 
     def clipped(x_t: Tensor, t: object, **cond: object) -> Tensor:
         x0_hat = denoise(x_t, t, **cond)
+        require_same("denoise", x0_hat, "x_t", x_t)
         return torch.where(x0_hat.isfinite(), x0_hat.clamp(low, high), x0_hat)
 
     return clipped
@@ -43,11 +45,12 @@ def dynamic_threshold(denoise: Denoise, quantile: float = 0.995) -> Denoise:
 
     Raises ValueError unless 0 < quantile <= 1.
     """
-    if not 0 < quantile <= 1:
-        raise ValueError(f"quantile: wanted a number above 0, at most 1, got {quantile}")
+    require_callable("denoise", denoise)
+    require_in("quantile", quantile, "(0, 1]")
 
     def thresholded(x_t: Tensor, t: object, **cond: object) -> Tensor:
         x0_hat = denoise(x_t, t, **cond)
+        require_same("denoise", x0_hat, "x_t", x_t)
         size = x0_hat.abs().flatten(1)
         size = size.to(torch.promote_types(size.dtype, torch.float32))  # torch has no quantile of half precision
         s = broadcast(size.quantile(quantile, dim=1).clamp(min=1), x0_hat)
@@ -68,6 +71,7 @@ def in_batches(sampler: Sampler, batch_size: int) -> Sampler:
 
     Raises what the sampler does; ValueError for a batch size below 1.
     """
+    require_callable("sampler", sampler)
     require_count("batch_size", batch_size, least=1)
 
     def sample(
@@ -91,6 +95,7 @@ def with_progress(sampler: Sampler, label: str = "sampling") -> Sampler:
 
     Around `in_batches` it is one bar for all batches, inside it one for each.
     """
+    require_callable("sampler", sampler)
 
     def sample(
         denoise: Denoise,

@@ -1,0 +1,589 @@
+"""One right call of every public function: `CALLS[name]` holds its arguments, which test_bad_input.py spoils in turn.
+
+What a call changes or uses up is made anew each time: `Fresh(make)`. `self` is the object whose method is called.
+"""
+
+import io
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import nn
+
+from course_utils import denoisers, leaderboard, metrics, pretrained, recipes, samplers, schedules, toy, training
+from course_utils.classifier import Classifier
+from course_utils.denoisers.attention import AttentionBlock, SelfAttention
+from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
+from course_utils.denoisers.unet import ResBlock
+from course_utils.samplers import step_selection
+from course_utils.samplers.variational import VarianceHead, VariationalJump
+from course_utils.variational import posterior_variance
+
+HERE = Path(__file__).resolve().parent
+
+
+class Fresh:
+    """An argument that is made for each call."""
+
+    def __init__(self, make):
+        self.make = make
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def of_bytes(*shape, seed=0):
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def half(x_t, t, **cond):
+    """A denoiser that is wrong and harmless."""
+    return x_t / 2
+
+
+def moments(n=6):
+    return np.linspace(0.1, 0.4, n)
+
+
+torch.manual_seed(0)
+GENERATOR = Fresh(lambda: torch.Generator().manual_seed(0))
+S, C = schedules.linear(10), schedules.FlowMatching()
+TWO = schedules.linear(20)
+X, EPS, X0 = normal(2, 3), normal(2, 3, seed=1), normal(2, 3, seed=2)
+IMAGES, OTHER, MORE = normal(2, 1, 8, 8), normal(2, 1, 8, 8, seed=1), normal(2, 1, 8, 8, seed=2)
+CLEAN = of_bytes(2, 1, 8, 8) / 127.5 - 1
+BYTES, LABELS = of_bytes(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
+PAIR = torch.tensor([1, 2])
+T = torch.tensor([3, 4])
+LOG_SNR = torch.tensor([1.0, -2.0])
+GRID = [10, 7, 3, 0]
+FLOATS = [1.0, 0.6, 0.2, 0.0]
+FEATURES, REFERENCE = normal(12, 3), normal(16, 3, seed=1)
+COSTS = step_selection.cost_matrix(torch.full((10,), 0.1), torch.full((10,), 2.0), S, 3)
+ERRORS = torch.linspace(0.1, 0.4, 10, dtype=torch.float64)
+MEASURED = step_selection.Measured(ERRORS, ERRORS + 1, ERRORS + 2)
+MIXTURE = toy.GaussianMixture(normal(4, 3), 1.0)
+IDEAL = toy.IdealDenoiser(normal(4, 3), S, torch.tensor([0, 0, 1, 2]))
+CNN = denoisers.PlainCNN(1, width=16, depth=2, num_classes=10).eval()
+UNET = denoisers.UNet(1, (16, 16), blocks=1, attention=(1,), num_classes=3).eval()
+DAE = denoisers.DAE(1, 8, width=8, bottleneck=4, num_classes=3).eval()
+ATTENTION = denoisers.AttentionDenoiser(1, 16, 1, 4, 2, 3).eval()
+for network in (CNN, UNET, DAE, ATTENTION):
+    nn.init.normal_(network.last.weight, std=0.1)
+DENOISER = denoisers.Denoiser(CNN, S).eval()
+SMALL = schedules.VPLinear()
+CLASSIFIER = Classifier(1, (16, 16), 3).eval()
+HEAD = VarianceHead(1, 8)
+JUMP = VariationalJump((3,), width=8)
+H = JUMP.look(X0, 5, 2, S).detach()
+EMBED = NoiseEmbedding(8, 3)
+LEVELS = Fresh(lambda: schedules.LossAwareSampler(10))
+LEARNED = schedules.LearnedSchedule(hidden=4)
+TWIN = step_selection.ContinuousTwin(S)
+MODEL = Fresh(lambda: denoisers.Denoiser(denoisers.PlainCNN(1, 8, 2), S))
+RUN = Fresh(lambda: training.Training(denoisers.Denoiser(denoisers.PlainCNN(1, 8, 2, num_classes=3), S)))
+RECIPE = recipes.RECIPES["mnist-smoke"]
+RECORDS = [
+    training.Record(step, 1.0 / step, 1e-3, 1.0, torch.ones(2), torch.ones(2, dtype=torch.long)) for step in (1, 2, 3)
+]
+ROW = leaderboard.Row(
+    "mnist-unet", "0" * 12, "ddim", "uniform", 10, 10, 100, 0, 2.0, 1.5, 2.5, 0.1, 1.0, "mnist-classifier", 0.1, "cpu",
+    "float32",
+)  # fmt: skip
+DDIM = leaderboard.CONTENDERS[1]
+REAL = metrics.Reference(CLASSIFIER, (1, 8, 8), FEATURES, REFERENCE, torch.zeros(16, dtype=torch.long))
+PLAN = leaderboard.Plan(DDIM, [10, 5, 0], 2)
+MANIFEST = {"mnist-cnn": pretrained.read_manifest()["mnist-cnn"]}
+FOLDER = Fresh(lambda: Path(scratch()))
+WEIGHTS = Fresh(lambda: {"weight": torch.ones(3, 3), "bias": torch.ones(3)})
+LINEAR = Fresh(lambda: nn.Linear(3, 3))
+
+
+def scratch():
+    """A new folder, which the test's own clean-up removes."""
+    import tempfile
+
+    return tempfile.mkdtemp(dir=scratch.root)
+
+
+scratch.root = None
+
+
+def mosaic():
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((8, 16), np.uint8)).convert("RGB").save(file, "WEBP", lossless=True)
+    return file.getvalue()
+
+
+def checkpoint():
+    from course_utils.checkpoints import save_checkpoint
+
+    path = Path(scratch()) / "checkpoint.pt"
+    save_checkpoint(path, {"x": torch.ones(2)})
+    return path
+
+
+def saved_run():
+    path = Path(scratch()) / "checkpoint.pt"
+    RUN.make().save(path)
+    return path
+
+
+OF_TWO = {  # of parameterizations, x_t first; the name of the other
+    "x0_from_eps": "eps", "eps_from_x0": "x_0", "x0_from_v": "v", "eps_from_v": "v", "eps_from_u": "u",
+    "eps_from_score": "score", "v_from_x0": "x_0", "v_from_eps": "eps", "x0_from_u": "u", "u_from_x0": "x_0",
+    "score_from_eps": "eps", "score_from_x0": "x_0", "x0_from_score": "score",
+}  # fmt: skip
+SAMPLER = {"denoise": half, "x_T": X, "schedule": S, "timesteps": GRID, "generator": GENERATOR}
+SOLVER = {"denoise": half, "x_T": X, "schedule": S, "timesteps": [9, 6, 3, 0]}
+TO_JUMP = {"x_t": X, "x0_hat": X0, "t": 5, "s": 2, "schedule": S}
+NETWORK = {"x": IMAGES, "log_snr": LOG_SNR, "label": PAIR}
+TABLE = {"network": CNN, "shape": (1, 8, 8)}
+
+CALLS = {
+    # --- maths
+    "schedules.as_double": {"values": X, "device": "cpu"},
+    "schedules.broadcast": {"value": LOG_SNR, "x": X, "name": "value"},
+    "schedules.coeffs_for": {"x": X, "t": T, "schedule": S},
+    "schedules.transition": {"s": 2, "t": T, "schedule": S},
+    "schedules.check_grid": {"timesteps": GRID},
+    "schedules.require_schedule": {"schedule": S},
+    "schedules.require_discrete": {"schedule": S},
+    "schedules.DiscreteSchedule": {"alpha_bar": torch.tensor([1.0, 0.5, 0.2])},
+    "schedules.DiscreteSchedule.from_betas": {"betas": torch.tensor([0.1, 0.2, 0.3])},
+    "schedules.linear": {"T": 10, "beta_1": 1e-3, "beta_T": 0.2},
+    "schedules.exponential": {"T": 10, "beta_1": 1e-3, "beta_T": 0.2},
+    "schedules.cosine": {"T": 10, "s": 0.008, "max_beta": 0.9},
+    "schedules.sigmoid": {"T": 10, "start": -3.0, "end": 3.0, "tau": 1.0, "max_beta": 0.9},
+    "schedules.from_alpha_bar_function": {"T": 10, "alpha_bar": lambda u: 1 - 0.9 * u, "max_beta": 0.9},
+    "schedules.rescale_zero_terminal_snr": {"schedule": S},
+    "schedules.VPLinear": {"beta_min": 0.1, "beta_max": 20.0},
+    "schedules.VE": {"sigma_min": 0.01, "sigma_max": 50.0},
+    "schedules.VPCosine": {},
+    "schedules.FlowMatching": {},
+    "schedules.LearnedSchedule": {"gamma_0": -13.3, "gamma_1": 5.0, "hidden": 4, "generator": GENERATOR},
+    "schedules.LearnedSchedule.gamma": {"self": LEARNED, "t": LOG_SNR.sigmoid()},
+    "schedules.LossAwareSampler": {"T": 10, "history": 3, "uniform": 0.1},
+    "schedules.LossAwareSampler.sample": {"self": LEVELS, "n": 3, "generator": GENERATOR},
+    "schedules.LossAwareSampler.update": {"self": LEVELS, "t": T, "losses": LOG_SNR.abs()},
+    **{
+        f"schedules.{type(s).__name__}.{method}": {"self": s, "t": T if s.T else LOG_SNR.sigmoid()}
+        for s in (S, schedules.VPLinear(), schedules.VE(), schedules.VPCosine(), C, LEARNED)
+        for method in ("coeffs", "log_snr", "check_t")
+        if method in vars(type(s))
+    },
+    "schedules.ContinuousSchedule.check_t": {"self": C, "t": 0.5},
+    "schedules.ContinuousSchedule.log_snr": {"self": C, "t": 0.5},
+    "schedules.ContinuousSchedule.t_at_log_snr": {"self": C, "log_snr": LOG_SNR},
+    "schedules.DiscreteSchedule.t_at_log_snr": {"self": S, "log_snr": LOG_SNR},
+    "forward.noise_like": {"x": X, "generator": GENERATOR},
+    "forward.q_step": {"x_prev": X, "t": T, "schedule": S, "eps": EPS},
+    "forward.q_sample": {"x_0": X, "t": T, "schedule": S, "eps": EPS},
+    "forward.q_chain": {"x_0": X, "schedule": S, "generator": GENERATOR},
+    "forward.q_posterior": {"x_t": X, "x_0": X0, "t": T, "schedule": S, "s": 2},
+    "forward.posterior_coeffs": {"t": T, "s": 2, "schedule": S},
+    **{
+        f"parameterizations.{name}": {"x_t": X, other: EPS, "t": T, "schedule": S}
+        for name, other in OF_TWO.items()
+    },
+    "parameterizations.v_from_x0_eps": {"x_0": X, "eps": EPS, "t": T, "schedule": S},
+    "parameterizations.convert": {"prediction": EPS, "kind": "eps", "to": "v", "x_t": X, "t": T, "schedule": S},
+    "parameterizations.as_denoiser": {"network": half, "kind": "eps", "schedule": S},
+    "toy.GaussianMixture": {"means": normal(4, 3), "covariances": torch.ones(4, 3), "weights": torch.full((4,), 0.25)},
+    "toy.Gaussian": {"mean": normal(3), "covariance": torch.eye(3)},
+    **{
+        f"toy.GaussianMixture.{method}": {"self": MIXTURE, "x_t": X, "t": T, "schedule": S}
+        for method in ("log_prob", "responsibilities", "score", "denoise")
+    },
+    "toy.GaussianMixture.denoiser": {"self": MIXTURE, "schedule": S},
+    "toy.GaussianMixture.sample": {"self": MIXTURE, "n": 3, "generator": GENERATOR, "return_parts": False},
+    "toy.IdealDenoiser": {"images": normal(4, 3), "schedule": S, "labels": torch.tensor([0, 1, 1, 2])},
+    "toy.IdealDenoiser.__call__": {"self": IDEAL, "x_t": X, "t": T, "label": PAIR},
+    "toy.IdealDenoiser.class_posterior": {"self": IDEAL, "x_t": X, "t": T},
+    "variational.gaussian_kl": {"mean_q": X, "var_q": 1.0, "mean_p": EPS, "var_p": torch.ones(2, 3)},
+    "variational.prior_kl": {"x_0": X, "schedule": S, "t": 10},
+    "variational.step_kl": {"x_0": X, "x0_hat": X0, "x_t": EPS, "t": T, "schedule": S},
+    "variational.step_weight": {"t": T, "schedule": S},
+    "variational.weighted_mse": {"x_0": X, "x0_hat": X0, "weight": LOG_SNR},
+    "variational.bits_per_dim": {"nats": LOG_SNR, "dims": 3},
+    "variational.beta_variance": TO_JUMP,
+    "variational.posterior_variance": TO_JUMP,
+    "variational.step_variance": {"error": X**2, "t": 5, "s": 2, "schedule": S},
+    "variational.optimal_variance": {"errors": {5: 0.1, 3: 0.1}},
+    "variational.denoising_errors": {
+        "denoise": half, "x_0": X, "schedule": S, "timesteps": GRID, "generator": GENERATOR,
+    },
+    "variational.decoder_nll": {"x_0": CLEAN, "mean": CLEAN + 0.1, "variance": 0.1},
+    "variational.jump_cost": {
+        "x_0": X0, "x0_hat": EPS, "x_t": X, "t": T, "s": 2, "schedule": S, "variance": posterior_variance,
+    },
+    "variational.bound": {
+        "denoise": half, "x_0": CLEAN, "schedule": S, "timesteps": GRID, "variance": posterior_variance,
+        "generator": GENERATOR,
+    },
+    # --- samplers
+    **{
+        f"samplers.grids.{name}_grid": {"schedule": S, "n": 4}
+        for name in ("uniform", "linspace", "leading", "quadratic", "log_snr")
+    },
+    "samplers.grids.karras_grid": {"schedule": S, "n": 4, "rho": 7.0},
+    "samplers.grids.ask": {"denoise": half, "x": X, "t": 3, "i": 0, "cond": {}},
+    "samplers.grids.check_start": {"denoise": half, "x_T": X, "schedule": S, "timesteps": GRID},
+    "samplers.ancestral.sample_ddpm": {**SAMPLER, "variance": posterior_variance},
+    "samplers.ddim.sample_ddim": {**SAMPLER, "eta": 0.5},
+    **{f"samplers.solvers.sample_{name}": SOLVER for name in ("euler", "heun", "dpmpp_2s", "dpmpp_2m")},
+    "samplers.solvers.sample_unipc": {**SOLVER, "order": 2},
+    "samplers.wrappers.clip_x0": {"denoise": half, "low": -1.0, "high": 1.0},
+    "samplers.wrappers.dynamic_threshold": {"denoise": half, "quantile": 0.9},
+    "samplers.wrappers.in_batches": {"sampler": samplers.sample_ddim, "batch_size": 1},
+    "samplers.wrappers.with_progress": {"sampler": samplers.sample_ddim, "label": "sampling"},
+    "samplers.step_selection.Measured.variance": {"self": MEASURED, **TO_JUMP},
+    "samplers.step_selection.measure": {
+        "denoise": half, "x_0": CLEAN, "schedule": S, "timesteps": [1, 5, 10], "variance": "optimal",
+        "generator": GENERATOR,
+    },
+    "samplers.step_selection.cost_matrix": {
+        "errors": ERRORS, "decoder": ERRORS + 1, "schedule": S, "dims": 3, "variance": "optimal",
+    },
+    "samplers.step_selection.path_cost": {"costs": COSTS, "timesteps": GRID},
+    "samplers.step_selection.best_paths": {"costs": COSTS, "most": 3},
+    "samplers.step_selection.best_path": {"costs": COSTS, "n": 3},
+    "samplers.step_selection.greedy_path": {"costs": COSTS, "n": 3},
+    "samplers.step_selection.prune": {"timesteps": GRID, "loss": sum, "n": 2},
+    "samplers.step_selection.ContinuousTwin": {"schedule": S},
+    "samplers.step_selection.ContinuousTwin.coeffs": {"self": TWIN, "t": LOG_SNR.sigmoid()},
+    "samplers.step_selection.in_continuous_time": {"denoiser": DENOISER},
+    "samplers.step_selection.to_logits": {"timesteps": FLOATS},
+    "samplers.step_selection.to_times": {"logits": LOG_SNR},
+    "samplers.step_selection.end_point": {
+        "denoise": half, "x_T": X, "schedule": TWIN, "times": torch.tensor(FLOATS, dtype=torch.float64), "order": 2,
+    },
+    "samplers.step_selection.mean_squared": {"x": X, "target": EPS},
+    "samplers.step_selection.learn_times": {
+        "denoise": half, "x_T": X, "target": EPS, "schedule": TWIN, "timesteps": FLOATS, "steps": 2, "lr": 0.05,
+        "order": 2, "batch_size": 1, "distance": step_selection.mean_squared, "generator": GENERATOR,
+    },
+    "samplers.variational.log_interpolated": {"v": X.sigmoid(), "t": 5, "s": 2, "schedule": S},
+    "samplers.variational.error_bound": {"t": T, "schedule": S, "variances": torch.ones(3)},
+    "samplers.variational.variance_bounds": {"t": T, "s": 2, "schedule": S, "variances": torch.ones(3)},
+    "samplers.variational.VarianceHead": {"channels": 1, "width": 8, "floor": 1e-6},
+    "samplers.variational.VarianceHead.forward": {
+        "self": HEAD, "x_t": IMAGES, "x0_hat": OTHER, "t": T, "schedule": S,
+    },
+    "samplers.variational.learned_variance": {"head": HEAD},
+    "samplers.variational.relative_step_kl": {"squared": X**2, "relative": X**2 + 1, "gain": 2.0},
+    "samplers.variational.variance_loss": {
+        "head": HEAD, "x_0": MORE, "x_t": IMAGES, "x0_hat": OTHER, "t": T, "s": 2, "schedule": S,
+    },
+    "samplers.variational.VariationalJump": {"shape": (3,), "latent": 1, "width": 8, "floor": 1e-4, "error": 0.1},
+    "samplers.variational.VariationalJump.look": {"self": JUMP, "x0_hat": X0, "t": 5, "s": 2, "schedule": S},
+    "samplers.variational.VariationalJump.p_z": {"self": JUMP, "h": H},
+    "samplers.variational.VariationalJump.q_z": {"self": JUMP, "h": H, "x_s": EPS, **TO_JUMP},
+    "samplers.variational.VariationalJump.p_x": {"self": JUMP, "z": normal(2, 1), "h": H, **TO_JUMP},
+    "samplers.variational.VariationalJump.draw": {"self": JUMP, **TO_JUMP, "generator": GENERATOR},
+    "samplers.variational.VariationalJump.reconstruct": {
+        "self": JUMP, "x_s": EPS, **TO_JUMP, "generator": GENERATOR,
+    },
+    "samplers.variational.jump_loss": {"jump": JUMP, "x_s": EPS, **TO_JUMP, "generator": GENERATOR},
+    "samplers.variational.variational_jump_cost": {"jump": JUMP, "x_0": EPS, **TO_JUMP, "generator": GENERATOR},
+    "samplers.variational.sample_jumps": {"jump": JUMP, **SAMPLER},
+    # --- denoisers
+    "denoisers.attention.attend": {"q": normal(2, 5, 4), "k": normal(2, 5, 4, seed=1), "v": normal(2, 5, 4, seed=2)},
+    "denoisers.attention.SelfAttention": {"channels": 8, "heads": 4},
+    "denoisers.attention.SelfAttention.forward": {"self": SelfAttention(8, 4), "x": normal(2, 8, 3, 3)},
+    "denoisers.attention.AttentionBlock": {"width": 8, "heads": 4, "dim": 8},
+    "denoisers.attention.AttentionBlock.forward": {
+        "self": AttentionBlock(8, 4, 8), "x": normal(2, 8, 3, 3), "vector": normal(2, 8),
+    },
+    "denoisers.attention.AttentionDenoiser": {
+        "channels": 1, "width": 16, "blocks": 1, "heads": 4, "patch": 2, "num_classes": 3,
+    },
+    "denoisers.attention.AttentionDenoiser.forward": {"self": ATTENTION, **NETWORK},
+    "denoisers.cnn.PlainCNN": {"channels": 1, "width": 8, "depth": 3, "time": True, "num_classes": 3},
+    "denoisers.cnn.PlainCNN.forward": {"self": CNN, **NETWORK},
+    "denoisers.dae.DAE": {
+        "channels": 1, "size": 8, "width": 8, "bottleneck": 4, "skips": False, "conditioned": True, "num_classes": 3,
+    },
+    "denoisers.dae.DAE.forward": {"self": DAE, **NETWORK},
+    "denoisers.embeddings.sinusoidal_embedding": {"position": LOG_SNR, "dim": 8, "longest": 1e4},
+    "denoisers.embeddings.sinusoidal_2d": {"height": 3, "width": 4, "dim": 8, "device": "cpu"},
+    "denoisers.embeddings.NoiseEmbedding": {"dim": 8, "num_classes": 3},
+    "denoisers.embeddings.NoiseEmbedding.forward": {"self": EMBED, "log_snr": LOG_SNR, "label": PAIR},
+    "denoisers.embeddings.FiLM": {"dim": 8, "channels": 4},
+    "denoisers.embeddings.FiLM.forward": {"self": FiLM(8, 4), "h": normal(2, 4, 3, 3), "vector": normal(2, 8)},
+    "denoisers.layers.zeroed": {"layer": LINEAR},
+    "denoisers.layers.require_channels": {"x": IMAGES, "channels": 1},
+    "denoisers.layers.require_like_weights": {"name": "x", "x": IMAGES, "network": CNN},
+    "denoisers.layers.require_input": {"network": CNN, "x": IMAGES, "log_snr": LOG_SNR},
+    "denoisers.layers.require_no_label": {"label": None},
+    "denoisers.layers.pad_to_multiple": {"x": normal(2, 1, 7, 7), "multiple": 4},
+    "denoisers.table.count_flops": TABLE,
+    "denoisers.table.activation_bytes": TABLE,
+    "denoisers.table.receptive_field": TABLE,
+    "denoisers.table.images_per_second": {**TABLE, "batch": 2, "repeats": 1},
+    "denoisers.table.describe": {**TABLE, "batch": 0},
+    "denoisers.table.compare": {"networks": {"cnn": CNN}, "shape": (1, 8, 8), "batch": 0},
+    "denoisers.unet.group_norm": {"channels": 16},
+    "denoisers.unet.ResBlock": {"channels_in": 8, "channels_out": 8, "dim": 8, "dropout": 0.1, "attends": False},
+    "denoisers.unet.ResBlock.forward": {"self": ResBlock(8, 8, 8), "x": normal(2, 8, 3, 3), "vector": normal(2, 8)},
+    "denoisers.unet.UNet": {
+        "channels": 1, "widths": (8, 8), "blocks": 1, "attention": (1,), "num_classes": 3, "stem": 2, "dropout": 0.1,
+    },
+    "denoisers.unet.UNet.forward": {"self": UNET, **NETWORK},
+    "denoisers.wrapper.Denoiser": {
+        "network": CNN, "schedule": S, "predict": "v", "data_mean": 0.1, "data_std": 0.5,
+    },
+    "denoisers.wrapper.Denoiser.scales": {"self": DENOISER, "x_t": IMAGES, "t": T},
+    "denoisers.wrapper.Denoiser.forward": {"self": DENOISER, "x_t": IMAGES, "t": T, "label": PAIR},
+    "denoisers.wrapper.Denoiser.target": {"self": DENOISER, "x_0": IMAGES, "eps": OTHER, "t": T},
+    # --- training
+    "losses.loss_weight": {"t": T, "schedule": S, "weighting": "v", "data_std": 0.5, "gamma": 5.0},
+    "losses.denoising_loss": {
+        "denoise": half, "x_0": X, "t": T, "schedule": S, "eps": EPS, "weighting": "v", "data_std": 0.5, "gamma": 5.0,
+    },
+    "training.EMA": {"model": MODEL, "decay": 0.9},
+    "training.EMA.update": {"self": Fresh(lambda: training.EMA(nn.Linear(3, 3))), "model": LINEAR, "step": 1},
+    "training.EMA.copy_to": {"self": Fresh(lambda: training.EMA(nn.Linear(3, 3))), "model": LINEAR},
+    "training.learning_rate": {"step": 3, "steps": 10, "peak": 1e-3, "warmup": 2},
+    "training.Training": {
+        "model": MODEL, "lr": 1e-3, "weight_decay": 0.1, "ema": 0.9, "seed": 1, "device": "cpu",
+        "precision": torch.float32,
+    },
+    "training.Training.state": {"self": RUN},
+    "training.Training.save": {"self": RUN, "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt")},
+    "training.Training.resume": {"self": RUN, "path": Fresh(saved_run)},
+    "training.Training.forget_step": {"self": RUN},
+    "training.Training.averaged": {"self": RUN},
+    "training.train": {
+        "run": RUN, "images": BYTES, "labels": LABELS, "steps": 2, "batch_size": 2, "weighting": "v", "warmup": 1,
+        "clip": 1.0, "label_drop": 0.1, "flip": True, "loss": Fresh(lambda: training._denoising("v", 0.1, True)),
+        "checkpoint": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "every": 1,
+    },
+    "training.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR},
+    "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
+    "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
+    "classifier.Classifier.forward": {"self": CLASSIFIER, "x": IMAGES},
+    "classifier.look_at": {"classifier": CLASSIFIER, "images": BYTES, "batch_size": 4},
+    "classifier.shifted": {"x": IMAGES, "by": torch.tensor([[1, 0], [-1, 2]])},
+    "classifier.classification": {"shift": 1, "flip": True, "smoothing": 0.1},
+    # --- files
+    "checkpoints.save_checkpoint": {
+        "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "content": {"x": torch.ones(2)},
+    },
+    "checkpoints.load_checkpoint": {"path": Fresh(checkpoint), "device": "cpu"},
+    "checkpoints.load_weights": {"module": LINEAR, "weights": WEIGHTS, "name": "the checkpoint"},
+    "checkpoints.require_fit": {"module": LINEAR, "weights": WEIGHTS, "name": "the checkpoint"},
+    "data.load_images": {"name": "cifar10", "split": "test", "n": 3, "full": False, "root": None, "download": False},
+    "data.data_dir": {},
+    "data.read_manifest": {},
+    "data.pixels_sha256": {"images": BYTES.numpy()},
+    "data.decode_mosaic": {"content": mosaic(), "count": 2, "channels": 1, "height": 8, "width": 8},
+    "data.decode_labels": {"content": b"0123\n456"},
+    "data.parse_json": {"path": Path("manifest.json"), "content": b"{}", "way_out": "go away"},
+    "data.read_cifar10": None,  # tests/test_data.py spoils its files
+    "data.write_atomically": {"path": Fresh(lambda: Path(scratch()) / "file"), "content": b"bytes"},
+    "data.read_verified": None,  # the same
+    "data.normalize": {"images": BYTES, "dtype": torch.float32},
+    "data.denormalize": {"x": IMAGES},
+    "data.random_flip": {"x": IMAGES, "generator": GENERATOR},
+    "data.batches": {
+        "images": BYTES, "labels": LABELS, "batch_size": 2, "generator": GENERATOR, "device": "cpu",
+        "drop_last": True, "epochs": 1, "skip": 0,
+    },
+    "pretrained.load_denoiser": {"name": "mnist-cnn", "device": "cpu"},
+    "pretrained.load_classifier": {"dataset": "mnist", "device": "cpu"},
+    "pretrained.read_manifest": {"folder": None},
+    "pretrained.recipe_of": {"name": "mnist-cnn"},
+    "pretrained.ship": None,  # authors'; tests/test_pretrained.py
+    "pretrained.write_manifest": None,
+    "pretrained.with_table": None,
+    "recipes.settings_of": {"recipe": RECIPE},
+    "recipes.log_row": {"record": RECORDS[0]},
+    "recipes.pixel_moments": {"dataset": "mnist"},
+    "recipes.make_model": {"recipe": RECIPE, "moments": (0.0, 1.0)},
+    "recipes.load_data": {"recipe": RECIPE},
+    "recipes.begin": None,  # the command line's; tests/test_training.py and test_cli.py
+    "recipes.train_recipe": None,
+    # --- figures of quality
+    "metrics.subset": {"features": FEATURES, "n": 3, "generator": GENERATOR},
+    "metrics.share": {"hits": 3, "n": 10, "level": 0.95},
+    "metrics.fid": {"features": FEATURES, "reference": REFERENCE},
+    "metrics.gaussian_chance_fid": {"variances": LOG_SNR.abs(), "n": 10, "m": 20},
+    "metrics.chance_fid": {"features": FEATURES, "n": 10, "m": 20},
+    "metrics.fid_interval": {
+        "features": FEATURES, "reference": REFERENCE, "resamples": 3, "level": 0.95, "generator": GENERATOR,
+    },
+    "metrics.kid": {
+        "features": FEATURES, "reference": REFERENCE, "subsets": 2, "subset_size": 5, "generator": GENERATOR,
+    },
+    "metrics.nearest": {"images": FEATURES, "among": REFERENCE, "k": 2, "batch_size": 5},
+    "metrics.precision_recall": {"features": FEATURES, "reference": REFERENCE, "k": 2, "batch_size": 5},
+    "metrics.copied": {"images": FEATURES, "train": REFERENCE, "unseen": normal(8, 3, seed=5), "quantile": 0.1},
+    "metrics.samples_only_accuracy": {
+        "images": BYTES, "labels": LABELS, "test_images": BYTES, "test_labels": LABELS, "steps": 1, "batch_size": 2,
+        "lr": 1e-3, "shift": 1, "widths": (8, 8), "seed": 0, "device": "cpu", "precision": torch.float32,
+    },
+    "metrics.draw_images": {
+        "denoise": half, "schedule": S, "shape": (1, 8, 8), "n": 3, "steps": 2, "num_classes": 3,
+        "sampler": samplers.sample_ddim, "generator": GENERATOR, "device": "cpu", "precision": torch.float32,
+        "batch_size": 2,
+    },
+    "metrics.evaluate": {
+        "denoiser": DENOISER, "dataset": "mnist", "n": 2, "steps": 1, "sampler": "ddim", "num_classes": 10,
+        "full": False, "seed": 0, "precision": torch.float32,
+    },
+    "metrics.accuracy": {"classifier": CLASSIFIER, "dataset": "mnist", "full": False},
+    "leaderboard.Counted": {"denoise": half},
+    "leaderboard.Counted.__call__": {"self": Fresh(lambda: leaderboard.Counted(half)), "x_t": X, "t": 3},
+    "leaderboard.network_calls": {"sample": samplers.sample_ddim, "schedule": S, "timesteps": GRID},
+    "leaderboard.plan_within": {"contender": DDIM, "schedule": S, "budget": 5},
+    "leaderboard.planned": {"schedule": S, "budgets": (5,)},
+    "metrics.Reference.draws": {"self": REAL, "n": 3},
+    "metrics.reference": {"dataset": "mnist", "device": "cpu", "full": False},
+    "metrics.floor_of": {"dataset": "mnist", "n": 20, "device": "cpu", "full": False},
+    "leaderboard.measure": {
+        "name": "mnist-cnn", "denoiser": DENOISER, "plan": PLAN, "n": 2, "seed": 0, "precision": torch.float32,
+    },
+    "leaderboard.missing": {"name": "mnist-cnn", "n": 10, "seed": 0, "budgets": (5,), "folder": FOLDER},
+    "leaderboard.run": {"name": "mnist-cnn", "n": 10, "seed": 0, "budgets": (5,), "folder": FOLDER},
+    "leaderboard.add": {
+        "label": "mine", "sample": samplers.sample_ddim, "grid": "uniform", "budget": 2, "n": 2, "seed": 0,
+        "name": "mnist-cnn",
+    },
+    "leaderboard.path_of": {"name": "mnist-unet", "folder": FOLDER},
+    "leaderboard.load": {"name": "mnist-unet", "folder": FOLDER},
+    "leaderboard.save": {"rows": [ROW], "name": "mnist-unet", "folder": FOLDER},
+    "leaderboard.table": {"rows": [ROW]},
+    "leaderboard.figure": {"rows": [ROW], "own": [ROW]},
+    "leaderboard.at": {"rows": [ROW], "budget": 10},
+    # --- what is shown
+    "plotting.use_style": {},
+    "plotting.to_png": {"figure": Fresh(Figure)},
+    "plotting.show": {"figure": Fresh(Figure), "alt": "nothing"},
+    "plotting.to_pixels": {"images": IMAGES},
+    "plotting.image_grid": {
+        "images": IMAGES, "columns": 2, "titles": ["a", "b"], "row_labels": ["c"], "size": 0.5, "title": "both",
+    },
+    "widgets.explore": {"draw": lambda n: Figure(), "alt": "nothing", "n": Fresh(lambda: ipywidgets.IntSlider(3))},
+    "widgets.slider": {"label": "t", "low": 0, "high": 10, "value": 5, "step": 1},
+    "widgets.choice": {"label": "kind", "options": ["a", "b"], "value": "a"},
+    "widgets.watch": {
+        "records": RECORDS, "steps": 3, "label": "training", "sample": lambda: IMAGES, "every": 2,
+    },
+    "runtime.setup": {"lesson": "01", "seed": 0},
+    "runtime.pick_device": {},
+    "runtime.pick_precision": {"device": torch.device("cpu")},
+    "runtime.device_name": {"device": torch.device("cpu")},
+    "runtime.data_source": {},
+    "runtime.version": {"distribution": "torch"},
+    "runtime.varies": {},
+    "runtime.stopwatch": {"label": "it took"},
+}  # fmt: skip
+
+# What a learner meets only through what is around it, which has looked at the arguments; and what authors use.
+INSIDE = {
+    *("schedules.as_double", "schedules.broadcast", "variational.beta_variance", "variational.posterior_variance"),
+    *("forward.posterior_coeffs", "samplers.variational.relative_step_kl", "samplers.grids.ask"),
+    *(f"samplers.variational.VariationalJump.{method}" for method in ("look", "p_z", "q_z", "p_x")),
+    *("samplers.grids.check_start", "samplers.step_selection.Measured.variance", "classifier.shifted"),
+    *("samplers.step_selection.mean_squared", "denoisers.wrapper.Denoiser.scales"),
+    *("denoisers.attention.attend", "denoisers.attention.SelfAttention.forward", "denoisers.attention.AttentionBlock"),
+    *("denoisers.attention.AttentionBlock.forward", "denoisers.embeddings.FiLM", "denoisers.embeddings.FiLM.forward"),
+    *("denoisers.layers.zeroed", "denoisers.layers.pad_to_multiple", "denoisers.layers.require_no_label"),
+    *("denoisers.layers.require_channels", "denoisers.layers.require_input", "denoisers.unet.group_norm"),
+    "denoisers.layers.require_like_weights",
+    *("denoisers.unet.ResBlock", "denoisers.unet.ResBlock.forward", "denoisers.embeddings.NoiseEmbedding.forward"),
+    *(f"denoisers.table.{one}" for one in ("count_flops", "activation_bytes", "receptive_field", "images_per_second")),
+    *("training.EMA.update", "training.EMA.copy_to", "training.learning_rate"),
+    *("data.parse_json", "data.pixels_sha256", "data.decode_mosaic", "data.decode_labels", "data.write_atomically"),
+    *("recipes.settings_of", "recipes.log_row", "recipes.pixel_moments", "recipes.make_model", "recipes.load_data"),
+    *("leaderboard.Counted", "leaderboard.Counted.__call__", "metrics.reference", "metrics.floor_of"),
+    "metrics.Reference.draws",
+    *("leaderboard.path_of", "leaderboard.planned", "leaderboard.missing", "leaderboard.run", "leaderboard.save"),
+    *("leaderboard.network_calls", "leaderboard.measure", "leaderboard.at", "plotting.to_png"),
+    *("widgets.explore", "widgets.slider", "widgets.choice"),  # ipywidgets says in words what it wants
+}
+
+# What is answered, and rightly: function(argument), with wildcards -> what may be wrong with it.
+FINE = {
+    # one time for all images, and its least value
+    "*(t)": "an axis fewer, zero",
+    "*(s)": "zero",
+    "schedules.transition(t)": "twice as many, an axis more",
+    "samplers.variational.*_bound*(t)": "twice as many, an axis more",
+    "losses.loss_weight(t)": "twice as many, an axis more",
+    # any number will do, and zero for none
+    "schedules.sigmoid(*)": "negative, zero",
+    "schedules.LearnedSchedule(gamma_*)": "negative, zero",
+    "schedules.LossAwareSampler(uniform)": "zero",
+    "schedules.*.t_at_log_snr(log_snr)": "bytes, infinity",
+    "samplers.ddim.sample_ddim(eta)": "zero",
+    "samplers.wrappers.clip_x0(*)": "negative, zero",
+    "denoisers.wrapper.Denoiser(data_mean)": "negative, zero",
+    "*(num_classes)": "zero",
+    "*(seed)": "zero",
+    "*(batch)": "zero",
+    "denoisers.unet.UNet(dropout)": "zero",
+    "training.EMA(decay)": "zero",
+    "training.Training(*)": "zero",
+    "training.train(*)": "zero, infinity",
+    "training.train(warmup)": "a fraction",
+    "classifier.classification(*)": "zero",
+    "metrics.share(hits)": "zero",
+    "metrics.samples_only_accuracy(shift)": "zero",
+    "metrics.samples_only_accuracy(lr)": "zero",
+    "samplers.variational.Varia*(floor)": "zero",
+    "data.batches(*)": "zero",
+    # other images, other schedules, other networks
+    "*(x)": "wider",
+    "*(x_t)": "wider",
+    "*(x_T)": "twice as many, an axis more, an axis fewer, wider, precision",
+    "*(x_0)": "an axis more, precision",  # of float64 images other noise is drawn
+    "*(images)": "wider, bytes, bools",
+    "metrics.samples_only_accuracy(test_images)": "wider",
+    "metrics.*(features)": "twice as many, bools, bytes",
+    "metrics.*(reference)": "twice as many",
+    "metrics.nearest(*)": "twice as many, bytes",
+    "metrics.copied(*)": "twice as many, bytes",
+    "*(schedule)": "the other time",
+    "*(shape)": "huge, backwards",
+    "*(widths)": "huge, backwards",
+    "denoisers.unet.UNet(attention)": "none, huge, backwards",
+    "denoisers.table.*(shape)": "huge, backwards",
+    "schedules.check_grid(timesteps)": "huge",
+    "samplers.step_selection.*(timesteps)": "huge, backwards",
+    "variational.denoising_errors(timesteps)": "none, backwards, nothing, a number",
+    "toy.*(mean*)": "an axis more",
+    "toy.*(covariance*)": "an axis fewer, bools, bytes",
+    "toy.IdealDenoiser(images)": "wider",
+    "variational.gaussian_kl(var_*)": "bytes",
+    "variational.weighted_mse(weight)": "an axis fewer, bytes",
+    "samplers.variational.*(variances)": "twice as many, an axis more, an axis fewer, infinity, bytes, bools",
+    "*(labels)": "huge, negative",
+    "*(test_labels)": "huge",
+    "plotting.to_pixels(images)": "infinity",  # as white as a screen can
+    "data.denormalize(x)": "infinity",
+    "plotting.image_grid(*)": "none",
+    "leaderboard.figure(own)": "none",
+    # words for people; paths, whose errors are Python's own; None for the CPU
+    "*(label)": "text, nothing, a number, a list",
+    "*(name)": "text, nothing",
+    "*(lesson)": "text, nothing, a number",
+    "*(alt)": "text",
+    "*(title*)": "text, text inside, a number",
+    "*(row_labels)": "text, text inside, a number",
+    "*(distribution)": "text, a number, a list",
+    "*(path)": "text, nothing, a number",
+    "*(folder)": "text, a number",
+    "*(root)": "text",
+    "*(checkpoint)": "text, a number",
+    "*(content)": "text, nothing",
+    "*(device)": "nothing",
+    "*(rows)": "nothing, a number",
+    "*(own)": "nothing, a number, text, text inside",
+    "*(records)": "text, nothing, a number, none, text inside",
+}
