@@ -3,8 +3,10 @@
 Every figure of a lesson ends in `show(figure, "what it shows, for who cannot see it")`.
 """
 
+import html
 import io
 import math
+import os
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -12,6 +14,8 @@ import torch
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from course_utils._validate import require_count, require_float, require_in, require_type
 
 # Okabe and Ito's colours: told apart by colour-blind readers, dark enough on the white card.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
@@ -34,7 +38,8 @@ def use_style() -> None:
             "axes.spines.right": False,
             "axes.prop_cycle": plt.cycler(color=COLOURS),
             "lines.linewidth": 1.8,
-            "legend.frameon": False,
+            "legend.edgecolor": "none",  # a patch of the card's white, so that no line strikes the words through
+            "legend.fancybox": False,
             "image.cmap": "gray",
             "image.interpolation": "nearest",
         }
@@ -52,14 +57,24 @@ def to_png(figure: Figure) -> bytes:
 def show(figure: Figure, alt: str) -> None:
     """Display a figure in the notebook, with alt text for who cannot see it.
 
+    JupyterLab drops the alt text of a PNG. So what runs under a Jupyter server (which names its sessions) gets HTML as
+    well; stored copies, Colab, GitHub and nbconvert get the PNG, whose alt text they know.
+
     Args:
         figure: a matplotlib figure; closed by this.
         alt: what the figure shows, in a sentence or two.
     """
-    if not alt.strip():
+    require_type("figure", figure, Figure, "a matplotlib figure")
+    if not isinstance(alt, str) or not alt.strip():
         raise ValueError("alt: wanted a sentence that says what the figure shows, got nothing")
     width = int(figure.get_figwidth() * 96)  # the same size on a page whatever its resolution
-    display(Image(to_png(figure), format="png", width=width, alt=alt))
+    picture = Image(to_png(figure), format="png", width=width, alt=alt)
+    if "JPY_SESSION_NAME" not in os.environ:
+        display(picture)
+        return
+    data, about = picture._repr_mimebundle_()
+    page = f'<img src="data:image/png;base64,{data["image/png"]}" width="{width}" alt="{html.escape(alt)}">'
+    display({**data, "text/html": page}, metadata=about, raw=True)
 
 
 def to_pixels(images: Tensor) -> Tensor:
@@ -67,6 +82,9 @@ def to_pixels(images: Tensor) -> Tensor:
 
     Values outside [-1, 1] are clipped, as any screen must. Raises ValueError for other channel counts than 1 and 3.
     """
+    require_type("images", images, Tensor, "a tensor")
+    if images.dtype != torch.uint8:
+        require_float("images", images)
     images = images.detach().cpu()
     images = images / 255 if images.dtype == torch.uint8 else (images.float() + 1) / 2
     images = images.clamp(0, 1)
@@ -97,10 +115,16 @@ def image_grid(
         size: width and height of an image, in inches.
         title: one line above everything.
     """
+    require_type("images", images, Tensor, "a tensor")
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"images: wanted (n, c, h, w) with n >= 1, got {tuple(images.shape)}")
+    if columns is not None:
+        require_count("columns", columns)
+    require_in("size", size, "(0, inf)")
     columns = columns or min(len(images), 10)
     rows = math.ceil(len(images) / columns)
+    if row_labels and len(row_labels) < rows:
+        raise ValueError(f"row_labels: wanted one for each of {rows} rows, got {len(row_labels)}")
     height = size * rows + 0.25 * bool(titles) * (rows if titles and len(titles) > columns else 1) + 0.3 * bool(title)
     figure, axes = plt.subplots(rows, columns, figsize=(size * columns + 0.9 * bool(row_labels), height), squeeze=False)
     pixels = to_pixels(images).numpy()

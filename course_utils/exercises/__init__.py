@@ -4,6 +4,6 @@ One module a lesson (`lesson_01`, …) holds that lesson's checks; `engine` hold
 notebook or knows a grader: a check takes a callable, which may as well be a proxy for a function in another process.
 """
 
-from course_utils.exercises.engine import Verdict, check, load_lesson, progress
+from course_utils.exercises.engine import Verdict, check, course_map, load_lesson, progress
 
-__all__ = ["Verdict", "check", "load_lesson", "progress"]
+__all__ = ["Verdict", "check", "course_map", "load_lesson", "progress"]

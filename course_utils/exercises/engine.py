@@ -21,11 +21,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from course_utils.exercises import record
 from course_utils.schedules import DiscreteSchedule
 
 TIME_LIMIT_S = 20.0
@@ -376,7 +378,7 @@ class Verdict:
         )
 
 
-# Blue, orange and grey: told apart by colour-blind readers, on a light page and on a dark one.
+# Green, orange and grey, each with its symbol and word: told apart without colours, on a light page and on a dark one.
 _LOOK = {"right": ("✔", "#2a9d6f"), "wrong": ("✘", "#d9722e"), "not yet": ("○", "#8a8a8a")}
 
 
@@ -396,6 +398,8 @@ def check(id: str, answer: object, *, seed: int | None = None) -> Verdict:
 
     def verdict(status: str, message: str = "", hint: str = "") -> Verdict:
         (_done.add if status == "right" else _done.discard)(id)
+        if status == "right":
+            record.add(id)
         return Verdict(id, this.title, status, message, hint, len(_done & set(lesson)), len(lesson))
 
     if not callable(answer):
@@ -422,3 +426,37 @@ def progress(lesson: str) -> Verdict:
     status = "right" if not left else "not yet"
     message = "" if not left else "still open: " + "; ".join(left)
     return Verdict(lesson, f"Lesson {lesson}", status, message, "", done, len(all_of_it))
+
+
+@dataclass(frozen=True)
+class CourseMap:
+    """Every exercise of the course, done or open: shows itself in a notebook, prints itself elsewhere."""
+
+    done: set[str]
+    lessons: dict[str, list[Exercise]]
+
+    def rows(self) -> Iterator[tuple[str, list[tuple[str, str, str]], str]]:
+        """For each lesson its number; symbol, colour and title of each exercise; and a summary in words."""
+        for lesson, exercises in self.lessons.items():
+            marks = [(*_LOOK["right" if e.id in self.done else "not yet"], e.title) for e in exercises]
+            left = [e.title for e in exercises if e.id not in self.done]
+            said = f"{len(exercises) - len(left)} of {len(exercises)}" + (f", next: {left[0]}" if left else "")
+            yield lesson, marks, said
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{lesson}  {' '.join(mark[0] for mark in marks)}  {said}" for lesson, marks, said in self.rows()
+        )
+
+    def _repr_html_(self) -> str:
+        page, left = "", '<td style="text-align:left">'
+        for lesson, marks, said in self.rows():
+            spans = (f'<span style="color:{c}" title="{html.escape(title)}">{mark}</span>' for mark, c, title in marks)
+            page += f"<tr><th>{lesson}</th>{left}{' '.join(spans)}</td>{left}{html.escape(said)}</td></tr>"
+        return f"<table>{page}</table>"
+
+
+def course_map() -> CourseMap:
+    """All exercises of the course: done are those of this session and, in a notebook, those of earlier ones."""
+    names = sorted(path.stem.removeprefix("lesson_") for path in Path(__file__).parent.glob("lesson_*.py"))
+    return CourseMap(_done | record.done(), {name: list(load_lesson(name).values()) for name in names})

@@ -623,7 +623,9 @@ assert ranking == ["optimum (2.11)", "history 100, uniform share 0.25", "uniform
 # so its mean square is
 #
 # $$J = \int_0^1 \lambda'(t)^2\,s\bigl(\lambda(t)\bigr)^2\,dt \ \ge\ \Bigl(\int_0^1 \lvert\lambda'(t)\rvert\,s\bigl(\lambda(t)\bigr)\,dt\Bigr)^2
-# = \Bigl(\int s(\lambda)\,d\lambda\Bigr)^2, \qquad s(\lambda) = \sqrt{\mathbb E\bigl[(\tfrac12 e^{\lambda}\lVert x_0 - \hat x_0\rVert^2)^2\bigr]}. \tag{2.12}$$
+# = \Bigl(\int s(\lambda)\,d\lambda\Bigr)^2, \tag{2.12}$$
+#
+# $$s(\lambda) = \sqrt{\mathbb E\bigl[(\tfrac12 e^{\lambda}\lVert x_0 - \hat x_0\rVert^2)^2\bigr]}.$$
 #
 # That is Cauchy and Schwarz again, with the constant 1 as the second factor. The right side is an area, the same for all
 # schedules. Equality holds if $\lvert\lambda'(t)\rvert\,s(\lambda(t))$ is constant: **fast where it is cheap, slow where it

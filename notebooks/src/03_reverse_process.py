@@ -277,9 +277,9 @@ for name, f in {
 # and in the product over $t$ the last fractions cancel in a row: only $q(x_T \mid x_0)$ above the line stays, and
 # $q(x_1 \mid x_0)$ below it, which cancels the step $t = 1$. What is left is a sum of comparisons of like with like:
 #
-# $$-\log p(x_0) \le \underbrace{\mathrm{KL}\bigl(q(x_T|x_0) \,\Vert\, p(x_T)\bigr)}_{L_T}
-# + \sum_{t=2}^{T} \mathbb E_q\,\underbrace{\mathrm{KL}\bigl(q(x_{t-1}|x_t, x_0) \,\Vert\, p(x_{t-1}|x_t)\bigr)}_{L_{t-1}}
-# + \underbrace{\mathbb E_q[-\log p(x_0|x_1)]}_{L_0}. \tag{3.9}$$
+# $$\begin{aligned} -\log p(x_0) \le{} &\underbrace{\mathrm{KL}\bigl(q(x_T|x_0) \,\Vert\, p(x_T)\bigr)}_{L_T}
+# + \sum_{t=2}^{T} \mathbb E_q\,\underbrace{\mathrm{KL}\bigl(q(x_{t-1}|x_t, x_0) \,\Vert\, p(x_{t-1}|x_t)\bigr)}_{L_{t-1}} \\
+# &+ \underbrace{\mathbb E_q[-\log p(x_0|x_1)]}_{L_0}. \end{aligned} \tag{3.9}$$
 #
 # $L_T$ has nothing to train in it, and $L_0$ is the last step. The sum in the middle is what we are after.
 #
@@ -415,8 +415,8 @@ assert share[0] > 3 * share[1]
 # $\mathcal N(\alpha_t\mu_k, (\alpha_t^2 S + \sigma_t^2) I)$. First ask which part $x_t$ came from (Bayes), then
 # shrink towards each one, and average:
 #
-# $$r_k(x_t) = \operatorname{softmax}_k\left(\log w_k - \frac{|x_t - \alpha_t\mu_k|^2}{2(\alpha_t^2 S + \sigma_t^2)}\right), \qquad
-# \mathbb E[x_0 \mid x_t] = \sum_k r_k\left[\mu_k + \frac{\alpha_t S\,(x_t - \alpha_t\mu_k)}{\alpha_t^2 S + \sigma_t^2}\right]. \tag{3.13}$$
+# $$\begin{aligned} r_k(x_t) &= \operatorname{softmax}_k\left(\log w_k - \frac{|x_t - \alpha_t\mu_k|^2}{2(\alpha_t^2 S + \sigma_t^2)}\right), \\
+# \mathbb E[x_0 \mid x_t] &= \sum_k r_k\left[\mu_k + \frac{\alpha_t S\,(x_t - \alpha_t\mu_k)}{\alpha_t^2 S + \sigma_t^2}\right]. \end{aligned} \tag{3.13}$$
 #
 # With $S = 0$ and the training pictures as parts this is the perfect observer of lesson 01, (1.6).
 #
@@ -454,9 +454,9 @@ check("03.exact_denoiser", exact_denoiser)
 # Differentiate under the integral, with $\nabla q(x_t \mid x_0) = q(x_t \mid x_0)\,(\alpha_t x_0 - x_t)/\sigma_t^2$,
 # and divide by $q(x_t)$:
 #
-# $$\nabla \log q(x_t) = \frac{\int q(x_0)\,\nabla q(x_t \mid x_0)\,dx_0}{q(x_t)}
-# = \mathbb E\left[\frac{\alpha_t x_0 - x_t}{\sigma_t^2}\,\Big|\,x_t\right] = \frac{\alpha_t\,\mathbb E[x_0 \mid x_t] - x_t}{\sigma_t^2}
-# = -\frac{\mathbb E[\epsilon \mid x_t]}{\sigma_t}. \tag{3.14}$$
+# $$\begin{aligned} \nabla \log q(x_t) &= \frac{\int q(x_0)\,\nabla q(x_t \mid x_0)\,dx_0}{q(x_t)}
+# = \mathbb E\left[\frac{\alpha_t x_0 - x_t}{\sigma_t^2}\,\Big|\,x_t\right] \\
+# &= \frac{\alpha_t\,\mathbb E[x_0 \mid x_t] - x_t}{\sigma_t^2} = -\frac{\mathbb E[\epsilon \mid x_t]}{\sigma_t}. \end{aligned} \tag{3.14}$$
 #
 # The left side is called the **score**; the formula is Tweedie's. It holds in any world. *To denoise is to know which
 # way the density rises.* Test it where nothing is shared: the density of a mixture, differentiated by autograd,

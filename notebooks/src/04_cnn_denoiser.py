@@ -756,8 +756,9 @@ show(
 # **(a) The network ignores t.** How much should it cost? The argument of (3.6) does not care what is unknown: whoever
 # is not told $t$ does best with the average over all $t$ that are possible, given what is seen. For the target $F^*$,
 #
-# $$F_\text{blind}(x) = \sum_t q(t \mid x)\;\mathbb E[F^* \mid x, t], \qquad q(t \mid x) \propto q(x_t = x), \qquad
-# \text{cost at } t = \mathbb E\,\bigl|F_\text{blind}(x_t) - \mathbb E[F^* \mid x_t, t]\bigr|^2. \tag{4.11}$$
+# $$F_\text{blind}(x) = \sum_t q(t \mid x)\;\mathbb E[F^* \mid x, t], \qquad q(t \mid x) \propto q(x_t = x),$$
+#
+# $$\text{cost at } t = \mathbb E\,\bigl|F_\text{blind}(x_t) - \mathbb E[F^* \mid x_t, t]\bigr|^2. \tag{4.11}$$
 #
 # So everything depends on how well $x_t$ *betrays* its $t$. Take the worst world: pictures that are white noise of
 # variance 1 themselves. Then $x_t$ is white noise of variance 1 at every $t$ and betrays nothing, however many pixels

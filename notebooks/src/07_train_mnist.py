@@ -427,8 +427,9 @@ show(
 # gradient, of $g$ and of $g^2$. Both start at zero, which by (7.8) has the weight $\beta^k$; so Adam divides by the
 # rest, $1 - \beta^k$:
 #
-# $$m_k = \beta_1 m_{k-1} + (1-\beta_1)\,g_k, \quad u_k = \beta_2 u_{k-1} + (1-\beta_2)\,g_k^2, \qquad
-# w_k = w_{k-1} - \eta_k\;\frac{m_k / (1 - \beta_1^k)}{\sqrt{u_k / (1 - \beta_2^k)} + 10^{-8}}. \tag{7.11}$$
+# $$m_k = \beta_1 m_{k-1} + (1-\beta_1)\,g_k, \quad u_k = \beta_2 u_{k-1} + (1-\beta_2)\,g_k^2,$$
+#
+# $$w_k = w_{k-1} - \eta_k\;\frac{m_k / (1 - \beta_1^k)}{\sqrt{u_k / (1 - \beta_2^k)} + 10^{-8}}. \tag{7.11}$$
 #
 # Two consequences. Multiply the loss by 1000, and Adam's steps stay the same (but for the $10^{-8}$): **only the
 # shape of $w(t)$ counts, not its size.** And in the first step the fraction is $g/|g|$, so *every* weight moves by $\eta$, be its gradient large,
@@ -905,7 +906,11 @@ explore(
 SHIPPED = {"CNN": "mnist-cnn", "DAE": "mnist-dae", "attention": "mnist-attention", "U-Net": "mnist-unet"}
 finished = {name: load_denoiser(file, lesson.device) for name, file in SHIPPED.items()}
 drawn = {name: draw_digits(denoiser, each=10) for name, denoiser in finished.items()}
-show(sheet(drawn), "Ten real digits, and ten drawn by each of the four networks that the course ships.")
+show(
+    sheet(drawn),
+    "Ten real digits, and ten drawn by each of the four networks that the course ships. The CNN's are loose strokes, half of "
+    "them no digit; the DAE's are digits under grain; attention's are torn; the U-Net's are clean, and most can be read.",
+)
 for name, denoiser in finished.items():
     shares = f"{agreement(drawn[name]):.0%}, wiped {agreement(wiped(drawn[name])):.0%}"
     varies(f"{name:10} loss {judge(denoiser):.3f}, of the class asked for: {shares}")

@@ -835,7 +835,8 @@ varies(
 )
 show(
     image_grid(samples, columns=10, titles=names, size=0.7),
-    "Sixty generated photographs, six of each of the ten classes.",
+    "Sixty generated pictures, six of each of the ten classes. Colours and layout are those of photographs, sky above and "
+    "ground below; a few ships, horses and planes can be guessed, most things are blotches.",
 )
 
 # %% [markdown]

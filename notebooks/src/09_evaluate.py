@@ -519,8 +519,8 @@ for mean, error in (handfuls[20], handfuls[50]):
 # some kinds out. Kynkäänniemi et al. (2019) take the two apart. Draw a ball around each real picture's features, that
 # reaches to its $k$-th nearest real neighbour. Together the balls are the region where real pictures lie. Then
 #
-# $$\text{precision} = \text{share of samples in some ball of a real picture},\qquad
-# \text{recall} = \text{share of real pictures in some ball of a sample}, \tag{9.11}$$
+# $$\begin{aligned} \text{precision} &= \text{share of samples in some ball of a real picture},\\
+# \text{recall} &= \text{share of real pictures in some ball of a sample}, \end{aligned} \tag{9.11}$$
 #
 # the balls of the second around samples, of course, and as far as *their* neighbours.
 #

@@ -55,7 +55,7 @@ show(
         torch.cat(list(first.values())),
         columns=5,
         row_labels=[f"{kinds[eta]}\n{n} steps" for eta, n in first],
-        size=0.6,
+        size=0.75,
     ),
     "Five digits by 10, 30 and 100 steps. With noise put back the three rows show different digits. Without it they show the "
     "same five digits, a little cleaner with more steps.",
@@ -525,7 +525,7 @@ floor = distance(test[torch.randperm(10_000, generator=lesson.generator)[:300]])
 # %% tags=["figure"]
 rows = {rf"{n} steps, $\eta$ = {eta:g}": results[n, eta][2][:8] for eta in (0.0, 1.0) for n in (5, 10)}
 show(
-    image_grid(torch.cat(list(rows.values())), columns=8, row_labels=list(rows), size=0.52),
+    image_grid(torch.cat(list(rows.values())), columns=8, row_labels=list(rows), size=0.75),
     "The digits 0 to 7, each wished for. With eta 0 both rows show the same digits, softer in five steps. With eta 1 each row "
     "shows others; five steps give smooth, simple shapes.",
 )
@@ -701,7 +701,7 @@ for name, wrap in [("as it is", lambda f: f), ("clipped", wrappers.clip_x0), ("d
     rows[name] = x_0.cpu()
     outside[name] = torch.stack([(step.x0_hat.abs() > 1).float().mean() for step in steps]).mean().item()
 show(
-    image_grid(torch.cat(list(rows.values())), columns=6, row_labels=list(rows), size=0.52),
+    image_grid(torch.cat(list(rows.values())), columns=6, row_labels=list(rows), size=0.75),
     "The digits 0 to 5 under a strong push. As it is and clipped: fat, clear digits on black. With dynamic thresholding: grey "
     "digits on a grey, restless ground.",
 )
@@ -756,7 +756,7 @@ show(
         torch.cat([photos, found[100], *again.values()]).cpu(),
         columns=6,
         row_labels=["real, unseen", "its noise", *(f"{n} steps\nup and down" for n in again)],
-        size=0.58,
+        size=0.75,
     ),
     "Six real digits; the noise found for each, which looks like any noise; and the digits drawn from it again, with 10, 30 "
     "and 100 steps: rough, then nearly the same.",
@@ -829,7 +829,7 @@ show(
         torch.cat([*drawn, faded]).cpu(),
         columns=9,
         row_labels=["along the sphere", "straight line", "pixels faded"],
-        size=0.58,
+        size=0.75,
     ),
     "From a nine to a five in nine frames. Along the sphere and along the straight line every frame is a stroke of its own; "
     "faded pixels show both digits at once.",
@@ -889,7 +889,7 @@ for n in (20, 50):
         rows[name] = x[:5].cpu()
         agree[name] = (look_at(classifier, denormalize(x))[1] == wish[:20]).float().mean().item()
 show(
-    image_grid(torch.cat(list(rows.values())), columns=5, row_labels=list(rows), size=0.52),
+    image_grid(torch.cat(list(rows.values())), columns=5, row_labels=list(rows), size=0.75),
     "The naive step-skipper: noise after 20 and after 50 steps. DDIM on the same grids: clean digits.",
 )
 varies("seen as the digit wished for:", *(f"{name} {share:.0%};" for name, share in agree.items()))
@@ -947,7 +947,7 @@ wrong_end = a_s**0.5 * last.x0_hat + (1 - a_s) ** 0.5 * parameterizations.eps_fr
     last.x_t, last.x0_hat, last.t, schedule
 )
 show(
-    image_grid(torch.cat([right_end, wrong_end]).cpu(), columns=6, row_labels=["right", "index $-1$"], size=0.52),
+    image_grid(torch.cat([right_end, wrong_end]).cpu(), columns=6, row_labels=["right", "index $-1$"], size=0.75),
     "Six digits by DDIM; below, the same walks with the last jump to index minus one: pure noise.",
 )
 assert wrong_end.std() > 0.8

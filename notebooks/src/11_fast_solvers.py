@@ -316,9 +316,9 @@ show(
 #
 # Heun's cure (1900): make Euler's step, look at the slope *there*, and go again from the start with the mean of both.
 #
-# $$d_t = \frac{y_t - \hat x_0(x_t, t)}{r_t}, \quad \tilde y = y_t + (r_s - r_t)\,d_t, \quad
-# d_s = \frac{\tilde y - \hat x_0(\alpha_s\tilde y, s)}{r_s}, \quad
-# y_s = y_t + (r_s - r_t)\,\frac{d_t + d_s}{2}. \tag{11.7}$$
+# $$\begin{aligned} d_t &= \frac{y_t - \hat x_0(x_t, t)}{r_t}, & \tilde y &= y_t + (r_s - r_t)\,d_t, \\
+# d_s &= \frac{\tilde y - \hat x_0(\alpha_s\tilde y, s)}{r_s}, &
+# y_s &= y_t + (r_s - r_t)\,\frac{d_t + d_s}{2}. \end{aligned} \tag{11.7}$$
 #
 # The slope changes by $\delta y''$ along the step, so half of the change, times $\delta$, is just the term that Euler
 # drops. What is left of each step is of size $\delta^3$; halve the steps and the sum of errors is a *quarter*: **order

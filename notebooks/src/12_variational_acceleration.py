@@ -99,8 +99,9 @@ guess
 # "Best" needs a measure. Lesson 03 has one: the bound on $-\log p(x_0)$, (3.9). Nothing in its derivation needed steps
 # of length one. For any falling grid $T = t_n > \dots > t_1 > 0$, with a jump from each time $t$ to the next one $s$,
 #
-# $$-\log p(x_0) \le \mathrm{KL}\bigl(q(x_T|x_0) \Vert \mathcal N(0, I)\bigr) + \sum_{(t, s)}
-# \mathbb E_q\,\mathrm{KL}\bigl(q(x_s|x_t, x_0) \Vert p(x_s|x_t)\bigr) + \mathbb E_q[-\log p(x_0|x_{t_1})]. \tag{12.1}$$
+# $$\begin{aligned} -\log p(x_0) \le{} &\mathrm{KL}\bigl(q(x_T|x_0) \Vert \mathcal N(0, I)\bigr) + \sum_{(t, s)}
+# \mathbb E_q\,\mathrm{KL}\bigl(q(x_s|x_t, x_0) \Vert p(x_s|x_t)\bigr) \\
+# &+ \mathbb E_q[-\log p(x_0|x_{t_1})]. \end{aligned} \tag{12.1}$$
 #
 # The step of the model is $p(x_s \mid x_t) = \mathcal N(\tilde\mu(x_t, \hat x_0), v)$: the posterior's mean with the
 # guess in it, and a variance $v$ that we may choose, pixel by pixel if we like. The true one,
@@ -372,7 +373,9 @@ for spread, name, dash in [(math.inf, "bound: nothing known", ":"), (eigenvalues
 assert torch.allclose(steps.variance_bounds(t_of, s_of, schedule, 1.0)[1], forwards)
 plt.semilogy(t_of, forwards / known, "o-", ms=4, color=ORANGE, label=r"$\sigma^2_{t|s}$, bound: pixels in [-1, 1]")
 error = torch.tensor([mse[t] for t in ten[:-2]]).double()
-plt.semilogy(t_of, variational.step_variance(error, t_of, s_of, schedule) / known, "o-", ms=4, color=GREEN, label="$v^*$")
+plt.semilogy(
+    t_of, variational.step_variance(error, t_of, s_of, schedule) / known, "o-", ms=4, color=GREEN, label="$v^*$"
+)
 plt.axhline(1, color=BLUE, label=r"$\tilde\sigma^2$")
 plt.gca().set(xlabel="t, jump of 100", ylabel=r"variance / $\tilde\sigma^2$")
 plt.yticks([1, 2, 3, 4, 6], ["1", "2", "3", "4", "6"])
@@ -380,7 +383,7 @@ plt.minorticks_off()
 plt.legend(fontsize=8, ncols=2)
 show(
     figure,
-    "Variances of ten-step jumps over the posterior's. v* lies a little above 1; the forward step's far above it at small t, "
+    "Variances of jumps of 100 in t, over the posterior's. v* lies a little above 1; the forward step's far above it at small t, "
     "three times as large; the bounds lie above v*, the one from the covariance nearest.",
 )
 
@@ -541,7 +544,7 @@ def head_loss(_: float) -> Tensor:
 
 for _ in watch(descend(head, head_loss, 350, 4e-3), 350, label="head"):
     pass
-head.eval().requires_grad_(False)
+head = head.eval().requires_grad_(False)
 
 # %% [markdown]
 # What does it announce? Digits that it has never seen, at $t = 300$: the noisy one, the guess, the head's $\sqrt e$, and
@@ -581,7 +584,9 @@ plt.loglog([1e-6, 1], [1e-6, 1], color=BLACK, lw=1)
 plt.gca().set(xlabel="announced squared error", ylabel="true squared error")
 plt.legend()
 show(
-    figure, "True against announced squared error in 32 bins, at three noise levels: the points lie along the diagonal."
+    figure,
+    "True against announced squared error in 32 bins, at three noise levels: the points lie near the diagonal, but for some "
+    "of the smallest errors.",
 )
 
 # %% [markdown]
@@ -852,8 +857,8 @@ print("the best Gaussian stands exactly on the wall; others stand behind it")
 # How to train it? $-\log p(x_s \mid x_t)$ is an integral again, so bound it again, by the argument of (3.7). Take any
 # distribution $q(z \mid x_s, x_t)$, an *encoder* that has seen the answer, and use Jensen:
 #
-# $$-\log p(x_s|x_t) = -\log\mathbb E_{q(z|x_s, x_t)}\left[\frac{p(x_s|x_t, z)\,p(z|x_t)}{q(z|x_s, x_t)}\right]
-# \le \mathbb E_{q(z|x_s, x_t)}\bigl[-\log p(x_s|x_t, z)\bigr] + \mathrm{KL}\bigl(q(z|x_s, x_t) \Vert p(z|x_t)\bigr). \tag{12.19}$$
+# $$\begin{aligned} -\log p(x_s|x_t) &= -\log\mathbb E_{q(z|x_s, x_t)}\left[\frac{p(x_s|x_t, z)\,p(z|x_t)}{q(z|x_s, x_t)}\right] \\
+# &\le \mathbb E_{q(z|x_s, x_t)}\bigl[-\log p(x_s|x_t, z)\bigr] + \mathrm{KL}\bigl(q(z|x_s, x_t) \Vert p(z|x_t)\bigr). \end{aligned} \tag{12.19}$$
 #
 # It is a variational autoencoder, with $x_t$ as a condition (Sohn et al., 2015). The first term asks that $z$ tells enough to
 # hit $x_s$. The second charges for every nat that $z$ tells beyond what $x_t$ told already, since at sampling time
@@ -1040,7 +1045,7 @@ def leap_loss(done: float) -> Tensor:
 
 for _ in watch(descend(leap, leap_loss, 500, 4e-3), 500, label="leap"):
     pass
-leap.eval().requires_grad_(False)
+leap = leap.eval().requires_grad_(False)
 
 # %% [markdown]
 # One, two and three network calls, from the same noise: DDIM (lesson 10), ancestral steps with the optimal variance, and
