@@ -1,8 +1,10 @@
 # Everything a learner or an author runs. Each target needs Python 3.10 or newer, make and git, and sees to the rest.
 
 PYTHON ?= python3
-BIN    := .venv/bin
-PIP     = $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+VENV   ?= .venv
+PINS   ?= constraints.txt
+BIN     = $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PIP     = $(BIN)/python -m pip --disable-pip-version-check install -q $(if $(PINS),-c $(PINS))
 PYTEST  = $(BIN)/python -m pytest
 
 # Processes of one thread each do more than one process of many threads, in unit tests and in notebooks alike.
@@ -10,31 +12,47 @@ WORKERS = -n logical --maxprocesses 4
 NBVAL   = --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 300
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check environment lint unit notebooks lessons constraints clean
+.PHONY: help lab test check browser-test oldest canary colab offline environment lint quick unit notebooks lessons book constraints clean
 
 help: ## say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-lab: .venv/.lab ## open the lessons in JupyterLab
+lab: $(VENV)/.lab ## open the lessons in JupyterLab
 	@$(BIN)/course lab
 
-test: environment lint unit notebooks ## check everything: environment, style, unit tests, every notebook
+test: environment lint unit browser-test notebooks ## check everything: environment, style, unit tests, every notebook
 
-check: .venv/.all lint ## the quick part of `make test`, for before a commit
-	$(PYTEST) -q $(WORKERS) --dist worksteal -m "not slow" --ignore tests/test_bad_input.py
+check: lint quick ## the quick part of `make test`, for before a commit
 
-lessons: .venv/.all ## build the notebooks whose source changed; REPO=https://... for your fork
+oldest: PYTHON = python3.10
+oldest: .cache/oldest.txt ## fast tests, and LESSONS="00 01 …", on the oldest versions that pyproject.toml allows
+	$(MAKE) environment quick notebooks PYTHON=$(PYTHON) VENV=.cache/oldest PINS=$< \
+	    LESSONS="$(or $(LESSONS),00 01 02 03 06 10)"
+
+canary: ## all tests and lessons on the newest versions of everything
+	rm -rf .cache/newest
+	$(MAKE) environment unit notebooks PYTHON=$(PYTHON) VENV=.cache/newest PINS=
+
+colab: $(VENV)/.all ## lessons on a machine that has PyTorch but not the course: LESSONS="01 05 10" if not given
+	LESSONS="$(or $(LESSONS),01 05 10)" $(PYTEST) -q tests/test_colab.py
+
+browser-test: $(VENV)/.all ## the lab in a real browser: apt-get install chromium, or it is skipped
+	$(PYTEST) -q tests/test_browser.py
+
+offline: $(VENV)/.all ## every lesson as a learner finds it, in a namespace without a network (Linux)
+	LESSONS="$(or $(LESSONS),all)" $(PYTEST) -q $(WORKERS) tests/test_offline.py
+
+lessons: $(VENV)/.all ## build the notebooks whose source changed; REPO=https://... for your fork
 	$(BIN)/course lessons $(if $(REPO),--repo $(REPO))
 
-constraints: ## pin the newest versions that work together, for every system and Python
+book: $(VENV)/.all ## make the course as a web page: build/book/index.html
+	$(BIN)/python -m course_utils.authoring.book build/book
+
+constraints: .cache/uv/.made ## pin the newest versions that work together, for every system and Python
 	@echo "resolving: about a minute"
-	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
-	$(PYTHON) -m venv "$$tools"; "$$tools/bin/pip" install -q --disable-pip-version-check uv; \
-	env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS "$$tools/bin/uv" \
-	    pip compile -q --no-config --universal --python-version 3.10 --all-extras --no-header --no-annotate \
-	    --no-emit-index-url --no-emit-find-links pyproject.toml -o "$$tools/constraints.txt"; \
-	{ echo "# Versions that work together, for every system and Python; made by \`make constraints\`, read by pip -c."; \
-	  cat "$$tools/constraints.txt"; } > constraints.txt
+	@$(RESOLVE) --universal --python-version 3.10 -o .cache/constraints.txt
+	@{ echo "# Versions that work together, for every system and Python; made by \`make constraints\`, read by pip -c."; \
+	  cat .cache/constraints.txt; } > constraints.txt
 
 clean: ## remove what was made: .venv, caches
 	rm -rf .venv .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
@@ -42,39 +60,58 @@ clean: ## remove what was made: .venv, caches
 
 # ---------------------------------------------------------------- the parts of `make test`
 
-environment: .venv/.all
+environment: $(VENV)/.all
 	$(BIN)/python -m pip --disable-pip-version-check check
 	$(BIN)/course doctor
 
-lint: .venv/.all
+lint: $(VENV)/.all
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-unit: .venv/.all
-	$(PYTEST) -q $(WORKERS) --dist worksteal --ignore tests/test_bad_input.py
+quick: $(VENV)/.all
+	$(PYTEST) -q $(WORKERS) --dist worksteal -m "not slow" --ignore tests/test_bad_input.py
+
+unit: $(VENV)/.all
+	$(PYTEST) -q $(WORKERS) --dist worksteal --ignore tests/test_bad_input.py --ignore tests/test_browser.py
 	@if [ -e tests/test_bad_input.py ]; then set -x; $(PYTEST) -q --no-shape-hook tests/test_bad_input.py; fi
 
 # What the solved copies store is what they compute. (tests/test_notebooks.py, part of `unit`, has run the learner's copies.)
-notebooks: .venv/.all
-	@if ls notebooks/solutions/*.ipynb >/dev/null 2>&1; then set -x; \
-	OMP_NUM_THREADS=1 $(PYTEST) -q $(WORKERS) --dist loadfile --timeout 0 $(NBVAL) notebooks/solutions; \
-	else echo "no lessons yet in notebooks/solutions"; fi
+notebooks: $(VENV)/.all
+	OMP_NUM_THREADS=1 $(PYTEST) -q $(WORKERS) --dist loadfile --timeout 0 $(NBVAL) \
+	    $(or $(LESSONS:%=notebooks/solutions/%_*.ipynb),notebooks/solutions)
 
 # ---------------------------------------------------------------- the environment, made once and again when its pins change
 
-.venv/.lab: .venv/.made pyproject.toml constraints.txt
-	@echo "installing PyTorch, JupyterLab and the course into .venv: about two minutes and 5 GB the first time"
+$(VENV)/.lab: $(VENV)/.made pyproject.toml $(PINS)
+	@echo "installing PyTorch, JupyterLab and the course into $(VENV): about two minutes and 5 GB the first time"
 	@$(PIP) -e ".[lab]"
 	@touch $@
 
-.venv/.all: .venv/.made pyproject.toml constraints.txt
-	@echo "installing all that lessons are made and tested with into .venv: about two minutes and 5 GB the first time"
-	@$(PIP) -e ".[lab,dev,grade]"
-	@touch .venv/.lab $@
+$(VENV)/.all: $(VENV)/.made pyproject.toml $(PINS)
+	@echo "installing all that lessons are made and tested with into $(VENV): about two minutes and 5 GB the first time"
+	@$(PIP) -e ".[lab,dev,grade,book,browser]"
+	@touch $(VENV)/.lab $@
 
-.venv/.made:
+$(VENV)/.made:
+	$(call new_venv,$(VENV))
+	@touch $@
+
+define new_venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	  echo "Python 3.10 or newer is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -m venv --clear .venv
+	@$(PYTHON) -m venv --clear $(1)
+endef
+
+# ---------------------------------------------------------------- choosing versions
+
+RESOLVE = env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS .cache/uv/bin/uv \
+    pip compile -q --no-config --all-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml
+
+.cache/oldest.txt: pyproject.toml .cache/uv/.made
+	@$(RESOLVE) --resolution lowest-direct --python $(PYTHON) -o $@
+
+.cache/uv/.made:
+	$(call new_venv,.cache/uv)
+	@.cache/uv/bin/python -m pip --disable-pip-version-check install -q uv
 	@touch $@

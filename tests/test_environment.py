@@ -104,6 +104,7 @@ def test_constraints_pin_each_requirement_once_on_every_system(python: str, syst
 
 
 def test_every_lesson_is_in_the_readme_with_a_badge_for_this_repository() -> None:
+    pytest.importorskip("nbgrader", reason="lessons are built with the extra [grade]: Python 3.11 and newer")
     from course_utils.authoring import build
 
     page = (ROOT / "README.md").read_text(encoding="utf-8")
