@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,8 @@ def _gradebook(folder: Path) -> Iterator[Any]:
     path = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
     try:
-        with Gradebook(f"sqlite:///{(folder / GRADEBOOK).resolve()}") as book:
+        with warnings.catch_warnings(), Gradebook(f"sqlite:///{(folder / GRADEBOOK).resolve()}") as book:
+            warnings.filterwarnings("ignore", message="Object of type <Submitted")  # nbgrader's own habit
             yield book
     finally:
         os.environ["PATH"] = path
