@@ -56,6 +56,7 @@ class Recipe:
     T: int = 1000
     predict: str = "v"
     weighting: str = "v"
+    times: str = "uniform"
     label_drop: float = 0.1
     # of classifiers alone
     shift: int = 0
@@ -228,6 +229,7 @@ def train_recipe(
             steps=recipe.steps,
             batch_size=recipe.batch_size,
             weighting=recipe.weighting,
+            times=recipe.times,
             warmup=recipe.warmup,
             label_drop=recipe.label_drop,
             flip=recipe.flip,

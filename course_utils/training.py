@@ -40,6 +40,8 @@ from course_utils.losses import WEIGHTINGS, denoising_loss
 from course_utils.runtime import pick_precision
 from course_utils.schedules import Schedule, require_schedule
 
+TIMES = ("uniform", "cosine")
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says at which step, and what to change."""
@@ -219,6 +221,7 @@ def train(
     steps: int,
     batch_size: int = 128,
     weighting: str = "v",
+    times: str = "uniform",
     warmup: int = 200,
     clip: float = 1.0,
     label_drop: float = 0.1,
@@ -235,11 +238,12 @@ def train(
         steps: in all, counting those done before a resume. The learning rate falls to zero there.
         batch_size: images a step, of all processes together.
         weighting: see `losses`.
+        times: which noise levels are drawn how often: see `draw_t`.
         clip: gradients longer than this are shortened to it.
         label_drop: share of labels replaced by -1, no class, so that guidance works later (lesson 15).
         flip: mirror half of the images (never digits).
         loss: what to minimise, in place of `losses.denoising_loss` at random times (which alone knows `weighting`,
-            `label_drop` and `flip`). It draws for the whole batch, and computes `run.share` of it.
+            `times`, `label_drop` and `flip`). It draws for the whole batch, and computes `run.share` of it.
         checkpoint: a file to write every `every` steps, and at the end; when the caller comes back for the next record,
             so that whatever is done with a step's record is done before that step is on the disk.
 
@@ -256,6 +260,7 @@ def train(
     require_in("clip", clip, "(0, inf]")
     require_in("label_drop", label_drop, "[0, 1]")
     require_one_of("weighting", weighting, WEIGHTINGS)
+    require_one_of("times", times, TIMES)
     if loss is not None:
         require_callable("loss", loss)
     processes = run.share.step or 1
@@ -263,7 +268,7 @@ def train(
         raise ValueError(f"batch_size: wanted a multiple of the {processes} processes, got {batch_size}")
     order = torch.Generator().manual_seed(_mixed(run.seed))
     stream = batches(images, labels, batch_size, generator=order, device=run.device, skip=run.step)
-    loss = loss or _denoising(weighting, label_drop, flip)
+    loss = loss or _denoising(weighting, times, label_drop, flip)
     while run.step < steps:
         batch = next(stream)
         x_0, label = batch if labels is not None else (batch, None)
@@ -286,10 +291,10 @@ def train(
             run.save(checkpoint)
 
 
-def _denoising(weighting: str, label_drop: float, flip: bool) -> Loss:
+def _denoising(weighting: str, times: str, label_drop: float, flip: bool) -> Loss:
     def loss(run: Training, x_0: Tensor, label: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         schedule, mine = run.model.schedule, run.share
-        t = draw_t(schedule, len(x_0), generator)
+        t = draw_t(schedule, len(x_0), generator, times)
         cond: dict[str, Any] = {}
         if label is not None:
             dropped = torch.rand(len(x_0), generator=generator) < label_drop
@@ -338,11 +343,24 @@ def _step(run: Training, x: Tensor, label: Tensor | None, lr: float, loss: Loss,
     return Record(run.step, loss_value, lr, norm_value, losses, t, skipped=run.scaler.get_scale() < scale)
 
 
-def draw_t(schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
-    """n times, uniform: among 1 … T, or in [0.001, 0.999) if time is continuous, where both ends can be singular."""
+def draw_t(schedule: Schedule, n: int, generator: torch.Generator, times: str = "uniform") -> Tensor:
+    """n times to train at: among 1 … T, or in [0.001, 0.999) if time is continuous, where both ends can be singular.
+
+    "uniform":  each as often, independently: what papers write.
+    "cosine":   where the log-SNR is -2 log tan(pi u / 2), as on a cosine schedule (Nichol & Dhariwal 2021), with one
+                u in each nth of [0, 1] (Kingma et al. 2021, app. I.1).
+
+    The second trains the same network for the same schedule, only more where there is more to learn: a third of the
+    times of `linear()` have an SNR below 1/100, where almost nothing is; this way it is one in sixteen.
+    """
     require_schedule(schedule)
     require_count("n", n)
     require_generator(generator)
+    require_one_of("times", times, TIMES)
+    if times == "cosine":
+        u = (torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(n)) / n
+        t = schedule.t_at_log_snr(-2 * torch.tan(torch.pi / 2 * u.clamp(1e-3, 1 - 1e-3)).log())
+        return t if schedule.T else t.clamp(0.001, 0.999).float()
     if schedule.T is None:
         return 0.001 + 0.998 * torch.rand(n, generator=generator)
     return torch.randint(1, schedule.T + 1, (n,), generator=generator)

@@ -1,5 +1,12 @@
-"""Every lesson: its page keeps the rules, its notebooks are what its source generates, and the learner's copy runs."""
+"""Every lesson: its page keeps the rules, its notebooks are what its source generates, and the learner's copy runs.
 
+Installed once, the course needs no network and nothing but its home to write to; so where bubblewrap can make such a
+place, the learner's copies run in one.
+"""
+
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +15,7 @@ pytest.importorskip("nbgrader", reason="the lessons are built where nbgrader can
 
 from course_utils.authoring import build
 from course_utils.authoring.lint import lint_lesson
+from course_utils.grading.sandbox import is_there
 
 LESSONS = build.lessons()
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -23,14 +31,34 @@ def test_notebooks_are_in_step_with_their_source(path: Path) -> None:
     assert build.out_of_step(path) == []
 
 
+ALONE = ["bwrap", "--unshare-net", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+RUN = """
+import socket, sys
+from pathlib import Path
+import nbformat
+from course_utils.authoring import build
+
+if "alone" in sys.argv:
+    assert [name for _, name in socket.if_nameindex()] == ["lo"], "there is a network"
+page = build.execute(nbformat.read(sys.argv[1], as_version=4), Path.cwd())
+checks = [cell for cell in page.cells if "check" in build.tags(cell)]
+assert checks
+for cell in checks:
+    assert "not yet" in str(cell.outputs), cell.source
+"""
+
+
 @each_lesson
 @pytest.mark.slow
 @pytest.mark.timeout(3600)  # each cell has its own, shorter limit
-def test_learners_copy_runs_on_day_one_with_every_exercise_not_yet(path: Path) -> None:
-    nb = build.execute(build.learner_notebook(path, build.repository()), path.parents[1])
-    for cell in nb.cells:
-        if "check" in build.tags(cell):
-            assert "not yet" in str(cell.outputs), cell.source
+def test_learners_copy_runs_on_day_one_with_every_exercise_not_yet(path: Path, tmp_path: Path) -> None:
+    """Its home is empty, and it runs there."""
+    there = {key: value for key, value in os.environ.items() if not key.startswith(("COURSE_", "XDG_", "JUPYTER"))}
+    there |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    alone = [*ALONE, "--bind", tmp_path, tmp_path, "--chdir", tmp_path] if is_there() else []
+    command = [*alone, sys.executable, "-c", RUN, build.learner_path(path), *["alone"] * bool(alone)]
+    run = subprocess.run(command, env=there, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
 
 
 def test_every_notebook_has_a_source() -> None:

@@ -27,7 +27,7 @@ from course_utils import cli, recipes, training
 from course_utils.checkpoints import CheckpointError, load_checkpoint
 from course_utils.denoisers import Denoiser, UNet
 from course_utils.recipes import Recipe, begin, train_recipe
-from course_utils.schedules import FlowMatching, cosine, linear
+from course_utils.schedules import FlowMatching, Schedule, VPLinear, cosine, linear
 from course_utils.training import EMA, Record, Training, TrainingError, draw_t, learning_rate, train
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -157,6 +157,23 @@ def test_times_are_uniform() -> None:
     assert 0.001 <= t.min() < 0.002
     assert 0.998 < t.max() < 0.999
     assert t.mean().item() == pytest.approx(0.5, abs=4.5 / math.sqrt(12 * n))
+
+
+@pytest.mark.parametrize("schedule", [linear(), cosine(), VPLinear(), FlowMatching()], ids=lambda it: type(it).__name__)
+def test_times_of_a_cosine_schedule_are_spread_over_log_snr_as_it_spreads_them(schedule: Schedule) -> None:
+    """P(log SNR < x) = 1 - u with x = -2 log tan(pi u / 2), and every batch has one u in each nth of [0, 1]."""
+    generator, n, batches = torch.Generator().manual_seed(0), 50, 20
+    t = torch.stack([draw_t(schedule, n, generator, "cosine") for _ in range(batches)])
+    log_snr = schedule.log_snr(t)
+    for x in (-6.0, -2.0, 0.0, 1.0, 5.0):
+        below = 1 - 2 / math.pi * math.atan(math.exp(-x / 2))
+        # A time of a table is the first at or below the level: it may lie one step lower.
+        step = 0 if schedule.T is None else 5 / schedule.T
+        share = (log_snr < x).double().mean(1)
+        assert share.mean().item() == pytest.approx(below, abs=step + 4.5 * 0.5 / (n * math.sqrt(batches)))
+        assert (share - below).abs().max() < 1 / n + step  # independent draws would be off by several nths
+    with pytest.raises(ValueError, match="times: wanted one of"):
+        draw_t(schedule, n, generator, "sometimes")
 
 
 # ---------------------------------------------------------------- it learns
