@@ -262,10 +262,10 @@ def lessons(
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help="Such as sampling; a wrong name lists them all.")] = None,
 ) -> None:
-    """Measure what the README reports; `steps`, `grading` and `race` only if named. Wants an idle machine."""
+    """Measure what the README reports; `steps`, `grading`, `faults` and `race` only if named. Wants an idle machine."""
     from course_utils.authoring.bench import PARTS
 
-    chosen = parts or [part for part in PARTS if part not in ("steps", "grading", "race")]
+    chosen = parts or [part for part in PARTS if part not in ("steps", "grading", "faults", "race")]
     if unknown := [part for part in chosen if part not in PARTS]:
         _stop(f"no part is called {unknown[0]!r}; there are {', '.join(PARTS)}")
     for part in chosen:

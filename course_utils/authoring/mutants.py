@@ -1,15 +1,25 @@
-"""Mutation testing of the checks: small faults put into the lessons' own solutions, which every check must reject.
+"""Mutation testing: small faults put into the lessons' solutions, which every check must reject, and into the code of
+the maths and sample floors, which a test must notice.
 
-A mutant is a solution with one operator, number, comparison, method or argument changed. Some are equivalent: they
-compute the same. Those that a check accepts are listed, for somebody to look at.
+A mutant is a source with one operator, number, comparison, method or argument changed. Some are equivalent: they
+compute the same. Those that live are listed, for somebody to look at.
 """
 
 import ast
 import copy
+import importlib
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from course_utils.authoring.build import lessons, read_source, tags
+from course_utils.authoring.build import ROOT, lessons, read_source, tags
 from course_utils.exercises import check
 from course_utils.grading.intake import assignment
 
@@ -38,27 +48,35 @@ METHODS = {
 
 
 class Mutant(NamedTuple):
-    """One changed solution."""
+    """One changed source."""
 
-    id: str  # of the exercise
+    id: str  # of the exercise, or the module's path
     change: str  # "line 3: alpha_bar[t] ** 0.5  ->  alpha_bar[t] * 0.5"
     source: str
 
 
 def mutants(id: str, source: str) -> Iterator[Mutant]:
-    """Every way to change one thing in a solution."""
+    """Every way to change one thing in a source."""
     tree = ast.parse(source)
-    for i, node in enumerate(ast.walk(tree)):
-        for changed in _changes(node):
-            other = copy.deepcopy(tree)
-            old = list(ast.walk(other))[i]
-            before = ast.unparse(old) if isinstance(old, ast.expr) else ""
-            _replace(other, old, changed)
-            ast.fix_missing_locations(other)
-            text = ast.unparse(other)
-            if text != ast.unparse(tree):
-                after = ast.unparse(changed) if isinstance(changed, ast.expr) else type(changed).__name__
-                yield Mutant(id, f"line {getattr(node, 'lineno', 0)}: {before}  ->  {after}", text)
+    for place, changed in _changes_of(tree):
+        mutant = _mutant(id, tree, place, changed)
+        if mutant.source != ast.unparse(tree):
+            yield mutant
+
+
+def _changes_of(tree: ast.AST) -> Iterator[tuple[int, ast.AST]]:
+    """(how many nodes come before it, what to put in its place) for every node that can be changed."""
+    return ((i, changed) for i, node in enumerate(ast.walk(tree)) for changed in _changes(node))
+
+
+def _mutant(id: str, tree: ast.AST, place: int, changed: ast.AST) -> Mutant:
+    other = copy.deepcopy(tree)
+    old = list(ast.walk(other))[place]
+    before = ast.unparse(old) if isinstance(old, ast.expr) else ""
+    after = ast.unparse(changed) if isinstance(changed, ast.expr) else type(changed).__name__
+    _replace(other, old, changed)
+    text = ast.unparse(ast.fix_missing_locations(other))
+    return Mutant(id, f"line {getattr(old, 'lineno', 0)}: {before}  ->  {after}", text)
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST]:
@@ -124,3 +142,77 @@ def _defined(source: str, name: str, page: dict[str, Any]) -> Callable | None:
     except Exception:  # a mutant that does not even run is rejected by whoever runs it
         return None
     return page[name]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The code of the floors that hold the mathematics
+# ---------------------------------------------------------------------------------------------------------------------
+
+# Each module, with the tests that are asked first; a mutant that outlives them meets all the others.
+MODULES = {
+    "schedules.py": ("schedules", "forward"),
+    "forward.py": ("forward",),
+    "parameterizations.py": ("parameterizations",),
+    "variational.py": ("variational", "variational_steps"),
+    "toy.py": ("toy",),
+    "samplers/grids.py": ("solvers", "samplers"),
+    "samplers/ancestral.py": ("samplers",),
+    "samplers/ddim.py": ("samplers",),
+    "samplers/solvers.py": ("solvers",),
+    "samplers/variational.py": ("variational_steps",),
+    "samplers/step_selection.py": ("step_selection",),
+    "samplers/wrappers.py": ("wrappers",),
+}
+HEAVY = ("torch", "pytest", "hypothesis", "jaxtyping", "beartype", "diffusers", "torchmetrics", "matplotlib.pyplot")
+
+
+def sampled(n: int, seed: int = 0) -> list[Mutant]:
+    """n mutants of those modules, drawn at random, each change as likely."""
+    trees = {name: ast.parse((ROOT / "course_utils" / name).read_text(encoding="utf-8")) for name in MODULES}
+    everyone = [(name, *change) for name, tree in trees.items() for change in _changes_of(tree)]
+    chosen = random.Random(seed).sample(everyone, min(n, len(everyone)))
+    return [_mutant(name, trees[name], place, changed) for name, place, changed in chosen]
+
+
+def is_noticed(mutant: Mutant, limit_s: float = 300) -> bool:
+    """Whether a fast test fails, or does not end in time, in a copy of the course with this fault. It forks: POSIX."""
+    for name in HEAVY:  # what every test needs is imported once, here, and not in each child
+        importlib.import_module(name)
+    first = [f"tests/test_{name}.py" for name in MODULES[mutant.id]]
+    rest = {f"tests/test_{name}.py" for names in MODULES.values() for name in names}.difference(first)
+    with tempfile.TemporaryDirectory() as folder:
+        copied = Path(folder)
+        for name in ("course_utils", "tests"):
+            shutil.copytree(ROOT / name, copied / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("data", "pyproject.toml"):
+            (copied / name).symlink_to(ROOT / name)
+        (copied / "course_utils" / mutant.id).write_text(mutant.source, encoding="utf-8")
+        return any(not _passes(copied, tests, limit_s) for tests in (first, sorted(rest)))
+
+
+def _passes(folder: Path, tests: list[str], limit_s: float) -> bool:
+    child = os.fork()
+    if not child:
+        try:
+            os.setsid()
+            quiet = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(quiet, stream)
+            os.chdir(folder)
+            for name in [name for name in sys.modules if name.split(".")[0] == "course_utils"]:
+                del sys.modules[name]  # the copy's are imported anew
+            sys.path.insert(0, str(folder))
+            import pytest
+
+            os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]))
+        finally:
+            os._exit(99)
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False

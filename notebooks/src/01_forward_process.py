@@ -480,7 +480,7 @@ show(
 assert abs(min(wrong_var) - 0.75) < 0.01 < 0.02 > max(abs(v - 1) for v in right_var)
 
 # %% [markdown]
-# A network trained on the wrong line meets, at the start of sampling, noise of a size it has never seen in the middle.
+# A network trained on the wrong line meets, in the middle of sampling, more noise than it was ever shown at that $t$.
 #
 # **(c) "The forward process is deterministic."** If it were, two runs from one picture would end closer together than two runs
 # from different pictures. Mean squared distances of the ends, over 200 pairs:
@@ -496,7 +496,7 @@ print(f"same picture: {same:.2f}   different pictures: {different:.2f}   two ind
 assert abs(same - different) < 0.03
 
 # %% [markdown]
-# The end remembers nothing of its beginning. That is what makes it a place to start from: to generate, draw
+# The end remembers next to nothing of its beginning. That is what makes it a place to start from: to generate, draw
 # $x_T \sim \mathcal N(0, I)$ and walk back.
 #
 # ## 6 · The answer

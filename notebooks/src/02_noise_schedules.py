@@ -350,7 +350,7 @@ assert shift["linear"] < -5 * error
 assert abs(shift["cured"]) < 4 * error
 
 # %% [markdown]
-# With Stable Diffusion's schedule the shift is larger than the width of the noise: a single $x_T$ already says that its
+# With Stable Diffusion's schedule the shift is larger than the width of the noise: a single $x_T$ already hints that its
 # picture was dark. With the linear one it takes many pictures to notice. A network can learn to read that trace; at
 # generation it is handed pure noise, whose mean says "medium". Lin and others found that Stable Diffusion could not paint a
 # picture that is dark or bright all over, and cured it.

@@ -358,13 +358,13 @@ assert torch.allclose(kl, variational.step_weight(t, schedule) * squared_error, 
 print("the KL of eight steps is the weighted squared error, to eight digits")
 
 # %% [markdown]
-# The same in the noise. Equation (1.7) says that an error in $\epsilon$ is an error in $x_0$ times
+# The same in the noise. Equation (1.7) says that the error in $x_0$ is the error in $\epsilon$ times
 # $\sigma_t/\alpha_t$, so $|x_0 - \hat x_0|^2 = |\epsilon - \hat\epsilon|^2 / \mathrm{SNR}(t)$, and
 #
-# $$L_{t-1} = \lambda_t\,|\epsilon - \hat\epsilon|^2, \qquad
-# \lambda_t = \frac12\left(\frac{\mathrm{SNR}(t-1)}{\mathrm{SNR}(t)} - 1\right) = \frac{\beta_t}{2\,(1-\beta_t)(1-\bar\alpha_{t-1})}. \tag{3.11}$$
+# $$L_{t-1} = \kappa_t\,|\epsilon - \hat\epsilon|^2, \qquad
+# \kappa_t = \frac12\left(\frac{\mathrm{SNR}(t-1)}{\mathrm{SNR}(t)} - 1\right) = \frac{\beta_t}{2\,(1-\beta_t)(1-\bar\alpha_{t-1})}. \tag{3.11}$$
 #
-# Ho et al. found that pictures get *better* when $\lambda_t$ is replaced by 1. They call this $L_\text{simple}$, and
+# Ho et al. found that pictures get *better* when $\kappa_t$ is replaced by 1. They call this $L_\text{simple}$, and
 # most of the world trains with it. It is no longer the bound. What has changed is which $t$ the network cares about:
 
 # %% tags=["figure"]
@@ -612,7 +612,7 @@ show(
 # The score is the noise with its sign turned. At $t = 900$ the noise is nearly the input itself, which a network can
 # copy; the picture is the hard part. At $t = 100$ it is the other way round. $v$ asks for the hard part at both ends.
 #
-# Lesson 01 ended with a warning: 1 % of error in $\epsilon$ costs $0.01\,\sigma_t/\alpha_t$ in $x_0$. Now all four
+# Section 4 of lesson 01 gave a warning: 1 % of error in $\epsilon$ costs $0.01\,\sigma_t/\alpha_t$ in $x_0$. Now all four
 # can be compared. If a prediction is off by $\delta$, then by (3.15) and (3.17) $x_0$ is off by $\delta$ times
 #
 # $$\epsilon:\ \frac{\sigma_t}{\alpha_t}, \qquad x_0:\ 1, \qquad v:\ \sigma_t, \qquad \text{score}:\ \frac{\sigma_t^2}{\alpha_t}, \tag{3.18}$$

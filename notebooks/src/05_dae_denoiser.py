@@ -66,7 +66,7 @@ guess
 # ## 1 · An autoencoder with a harder task
 #
 # An autoencoder is a network $f$ that returns its input: minimise $|f(x) - x|^2$. As it stands the task teaches
-# nothing, because copying solves it. One cure is a narrow waist (section 4). The other is from Vincent et al., 2008:
+# nothing, because copying solves it. One cure is a narrow waist (section 5). The other is from Vincent et al., 2008:
 # **spoil the input, and ask for the clean picture.** With our noise,
 #
 # $$L_\text{DAE}(f) = \mathbb E\,\bigl|f(x_t) - x_0\bigr|^2, \qquad x_t = \alpha_t\,x_0 + \sigma_t\,\epsilon. \tag{5.1}$$
@@ -495,8 +495,8 @@ assert agree > 0.8
 # numbers does a digit need?*
 #
 # For linear maps the question has an exact answer. Write the data's covariance in its own axes,
-# $C = \sum_i \lambda_i u_i u_i^\top$ with $\lambda_1 \ge \lambda_2 \ge \dots$ Of all ways to squeeze clean pictures
-# through $k$ numbers and unfold them again, both linearly, the best is to keep the coordinates along
+# $C = \sum_i \lambda_i u_i u_i^\top$ with $\lambda_1 \ge \lambda_2 \ge \dots$ Of all ways to squeeze clean pictures,
+# with their mean $\mu$ taken off, through $k$ numbers and unfold them again, both linearly, the best is to keep the coordinates along
 # $u_1, \dots, u_k$: principal components (Baldi and Hornik, 1989). What is lost is the variance along all the others,
 #
 # $$\min_{\text{linear, width } k} \mathbb E\,|f(x_0) - x_0|^2 = \sum_{i > k} \lambda_i. \tag{5.9}$$
