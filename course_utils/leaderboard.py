@@ -60,8 +60,8 @@ class Contender(NamedTuple):
     grid: str  # one of GRIDS
 
 
-# The grids are those that brought mnist-unet's samples nearest to the end of their path with ten and twenty calls
-# (lesson 11 measures it). Euler's step is DDIM's, so it takes the next best grid.
+# The grids are those that brought the samples of mnist-unet's predecessor nearest to the end of their path with ten and
+# twenty calls (lesson 11 measures the like). Euler's step is DDIM's, so it takes the next best grid.
 CONTENDERS = (
     Contender("ddpm", sample_ddpm, "uniform"),
     Contender("ddim", sample_ddim, "uniform"),

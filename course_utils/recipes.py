@@ -103,7 +103,9 @@ RECIPES = {
             "mnist",
             "unet",
             {"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10},
-            steps=8000,
+            steps=16_000,
+            batch_size=64,
+            times="cosine",
         ),
         Recipe(
             "mnist-smoke",

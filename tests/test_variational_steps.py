@@ -279,6 +279,15 @@ def test_the_head_serves_the_bound_and_the_sampler():
     assert x.dtype == torch.float64
 
 
+def test_a_head_in_float32_answers_a_bound_in_float64_without_autocast():
+    schedule, head = linear(), a_head()
+    x_0, x0_hat, x_t = (draw(3, 1, 4, 4, seed=i) for i in range(3))
+    want = jump_cost(x_0, x0_hat, x_t, 600, 200, schedule, learned_variance(head))
+    got = jump_cost(x_0, x0_hat, x_t, 600, 200, schedule, learned_variance(head.float()))
+    assert got.dtype == torch.float64
+    close(got, want, 1e-5)
+
+
 def test_a_head_keeps_the_dtype_of_its_images():
     x = draw(2, 1, 6, 6).float()
     assert VarianceHead(1, 8)(x, x, 300, linear()).dtype == torch.float32

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -277,7 +278,7 @@ def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 1000, steps: int = 
 
     recipe, cpu = recipes.RECIPES["mnist-unet"], torch.device("cpu")
     images, labels = recipes.load_data(recipe)
-    by_recipe = {"weighting": recipe.weighting, "times": recipe.times, "batch_size": recipe.batch_size}
+    by_recipe: dict[str, Any] = {"weighting": recipe.weighting, "times": recipe.times, "batch_size": recipe.batch_size}
     contenders = {
         "ours": (recipes.make_model(recipe), runtime.pick_precision(cpu), by_recipe),
         "UNet2DModel": (Rival(), torch.float32, {"weighting": "eps", "times": "uniform", "batch_size": 128}),

@@ -174,7 +174,7 @@ def sampled(n: int, seed: int = 0) -> list[Mutant]:
     return [_mutant(name, trees[name], place, changed) for name, place, changed in chosen]
 
 
-def is_noticed(mutant: Mutant, limit_s: float = 300) -> bool:
+def is_noticed(mutant: Mutant, limit_s: float = 900) -> bool:
     """Whether a fast test fails, or does not end in time, in a copy of the course with this fault. It forks: POSIX."""
     for name in HEAVY:  # what every test needs is imported once, here, and not in each child
         importlib.import_module(name)

@@ -121,7 +121,8 @@ class VarianceHead(nn.Module):
         schedule: Schedule,
     ) -> Float[Tensor, "b c height width"]:
         """The expected squared error of each pixel of x0_hat, in the dtype of x_t."""
-        require_input(self, x_t)
+        require_float("x_t", x_t)
+        require_input(self, x_t.to(self.first.weight.dtype))  # a bound asks in float64
         require_same("x0_hat", x0_hat, "x_t", x_t)
         alpha, sigma = coeffs_for(x_t, t, schedule)
         eps_hat = eps_from_x0(x_t, x0_hat, t, schedule)

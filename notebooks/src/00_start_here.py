@@ -204,7 +204,7 @@ show(
 
 # %% [markdown]
 # One step gives what all threes have in common, all fours, and so on: blurs. With more steps a walk decides for *one* three.
-# (Every row begins with the same ten noises. The digits differ because the noise put back does.) The first papers took 1000
+# (Every row begins with the same ten noises. The digits differ because the number of steps does, and the noise put back.) The first papers took 1000
 # steps, and the whole of part III is about needing fewer.
 #
 # ## Are they new?

@@ -84,7 +84,7 @@ guess
 #
 # ### Exercise 1 · How far it sees
 # *5 minutes · easy · Eq. (4.1).* Kernels and strides of the layers, from input to output. (Strides come back in lesson
-# 05.)
+# 06.)
 
 
 # %% tags=["exercise"] exercise="04.receptive_field" points=1
@@ -834,7 +834,7 @@ show(
     figure,
     "Left: distance from the best answer on textures. The unavoidable cost of not knowing t is small; the network that is not told "
     "pays more than the one that is told at every t. Right: on digits the additional error is largest between t = 10 and 300, and "
-    "a few per cent from 500 on.",
+    "a tenth at most from 500 on.",
 )
 
 # %% [markdown]
@@ -853,11 +853,11 @@ assert sum(price[t] for t in (10, 30, 60, 100, 200, 300)) / 6 > 2 * max(price[t]
 
 # %% [markdown]
 # So a picture of some size betrays its noise, and an ideal observer would not miss $t$ much. **The network pays far
-# more: it must spend layers and weights on measuring the noise, out of 13 pixels, before it can take it away.** (At
+# more: it must spend layers and weights on measuring the noise, out of $13 \times 13$ pixels, before it can take it away.** (At
 # $t \ge 900$ the cloths show the other side: there the network that is told errs less than the *ideal* blind one.) On
 # digits the price is highest where there is something to win, between $t = 10$ and 300: there grain must be told from
 # the edges of strokes. At $t = 1$ the line does nearly all the work, and from 500 on, where all answers are blurs, the
-# price is a few per cent. An average over all $t$ is mostly blurs, and hides it. The price of telling $t$ was less
+# price is a tenth at most. An average over all $t$ is mostly blurs, and hides it. The price of telling $t$ was less
 # than one per cent of arithmetic.
 #
 # **(b) A bounded output.** "Pixels lie in $[-1, 1]$, so end in tanh"; "every layer gets a ReLU". But targets are not
@@ -911,7 +911,7 @@ for (name, trace), colour in zip(traces.items(), (BLUE, ORANGE, GREEN), strict=T
     plt.axhline(max(floors[name], 1e-9), color=colour, lw=1, ls="--")
     final = sum(trace[-50:]) / 50
     varies(f"{name}: {final:.4f} at the end; the floor is {floors[name]:.4f}")
-    assert final > 0.98 * floors[name]  # 50 steps of 6,272 pixels: 2 % are five standard errors
+    assert final > 0.98 * floors[name]  # 50 steps of 6,272 pixels: 2 % are over three standard errors
 plt.gca().set(xlabel="step", ylabel="error of the noise", ylim=(1e-3, 2))
 plt.legend(title="last layer", fontsize=8)
 show(
@@ -988,7 +988,7 @@ progress("04")
 # * Perez, Strub, de Vries, Dumoulin, Courville: *FiLM: Visual Reasoning with a General Conditioning Layer*, 2018. Our
 #   (4.6).
 # * Karras, Aittala, Aila, Laine: *Elucidating the Design Space of Diffusion-Based Generative Models*, 2022. Our (4.7)
-#   to (4.9) are its Eq. (7) and Table 1 with an $\alpha_t$ and a mean.
+#   to (4.9) are its Eq. (7) and Table 1 with an $\alpha_t$ and a mean, and with the sign of $F$ turned, so that it can be $v$.
 # * Salimans, Ho: *Progressive Distillation for Fast Sampling of Diffusion Models*, 2022. The weight of (4.10), for
 #   $s = 1$.
 # * Zhang, Zuo, Chen, Meng, Zhang: *Beyond a Gaussian Denoiser: Residual Learning of Deep CNN for Image Denoising*,

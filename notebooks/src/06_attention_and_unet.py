@@ -945,18 +945,18 @@ print(f"on the wallpaper it raises the least error from {best.mean():.2f} to {cl
 assert clipped.mean() > best.mean() + 0.05
 
 # %% [markdown]
-# About a seventh of the noise's variance is out of reach, at every noise level, for every network and every length of
-# training. How much is that? Compare it with the simplest denoiser there is, a straight line through each pixel (3.12),
+# About a seventh of the noise's variance is out of reach of a network that predicts the noise so, at every noise level,
+# for every length of training. How much is that? Compare it with the simplest denoiser there is, a straight line through each pixel (3.12),
 # which misses $\alpha_t^2 s^2/(\alpha_t^2 s^2 + \sigma_t^2)$ of the noise's variance.
 
 # %%
 alpha, sigma = schedule.coeffs(600)
 line = ((alpha * std) ** 2 / ((alpha * std) ** 2 + sigma**2)).item()
-print(f"missed at t = 600: {line:.3f} by a line, at least {floor:.3f} by any network that ends in tanh")
+print(f"missed at t = 600: {line:.3f} by a line, at least {floor:.3f} by any network that predicts it through tanh")
 assert line < floor / 10
 
 # %% [markdown]
-# At large $t$ a line does better than any network that ends in tanh. (Between blocks tanh harms too: it squeezes the
+# At large $t$ a line does better than any network that predicts the noise through tanh. (Between blocks tanh harms too: it squeezes the
 # residual stream that (6.6) keeps free.)
 #
 # **(c) Attention at full size.** The weights are $h\,n^2$ numbers of four bytes. Each halving of the sides divides $n$

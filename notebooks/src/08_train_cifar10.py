@@ -158,7 +158,7 @@ print({name: f"{share:.0%} of the variance" for name, share in zip(AXES, varianc
 # ## 2 · Waves in a photograph
 #
 # Do the same once more, in space. The discrete Fourier transform with `norm="ortho"` is an orthogonal change of axes,
-# too: one number $\hat x(k)$ for each wave $k$, and noise that is as strong in every wave, $\mathbb E|\hat\epsilon(k)|^2 = 1$.
+# too: one number $\hat x(k)$ for each wave $k$ (with a $k$ behind it, a hat means the transform, not a guess), and noise that is as strong in every wave, $\mathbb E|\hat\epsilon(k)|^2 = 1$.
 # What are photographs like in these axes? Their **power spectrum** is
 #
 # $$P(k) = \mathbb E\,|\hat x_0(k)|^2, \qquad \text{and in } x_t: \quad \alpha_t^2\,P(k) + \sigma_t^2. \tag{8.3}$$
@@ -205,7 +205,7 @@ flat = torch.fft.fft2(noise[:1000], norm="ortho").abs().square().mean((0, 1))
 assert (flat - 1).abs().max() < 6 * 3000**-0.5 * 2**0.5  # noise is white: the same power in each of 1,024 waves
 
 # %% [markdown]
-# The noise is flat. The photographs are not: fit a power law to the middle of the curve (the finest waves were smoothed away when the photos were shrunk).
+# The noise is flat. The photographs are not: fit a power law to the curve up to $|k| = 8$ (the finest waves were smoothed away when the photos were shrunk).
 
 # %%
 r = torch.arange(1, 9).float()
@@ -793,8 +793,8 @@ plt.gca().set(xlabel="t", ylabel="error / the line's error", ylim=(0, 1.15))
 plt.legend(fontsize=8, loc="lower right")
 show(
     figure,
-    "Error on unseen photographs against t, in units of the line's. All curves are lowest near t = 150. The short training is above the "
-    "Wiener filter for small t; the long-trained network is the lowest from 100 on.",
+    "Error on unseen photographs against t, in units of the line's. All curves are lowest between t = 100 and 300. The short training is "
+    "far above the Wiener filter for small t and level with it at large t; the long-trained network is the lowest.",
 )
 
 # %% [markdown]
@@ -810,9 +810,9 @@ assert (of_long[late] < of_filter[late]).all()
 assert of_long.mean() < of_filter.mean()
 
 # %% [markdown]
-# A sober picture. Where the noise is weak, 300 steps are hardly better than the line, and far above a filter from 1942. The filter knows the spectrum
-# exactly, and at small $t$ there is little else to know. At large $t$ one has to know what photographs are *of*, and there the network that was trained for longer
-# wins, the more so as it is told the class. This is the use of a baseline in closed form: a loss of 0.5 alone says nothing.
+# A sober picture. Where the noise is weak, 300 steps are no better than the line, and far above a filter from 1942, which knows the spectrum exactly.
+# The network that was trained for longer beats the filter by a hair at $t = 1$, where there is little else to know; by a quarter around $t = 100$, where edges
+# and shapes can be told from noise; and by about a tenth at large $t$, where hardly more is left than what photographs are *of*, and it is told the class. This is the use of a baseline in closed form: a loss of 0.5 alone says nothing.
 #
 # Now sample: 60 pictures, six of each class, in 40 steps each. (`metrics.draw_images` calls DDIM, which is lesson 10's.)
 
@@ -841,7 +841,7 @@ show(
 
 # %% [markdown]
 # Be honest with it. Sky and water behind planes and ships, green and brown around deer and frogs, dark shapes in the middle: the colours and layouts of the classes are there. The details are not. The network has seen
-# one hundred-and-sixtieth of what DDPM's had; a GPU goes on from there, in the same folder, with `course train cifar10-unet --steps 50000`. What a number can say about such a wall is lesson
+# one hundred-and-sixtieth of what DDPM's had; a GPU can go further, with `course train cifar10-unet --steps 50000` (from the start: the course ships averaged weights, and no checkpoint to go on from). What a number can say about such a wall is lesson
 # 09's subject. One thing we can see now: the spectrum of the samples beside that of photographs. Rings below a line are contrast
 # that the network does not dare; rings above it, at the right end, are grain that it has left.
 
@@ -1026,7 +1026,7 @@ print(
 assert answer == [11, 1, 0]
 
 # %% [markdown]
-# Eleven, and one of colour. Every other wave of the picture is quieter than the noise on it. What can one make of that? Side by side: the waves that stand, the filter's answer, and the
+# Eleven, and one of colour. All other waves of the picture are quieter than the noise on them. What can one make of that? Side by side: the waves that stand, the filter's answer, and the
 # network's.
 
 # %% tags=["figure"]

@@ -672,7 +672,7 @@ assert of_B.high < 0.1
 # ### The likelihood knows as well
 #
 # There is a measure that copies cannot fool, because it asks about pictures that the *judge* brings: **how probable
-# is an unseen digit under the model?** Lesson 03 has the bound (3.8) on $-\log p(x_0)$, a sum of a thousand terms. As
+# is an unseen digit under the model?** Lesson 03 has the bound (3.9) on $-\log p(x_0)$, a sum of a thousand terms. As
 # bits for each pixel,
 #
 # $$\text{bits/dim} = \frac{1}{784\,\log 2}\Bigl[L_T + \sum_{t=2}^{T} L_{t-1} + L_0\Bigr], \tag{9.12}$$

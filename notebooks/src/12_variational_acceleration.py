@@ -84,7 +84,7 @@ show(
 )
 
 # %% [markdown]
-# The second row is grainy. The third looks best and is the worst of all: every digit is near the average of its class, as
+# The second row is grainy. The third looks cleanest and is the worst of all: every digit is near the average of its class, as
 # lesson 03 found of walks without noise. With a thousand steps the first two rows would look alike: both variances shrink with the step, and towards each other.
 # With ten they do not. **Is there a right one? For which data would each be right?** Commit to a guess: *at ten steps the
 # best variance is*
@@ -242,8 +242,8 @@ assert abs(prior) < 1e-3
 
 # %% [markdown]
 # Most bits are paid where the noise is too weak to see, as lesson 03 said of (3.11). And the decoder, the last step
-# alone, is a large part of the sum: with a variance of $\sigma_1^2 = 0.0001$, one hundredth of white squared, it has to
-# say of every black pixel which of 256 greys it is. Keep an eye on it.
+# alone, is a large part of the sum: with a standard deviation of $\sigma_1 = 0.01$, more than one grey level ($2/255$),
+# it cannot tell a grey from its neighbours, and even a black pixel costs it more than half a bit. Keep an eye on it.
 #
 # ## 2 · The best number
 #
@@ -638,8 +638,7 @@ def bits(n: int) -> dict[str, float]:
 
 # %% [markdown]
 # For a thousand steps the table has gaps. There every step is so short that its cost is a rate times $\Delta$; take the
-# rates at the times we have, and read the others off the line. And check one grid against the course's own
-# `variational.bound`, which asks the network anew.
+# rates at the times we have, and read the others off the line.
 
 
 # %%
@@ -739,8 +738,8 @@ assert fids["forward"][5] > 1.2 * max(fids[name][5] for name in ("posterior", "o
 
 # %% [markdown]
 # On the left, likelihood. The forward step's variance pays for grain that is not there. The optimal number saves little
-# against $\tilde\sigma^2$, because it lies close to it; where it saves, it saves on long steps. One number *a pixel* is
-# worth far more, and most of it in the decoder: the head knows which pixels are black, and stops paying for them.
+# against $\tilde\sigma^2$, because it lies close to it; where it saves, it saves on long steps. From 25 steps on, one number *a
+# pixel* is worth far more, and most of it in the decoder: the head knows which pixels are black, and stops paying for them.
 #
 # (The decoder has a trap. (12.4) is the best variance for a KL of Gaussians; the last term of (12.1) is no such KL. Its
 # outermost bins are half-lines, so a black pixel costs at most a bit whatever the variance, and the best number for all
@@ -1141,6 +1140,7 @@ for axis, ((kind, n), x) in zip(axes.flat, walks.items(), strict=True):
     )
     axis.plot(line, pixel.log_prob(line[:, None]).exp(), color=BLUE, lw=1)
     axis.set(xlim=(-2.2, 2.2), ylim=(0, 3), title=f"{kind}, {n} step{'s' * (n > 1)}")
+    axis.set(xlabel="pixel" if kind == "jump" else "", ylabel="density" if n == 1 else "")
 show(
     figure,
     "Histograms of the walks' pixels. Gaussian steps: one hump for one and two steps, two smeared peaks for four and eight. "
@@ -1244,11 +1244,11 @@ assert share < 0.2
 #
 # Is there a right variance? Yes: $\tilde\sigma^2 + k^2\,\mathrm{mse}_t$, (12.4), the posterior's own spread and that of what the
 # denoiser does not know. $\tilde\sigma^2$ would be right for data that are one point, $\sigma_{t|s}^2$ for data that are pure noise;
-# digits lie close to the first. And of all Gaussians the best has another variance for every pixel, (12.10). But for a long
+# digits lie close to the first. And of all Gaussians with independent pixels the best has another variance for every pixel, (12.10). But for a long
 # step the best Gaussian may be a poor one; then the step needs a latent.
 #
 # ### In your own words
-# *Manually graded, about four lines.* A friend samples in ten steps and finds that a network with a learned variance has
+# *Manually graded, about four lines.* A friend samples in fifty steps and finds that a network with a learned variance has
 # far better bits per pixel than one with $\tilde\sigma^2$, and hardly better pictures. "Then the variance does not matter,"
 # he says, "I take one big step from noise and learn its variance very well." What does a better variance buy, and what
 # can it not buy in one big step? What would you have him add?
@@ -1273,7 +1273,8 @@ assert share < 0.2
 # * A step with mean $\tilde\mu(x_t, \hat x_0)$ and variance $v$ has a price, (12.2), and all prices of all grids follow from
 #   the squared errors of the denoiser, (12.3), (12.15).
 # * The best single variance is $\tilde\sigma^2 + k^2\,\mathrm{mse}_t$, (12.4); the two fixed ones are right for a point and for
-#   $\mathcal N(0, I)$. On Gaussian data it is exact at any number of steps, (12.7).
+#   $\mathcal N(0, I)$. On data $\mathcal N(m, S I)$ it is exact at any
+#   number of steps, (12.7).
 # * Each pixel has its own, (12.10); a small head learns it from the bound, beside a frozen denoiser, for all jumps at
 #   once, (12.14).
 # * No Gaussian passes the wall (12.17). A latent does, (12.18), trained by its own bound, (12.19).

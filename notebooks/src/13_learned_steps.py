@@ -3,7 +3,7 @@
 #
 # *You will put a price on every jump a sampler could make, find the cheapest path of any length at once, prove when one
 # more step can do no harm; then you let gradient descent move the steps. On the way the best grid by the bound draws
-# poor digits, and a grid that looks best turns out to have learned its test by heart. About 80 minutes; five
+# poor digits, and a grid that looks best turns out to have been fitted to its test. About 80 minutes; five
 # exercises.*
 
 # %%
@@ -117,14 +117,15 @@ guess
 # $$C(t, 0) = \mathbb E\bigl[-\log p(x_0 \mid x_t)\bigr], \tag{13.4}$$
 #
 # a Gaussian around $\hat x_0$, cut into the 256 bins of a pixel. Its variance? The $v$ above would be $m_t$, and that is
-# best for a density. But black pixels lie in the outermost bin, which reaches to infinity: a wide Gaussian costs them
-# nothing, and the grey ones gain by it. So take the best of $m_t, 2m_t, 4m_t, \dots$ for each $t$; on the digits that
+# best for a density. But black pixels lie in the outermost bin, which reaches to infinity: however wide the Gaussian, they
+# cost at most a bit, and the grey ones gain by the width. So take the best of $m_t, 2m_t, 4m_t, \dots$ for each $t$; on the digits that
 # is worth a few tenths of a bit.
 # With the prior's term, the same for all grids, the bound is
 #
 # $$-\log p(x_0) \ \le\ L_T + \sum_{i=1}^{K} C(t_{i-1}, t_i)\quad\text{on average.} \tag{13.5}$$
 #
-# Now count what went in. **A thousand numbers $m_t$ give the price of all half a million jumps.** Nobody has to try one.
+# Now count what went in. **A thousand numbers $m_t$ give the price of half a million jumps, and a thousand more,
+# (13.4), those onto the data.** Nobody has to try one.
 #
 # ### Exercise 1 · What every jump costs
 # *10 minutes · medium · Eq. (13.3).* The whole table at once, for the noisy times alone (13.4 comes from elsewhere). Row:
@@ -303,12 +304,13 @@ def staircase(costs: Tensor, paths: list, K: int, unit: float, label: str) -> pl
     corners = [(t, level) for t, s in itertools.pairwise(grid) for level in (t, s)]
     left.plot(*zip(*corners, strict=True), color=ORANGE, lw=1.5)
     left.plot(grid[:-1], grid[1:], "o", color=ORANGE, ms=4)
-    left.set(xscale="log", yscale="log", xlabel="from t", ylabel="to s", title=f"the best path of {K} steps")
+    left.set(xscale="log", yscale="log", xlabel="from t", ylabel="to s")
+    left.set_title(f"price of a jump ({label}); the best path of {K} steps", fontsize=9)
     left.set(xlim=(0.9, 1300), ylim=(0.5, 1300))
     left.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1000"])
     left.set_yticks([0.6, 1, 10, 100, 1000], ["0", "1", "10", "100", "1000"])
     left.grid(False)
-    figure.colorbar(shades, ax=left, label=f"price of the jump ({label})")
+    figure.colorbar(shades, ax=left)
     right.plot(range(1, len(paths) + 1), [path.cost / unit for path in paths], color=BLACK)
     right.set_xscale("log")
     right.plot(K, paths[K - 1].cost / unit, "o", color=ORANGE)
@@ -382,7 +384,7 @@ for n in (2, 3, 5, 8, 16):
     assert best.cost <= greedy.cost + 1e-9 <= even + 1e-9
 
 # %% [markdown]
-# A little, and its grids are nested: what is gone never comes back. It is a fair baseline, and no cheaper to compute.
+# A little, and its grids are nested: what is gone never comes back. It is a fair baseline.
 #
 # ## 3 · Can one more step do harm?
 #
@@ -390,8 +392,8 @@ for n in (2, 3, 5, 8, 16):
 # $B_{K+1}(T) \le B_K(T)$ always?* Not with every variance. Take data that are $\mathcal N(0, 1)$, a schedule that ends
 # in pure noise, and the **posterior's** variance. One step from $T$ guesses $\hat x_0 = 0$, gives the decoder the
 # variance $\sigma_T^2 = 1$, and has drawn $\mathcal N(0, 1)$: exact. Stop on the way at $s$, where
-# $m_s = \sigma_s^2$. The jump costs $\frac12\mathrm{SNR}_s$ by (13.2), and the decoder is narrower by
-# $\frac12\log\sigma_s^2$. With $r = 1/\sigma_s^2 = 1 + \mathrm{SNR}_s$ the stop costs
+# $m_s = \sigma_s^2$. The jump costs $\frac12\mathrm{SNR}_s$ by (13.2), and the narrower decoder changes
+# its price by $\frac12\log\sigma_s^2 < 0$. With $r = 1/\sigma_s^2 = 1 + \mathrm{SNR}_s$ the stop costs
 #
 # $$\tfrac12\,(r - 1 - \log r) > 0. \tag{13.8}$$
 #
@@ -407,8 +409,8 @@ for n in (2, 3, 5, 8, 16):
 #
 # A stop at $u$ between $t$ and $s$ turns $1 + (\Delta_1 + \Delta_2)\,m_t$ into $(1 + \Delta_1 m_t)(1 + \Delta_2 m_u)$.
 # By (13.9) $m_u (1 + \Delta_1 m_t) \le m_t$, so the product is at most $1 + \Delta_1 m_t + \Delta_2 m_t$: the same or
-# less. Equality throughout belongs to one Gaussian: **for Gaussian data all grids cost the same.** Steps pay where the
-# posterior is *not* Gaussian.
+# less. Equality throughout needs data $\mathcal N(\mu, S I)$, one variance for all pixels: **for such data all grids
+# cost the same.** Steps pay where the posterior is *not* Gaussian, and where some pixels are better known than others.
 
 # %%
 # Eq. (13.8)
@@ -550,7 +552,7 @@ for name in ("uniform", "log-SNR", "best path"):
 show(
     strips(grids[8]),
     "Six rows of eight dots on a log axis of t: the four fixed grids; the best path and the greedy one, which begin at 1000 too, "
-    "go on at 400, and end near 30.",
+    "make their second call below 400, and go on from there in nearly even gaps.",
 )
 
 # %% [markdown]
@@ -639,8 +641,8 @@ left.legend(fontsize=8)
 right.legend(handles=right.lines[-1:], fontsize=8)
 show(
     figure,
-    "Left: bits a pixel against steps; the best path is lowest everywhere, Karras highest. Right: FID against steps; the "
-    "best path is among the highest.",
+    "Left: bits a pixel against steps; the best path is lowest everywhere, Karras highest with few "
+    "steps. Right: FID against steps; the best path is among the highest.",
 )
 
 # %%
@@ -653,10 +655,10 @@ by_chance = {name: distance(drawn(grids[8][name], N, seed=1, ancestral=True)) fo
 varies("8 ancestral steps: " + ", ".join(f"{name} {value:.3f}" for name, value in by_chance.items()))
 
 # %% [markdown]
-# **Two orders, and they do not agree.** By the bound the best path wins at every number of steps, as it must; log-SNR
-# and Karras are far behind. By the pictures that DDIM draws, the best path is behind grids that the bound despises.
+# **Two orders, and they do not agree.** By the bound the best path wins at every number of steps, as it must; with few
+# steps log-SNR and Karras are far behind. By the pictures that DDIM draws, the best path is behind grids that the bound despises.
 # Ancestral sampling, to which the bound belongs, is kinder to it: the noise of each step covers some of the errors
-# before, all figures lie near those of real digits, and whether the best path comes out first or third is chance at
+# before, all figures lie near those of real digits, and the best path's place among the five is chance at
 # this $n$.
 #
 # Why? Look at the first jump. It costs hardly any bits, since there are hardly any to be had: the SNR up there is next to
@@ -918,7 +920,7 @@ assert gain["tuned on the two"][0] > 2.5 * gain["tuned on the two"][1]
 assert gain["tuned on 256"][1] > 1.2 * gain["tuned on the two"][1]
 
 # %% [markdown]
-# Nine numbers can learn four coordinates nearly by heart. What the pair reports is several times what is there. The same
+# Nine numbers have much room to fit four coordinates. What the pair reports is several times what is there. The same
 # happens, more quietly, to whoever tries a hundred grids on one seed and reports the best. **What chose the grid may not
 # judge it.**
 #
