@@ -346,9 +346,9 @@ def _step(run: Training, x: Tensor, label: Tensor | None, lr: float, loss: Loss,
 def draw_t(schedule: Schedule, n: int, generator: torch.Generator, times: str = "uniform") -> Tensor:
     """n times to train at: among 1 … T, or in [0.001, 0.999) if time is continuous, where both ends can be singular.
 
-    "uniform":  each as often, independently: what papers write.
-    "cosine":   where the log-SNR is -2 log tan(pi u / 2), as on a cosine schedule (Nichol & Dhariwal 2021), with one
-                u in each nth of [0, 1] (Kingma et al. 2021, app. I.1).
+    * "uniform": each as often, independently: what papers write;
+    * "cosine": where the log-SNR is -2 log tan(pi u / 2), as on a cosine schedule (Nichol & Dhariwal 2021), with one u
+      in each nth of [0, 1] (Kingma et al. 2021, app. I.1).
 
     The second trains the same network for the same schedule, only more where there is more to learn: a third of the
     times of `linear()` have an SNR below 1/100, where almost nothing is; this way it is one in sixteen.
