@@ -1,5 +1,6 @@
 """Grading a class: every submission gets the grade it deserves, whatever it is made of, and can do no harm."""
 
+import ast
 import csv
 import hashlib
 import http.server
@@ -744,6 +745,17 @@ def test_checks_reject_small_faults_in_the_solutions(lesson, monkeypatch):
     count, alive = mutants.survivors(lesson)
     # Those that live compute the same, such as a difference turned round before it is squared.
     assert len(alive) <= 0.05 * count, "\n".join(f"{m.id}, {m.change}" for m in alive)
+
+
+def test_faults_put_into_the_code_are_single_changes_and_the_same_for_a_seed():
+    chosen = mutants.sampled(4, seed=1)
+    assert chosen == mutants.sampled(4, seed=1)
+    for mutant in chosen:
+        whole = ast.unparse(
+            ast.parse((mutants.ROOT / "course_utils" / mutant.id).read_text(encoding="utf-8"))
+        ).splitlines()
+        changed = mutant.source.splitlines()
+        assert sum(a != b for a, b in zip(whole, changed, strict=True)) == 1, mutant.change
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------
