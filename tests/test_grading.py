@@ -751,9 +751,7 @@ def test_faults_put_into_the_code_are_single_changes_and_the_same_for_a_seed():
     chosen = mutants.sampled(4, seed=1)
     assert chosen == mutants.sampled(4, seed=1)
     for mutant in chosen:
-        whole = ast.unparse(
-            ast.parse((mutants.ROOT / "course_utils" / mutant.id).read_text(encoding="utf-8"))
-        ).splitlines()
+        whole = ast.unparse(ast.parse(mutants.source_of(mutant.id))).splitlines()
         changed = mutant.source.splitlines()
         assert sum(a != b for a, b in zip(whole, changed, strict=True)) == 1, mutant.change
 

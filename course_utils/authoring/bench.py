@@ -471,8 +471,10 @@ def faults(n: int = 150) -> Iterator[str]:
     from course_utils.authoring import mutants
 
     noticed = 0
+    if mutants.is_noticed("toy.py", mutants.source_of("toy.py")):
+        raise RuntimeError("a fast test fails, or is too slow, without any fault: run `make check` first")
     for mutant in mutants.sampled(n):
-        if mutants.is_noticed(mutant):
+        if mutants.is_noticed(mutant.id, mutant.source):
             noticed += 1
         else:
             yield f"lives: {mutant.id}, {mutant.change}"

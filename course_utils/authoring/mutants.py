@@ -8,14 +8,14 @@ compute the same. Those that live are listed, for somebody to look at.
 import ast
 import copy
 import importlib
+import multiprocessing
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,19 +166,24 @@ MODULES = {
 HEAVY = ("torch", "pytest", "hypothesis", "jaxtyping", "beartype", "diffusers", "torchmetrics", "matplotlib.pyplot")
 
 
+def source_of(name: str) -> str:
+    """A module as it stands."""
+    return (ROOT / "course_utils" / name).read_text(encoding="utf-8")
+
+
 def sampled(n: int, seed: int = 0) -> list[Mutant]:
     """n mutants of those modules, drawn at random, each change as likely."""
-    trees = {name: ast.parse((ROOT / "course_utils" / name).read_text(encoding="utf-8")) for name in MODULES}
+    trees = {name: ast.parse(source_of(name)) for name in MODULES}
     everyone = [(name, *change) for name, tree in trees.items() for change in _changes_of(tree)]
     chosen = random.Random(seed).sample(everyone, min(n, len(everyone)))
     return [_mutant(name, trees[name], place, changed) for name, place, changed in chosen]
 
 
-def is_noticed(mutant: Mutant, limit_s: float = 900) -> bool:
-    """Whether a fast test fails, or does not end in time, in a copy of the course with this fault. It forks: POSIX."""
+def is_noticed(id: str, source: str, limit_s: float = 900) -> bool:
+    """Whether a fast test fails, or does not end in time, where this is the source of a module. It forks: POSIX."""
     for name in HEAVY:  # what every test needs is imported once, here, and not in each child
         importlib.import_module(name)
-    first = [f"tests/test_{name}.py" for name in MODULES[mutant.id]]
+    first = [f"tests/test_{name}.py" for name in MODULES[id]]
     rest = {f"tests/test_{name}.py" for names in MODULES.values() for name in names}.difference(first)
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder)
@@ -186,33 +191,26 @@ def is_noticed(mutant: Mutant, limit_s: float = 900) -> bool:
             shutil.copytree(ROOT / name, copied / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("data", "pyproject.toml"):
             (copied / name).symlink_to(ROOT / name)
-        (copied / "course_utils" / mutant.id).write_text(mutant.source, encoding="utf-8")
-        return any(not _passes(copied, tests, limit_s) for tests in (first, sorted(rest)))
+        (copied / "course_utils" / id).write_text(source, encoding="utf-8")
+        return any(not _pass(copied, tests, limit_s) for tests in (first, sorted(rest)))
 
 
-def _passes(folder: Path, tests: list[str], limit_s: float) -> bool:
-    child = os.fork()
-    if not child:
-        try:
-            os.setsid()
-            quiet = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(quiet, stream)
-            os.chdir(folder)
-            for name in [name for name in sys.modules if name.split(".")[0] == "course_utils"]:
-                del sys.modules[name]  # the copy's are imported anew
-            sys.path.insert(0, str(folder))
-            import pytest
+def _pass(folder: Path, tests: list[str], limit_s: float) -> bool:
+    child = multiprocessing.get_context("fork").Process(target=_test, args=(folder, tests))
+    child.start()
+    child.join(limit_s)
+    child.kill()
+    child.join()
+    return child.exitcode == 0
 
-            os._exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]))
-        finally:
-            os._exit(99)
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status) == 0
-        time.sleep(0.05)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+
+def _test(folder: Path, tests: list[str]) -> None:
+    os.chdir(folder)
+    for name in [name for name in sys.modules if name.split(".")[0] == "course_utils"]:
+        del sys.modules[name]  # the copy's are imported anew
+    sys.path.insert(0, str(folder))
+    import pytest
+
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests])
+    sys.exit(code)
