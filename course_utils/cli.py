@@ -461,6 +461,9 @@ def leaderboard(
     name: Annotated[str, typer.Argument(help="A shipped denoiser.")] = "mnist-unet",
     n: Annotated[int, typer.Option(min=2, help="Samples a row; rows of another n stand apart.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the noise that every sampler starts from.")] = 0,
+    calls: Annotated[
+        str, typer.Option(help="Network calls a sample; from 1000 on for DDPM alone.")
+    ] = "5,10,20,50,100,1000",
 ) -> None:
     """Measure every sampler on one network, row by row; stop it whenever you like, the same command goes on."""
     from tqdm import tqdm
@@ -471,9 +474,13 @@ def leaderboard(
     if name not in board.pretrained.read_manifest():
         _stop(f"{name}: no such network is shipped. There are {', '.join(board.pretrained.read_manifest())}")
     try:
-        calls = n * sum(plan.nfe for plan in board.missing(name, n=n, seed=seed))
-        with tqdm(total=calls, unit=" calls", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-            for row in board.run(name, n=n, seed=seed, progress=bar.update):
+        budgets = [int(budget) for budget in calls.split(",")]
+    except ValueError:
+        _stop(f"{calls}: wanted whole numbers, such as 5,10")
+    try:
+        total = n * sum(plan.nfe for plan in board.missing(name, n=n, seed=seed, budgets=budgets))
+        with tqdm(total=total, unit=" calls", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+            for row in board.run(name, n=n, seed=seed, budgets=budgets, progress=bar.update):
                 bar.set_postfix_str(f"{row.sampler}, {row.nfe} calls: FID {row.fid:.3f}", refresh=False)
         typer.echo(board.table([row for row in board.load(name) if (row.n, row.seed) == (n, seed)]))
     except KeyboardInterrupt:

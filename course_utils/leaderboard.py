@@ -47,8 +47,8 @@ from course_utils.samplers import (
 from course_utils.schedules import Schedule, check_grid, require_schedule
 
 FOLDER = "leaderboard"
-BUDGETS = (5, 10, 20, 50, 100)  # network calls a sample that each sampler may spend
-LONGEST = 1000  # DDPM's own number of steps: the yardstick
+LONGEST = 1000  # DDPM's own number of steps: the yardstick, for DDPM alone
+BUDGETS = (5, 10, 20, 50, 100, LONGEST)  # network calls a sample that a sampler may spend
 GRIDS = {"uniform": uniform_grid, "quadratic": quadratic_grid, "log_snr": log_snr_grid, "karras": karras_grid}
 
 
@@ -158,9 +158,12 @@ def plan_within(contender: Contender, schedule: Schedule, budget: int) -> Plan:
 
 
 def planned(schedule: Schedule, budgets: Sequence[int] = BUDGETS) -> list[Plan]:
-    """Every sampler at every budget, and DDPM at a thousand steps; cheap ones first."""
-    plans = [plan_within(contender, schedule, budget) for budget in budgets for contender in CONTENDERS]
-    plans.append(plan_within(CONTENDERS[0], schedule, LONGEST))
+    """Every sampler at every budget, but DDPM alone from LONGEST on; cheap ones first."""
+    plans = [
+        plan_within(contender, schedule, budget)
+        for budget in budgets
+        for contender in (CONTENDERS if budget < LONGEST else CONTENDERS[:1])
+    ]
     return sorted(plans, key=lambda plan: plan.nfe)
 
 
@@ -285,17 +288,22 @@ def run(
 ) -> Iterator[Row]:
     """Measure what is missing, and yield each row once it is in the file. Stop it whenever you like.
 
+    A table goes on in the precision that it was begun in, so that its rows differ by their samplers alone.
+
     Args:
         name: a shipped network.
         n: samples a row. Figures of another n cannot be compared; their rows stand beside these in the file.
         seed: of the noise that every sampler starts from.
-        budgets: network calls a sample; DDPM also gets a thousand.
+        budgets: network calls a sample; from LONGEST on for DDPM alone.
         folder: of the table; `data/leaderboard` unless told.
         progress: called with the number of images after each network call: sum(plan.nfe) n of them in all.
     """
     denoiser = pretrained.load_denoiser(name, runtime.pick_device())
+    sha256 = pretrained.read_manifest()[name]["sha256"][:12]
+    begun = [row.precision for row in load(name, folder) if (row.sha256, row.n, row.seed) == (sha256, n, seed)]
+    precision = getattr(torch, begun[0], None) if begun else None
     for plan in missing(name, n=n, seed=seed, budgets=budgets, folder=folder):
-        row = measure(name, denoiser, plan, n=n, seed=seed, progress=progress)
+        row = measure(name, denoiser, plan, n=n, seed=seed, precision=precision, progress=progress)
         save([*load(name, folder), row], name, folder)
         yield row
 
@@ -394,7 +402,7 @@ def table(rows: Sequence[Row]) -> str:
     All rows must be of one n: FID at different n cannot be compared. Raises ValueError if they are not.
     """
     n = _one_n(rows)
-    budgets = [b for b in (*BUDGETS, LONGEST) if any(_budget(row) == b for row in rows)]
+    budgets = [b for b in BUDGETS if any(_budget(row) == b for row in rows)]
     cells: dict[tuple[str, str, int], Row] = {}
     best: dict[int, float] = {}
     for row in rows:
@@ -439,7 +447,7 @@ def figure(rows: Sequence[Row], own: Sequence[Row] = ()) -> Figure:
         axis.set(yscale="log")
     else:
         axis.set(ylim=(0, None))
-    ticks = [b for b in (*BUDGETS, LONGEST) if b <= 1.1 * max(row.nfe for row in (*rows, *own))]
+    ticks = [b for b in BUDGETS if b <= 1.1 * max(row.nfe for row in (*rows, *own))]
     axis.set_xticks(ticks, [f"{b:,}" for b in ticks])
     axis.minorticks_off()
     figure.legend(fontsize=8, loc="outside right upper")
@@ -454,7 +462,7 @@ def at(rows: Sequence[Row], budget: int) -> dict[str, Row]:
 
 def _budget(row: Row) -> int:
     """The smallest budget that the row stays within; its own number of calls beyond them all."""
-    return next((budget for budget in (*BUDGETS, LONGEST) if row.nfe <= budget), row.nfe)
+    return next((budget for budget in BUDGETS if row.nfe <= budget), row.nfe)
 
 
 def _shown(row: Row | None) -> str:
