@@ -274,7 +274,7 @@ def test_the_table_puts_calls_into_columns_and_stars_the_best():
     assert lines[2].split()[2:] == ["0.700", "±0.055*", "0.600", "±0.055"]
     assert "0.0400" in lines[3]
     assert "n = 1,000" in lines[3]
-    assert leaderboard.at(rows, 10)["heun"].nfe == 9
+    assert leaderboard.at(rows, 10)["heun", "uniform"].nfe == 9
     with pytest.raises(ValueError, match="rows: wanted rows of one n"):
         leaderboard.table(rows_like(n=[1000, 2000]))
 

@@ -442,3 +442,9 @@ def test_drawing_t_is_repeatable_and_leaves_the_global_stream_alone():
     one, other = (sampler.sample(50, torch.Generator().manual_seed(3))[0] for _ in range(2))
     assert torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("t", [[3, 41], [-1, 3]])
+def test_one_time_out_of_range_spoils_a_batch(t):
+    with pytest.raises(ValueError, match=r"wanted 0 \(clean\) … 40 \(all noise\), got"):
+        linear(40).coeffs(torch.tensor(t))

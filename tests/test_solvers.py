@@ -271,6 +271,12 @@ def test_each_grid_is_even_in_its_own_measure():
     torch.testing.assert_close(roots.diff(), torch.full((20,), -1 / 20))
 
 
+@pytest.mark.parametrize("grid", [linspace_grid, log_snr_grid, karras_grid])
+def test_two_times_are_the_last_noise_level_and_the_first(grid):
+    assert grid(linear(), 2) == [1000, 1, 0]
+    assert grid(VPLinear(), 2) == pytest.approx([1, 0.001, 0])
+
+
 def test_the_leading_grid_never_reaches_the_last_level():
     assert leading_grid(linear(), 10) == [901, 801, 701, 601, 501, 401, 301, 201, 101, 1, 0]
 
