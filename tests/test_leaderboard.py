@@ -219,10 +219,11 @@ def test_a_damaged_file_is_named(tmp_path, damage):
         leaderboard.load(folder=tmp_path)
 
 
-def test_the_stored_table_is_of_the_shipped_weights():
-    rows = leaderboard.load("mnist-unet")
+@pytest.mark.parametrize("name", ["mnist-unet", "cifar10-unet"])
+def test_the_stored_table_is_of_the_shipped_weights(name):
+    rows = leaderboard.load(name)
     assert rows
-    assert {row.sha256 for row in rows} == {pretrained.read_manifest()["mnist-unet"]["sha256"][:12]}
+    assert {row.sha256 for row in rows} == {pretrained.read_manifest()[name]["sha256"][:12]}
     assert len({row.key for row in rows}) == len(rows)
     for row in rows:
         assert row.fid > 0
