@@ -244,3 +244,24 @@ def test_an_unknown_lesson_is_an_error_that_lists_the_known(checkout: Path) -> N
 def test_no_lessons_is_no_error(checkout: Path) -> None:
     (checkout / "notebooks" / "src" / "00_small.py").unlink()
     assert course("lessons") == (0, "no lessons yet in notebooks/src\n")
+
+
+# ---------------------------------------------------------------- course leaderboard
+
+
+def test_the_leaderboard_says_which_network_and_which_calls_it_wants() -> None:
+    code, said = course("leaderboard", "nobody")
+    assert code == 1
+    assert "no such network is shipped" in said
+    for calls, wanted in (("5,a", "wanted whole numbers, such as 5,10"), ("0", "wanted 1 or more, got 0")):
+        code, said = course("leaderboard", "--calls", calls)
+        assert code == 1
+        assert wanted in said
+
+
+def test_a_column_that_was_measured_is_shown_and_not_measured_again() -> None:
+    before = (ROOT / "data" / "leaderboard" / "mnist-unet.csv").read_bytes()
+    code, said = course("leaderboard", "--calls", "5")
+    assert code == 0
+    assert "ddpm, uniform" in said
+    assert (ROOT / "data" / "leaderboard" / "mnist-unet.csv").read_bytes() == before
