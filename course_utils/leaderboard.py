@@ -237,7 +237,7 @@ def measure(
     score = fid_interval(features, real.train, generator=torch.Generator().manual_seed(seed))
     return Row(
         network=name,
-        sha256=pretrained.read_manifest()[name]["sha256"][:12],
+        sha256=_weights(name),
         sampler=plan.contender.sampler,
         grid=plan.contender.grid,
         steps=len(plan.timesteps) - 1,
@@ -256,6 +256,11 @@ def measure(
     )
 
 
+def _weights(name: str) -> str:
+    """What tells a shipped network's weights from others: the first digits of the SHA-256 of its file."""
+    return pretrained.read_manifest()[name]["sha256"][:12]
+
+
 def missing(
     name: str = "mnist-unet",
     *,
@@ -265,11 +270,10 @@ def missing(
     folder: Path | None = None,
 ) -> list[Plan]:
     """What is still to be measured: no row has the same weights, sampler, grid, steps, n and seed."""
-    manifest = pretrained.read_manifest()
-    require_one_of("name", name, manifest)
+    require_one_of("name", name, pretrained.read_manifest())
     require_count("n", n, least=2)
     require_count("seed", seed, least=0)
-    sha256 = manifest[name]["sha256"][:12]
+    sha256 = _weights(name)
     there = {row.key for row in load(name, folder)}
     schedule = pretrained.load_denoiser(name).schedule
 
@@ -301,8 +305,8 @@ def run(
         progress: called with the number of images after each network call: sum(plan.nfe) n of them in all.
     """
     denoiser = pretrained.load_denoiser(name, runtime.pick_device())
-    sha256 = pretrained.read_manifest()[name]["sha256"][:12]
-    begun = [row.precision for row in load(name, folder) if (row.sha256, row.n, row.seed) == (sha256, n, seed)]
+    table = _weights(name), n, seed
+    begun = [row.precision for row in load(name, folder) if (row.sha256, row.n, row.seed) == table]
     precision = getattr(torch, begun[0], None) if begun else None
     for plan in missing(name, n=n, seed=seed, budgets=budgets, folder=folder):
         row = measure(name, denoiser, plan, n=n, seed=seed, precision=precision, progress=progress)
