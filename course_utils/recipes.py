@@ -123,9 +123,12 @@ RECIPES = {
             "unet",
             {"channels": 3, "widths": (96, 144, 144), "blocks": 1, "attention": (1, 2), "num_classes": 10},
             full=True,
-            steps=5000,
+            steps=26_000,
+            batch_size=64,
+            lr=2e-3,
             warmup=500,
             flip=True,
+            times="cosine",
         ),
     )
 }

@@ -81,7 +81,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory of freed tensors for the next ones, instead of giving it back to the system.
 
     A training step takes and frees the same large blocks again and again, and each time the system hands them out anew
-    it must clear them, page by page. A batch of 64 digits through the U-Net: 7,000 pages a step, a tenth of its time.
+    it must clear them, page by page. For a batch of 64 digits and the U-Net these are ten thousand pages.
     For the GNU C library, so on most of Linux; elsewhere nothing happens. No computed number changes.
     """
     if platform.libc_ver()[0] == "glibc":

@@ -741,13 +741,14 @@ for _ in widgets.watch(
 
 # %% [markdown]
 # Judge it on photographs that it has not seen, at ten noise levels; beside it the Wiener filter; and the course's own network, `cifar10-unet`.
-# That one had 3.9 million weights and 640,000 photographs, of all 50,000, in hours on two CPU cores. DDPM's had 36 million weights and 100 million photographs.
+# That one has 3.9 million weights, and saw 1.7 million photographs (of all 50,000, and their mirror images) in an hour and a half on two CPU cores. DDPM's has
+# 36 million weights, and saw 100 million.
 
 
 # %%
 some = torch.arange(0, len(unseen), 8)  # 125 photographs
 recipe = pretrained.recipe_of("cifar10-unet")
-assert recipe.steps * recipe.batch_size == 640_000
+assert recipe.steps * recipe.batch_size == 1_664_000
 assert round(sum(p.numel() for p in trained.parameters()) / 1e6, 1) == 3.9
 x_0, label = normalize(unseen[some]), unseen_labels[some].to(lesson.device)
 test_t = [1, 10, 30, 100, 200, 300, 500, 700, 900, 1000]
@@ -811,8 +812,8 @@ assert of_long.mean() < of_filter.mean()
 
 # %% [markdown]
 # A sober picture. Where the noise is weak, 300 steps are no better than the line, and far above a filter from 1942, which knows the spectrum exactly.
-# The network that was trained for longer beats the filter by a hair at $t = 1$, where there is little else to know; by a quarter around $t = 100$, where edges
-# and shapes can be told from noise; and by about a tenth at large $t$, where hardly more is left than what photographs are *of*, and it is told the class. This is the use of a baseline in closed form: a loss of 0.5 alone says nothing.
+# The network that was trained for longer beats the filter by a fifth at $t = 1$, where there is little else to know; by a third from $t = 30$ to 100, where edges
+# and shapes can be told from noise; and by less than a tenth from $t = 700$ on, where hardly more is left than what photographs are *of*, and it is told the class. This is the use of a baseline in closed form: a loss of 0.5 alone says nothing.
 #
 # Now sample: 60 pictures, six of each class, in 40 steps each. (`metrics.draw_images` calls DDIM, which is lesson 10's.)
 
@@ -836,14 +837,15 @@ varies(
 show(
     image_grid(samples, columns=10, titles=names, size=0.7),
     "Sixty generated pictures, six of each of the ten classes. Colours and layout are those of photographs, sky above and "
-    "ground below; a few ships, horses and planes can be guessed, most things are blotches.",
+    "ground below; some cars, horses, ships and planes can be made out, most animals are blotches.",
 )
 
 # %% [markdown]
-# Be honest with it. Sky and water behind planes and ships, green and brown around deer and frogs, dark shapes in the middle: the colours and layouts of the classes are there. The details are not. The network has seen
-# one hundred-and-sixtieth of what DDPM's had; a GPU can go further, with `course train cifar10-unet --steps 50000` (from the start: the course ships averaged weights, and no checkpoint to go on from). What a number can say about such a wall is lesson
+# Be honest with it. Sky and water behind planes and ships, green and brown around deer and frogs, dark shapes in the middle: the colours and layouts of the classes
+# are there, and some of the things: a car, a horse on its legs, a ship on the water. Most animals are blotches of the right colours. The network has seen one sixtieth of what
+# DDPM's had; a GPU can go further, with `course train cifar10-unet --steps 50000` (from the start: the course ships averaged weights, and no checkpoint to go on from). What a number can say about such a wall is lesson
 # 09's subject. One thing we can see now: the spectrum of the samples beside that of photographs. Rings below a line are contrast
-# that the network does not dare; rings above it, at the right end, are grain that it has left.
+# that the network does not dare; rings above it would be grain that it has left. *Which of the three axes will it be shyest of?*
 
 # %% tags=["figure"]
 drawn = to_axes(normalize(samples) - mean)
@@ -855,13 +857,15 @@ for ours, real, name, colour in zip(theirs, rings, AXES, (BLACK, ORANGE, PINK), 
     plt.loglog(range(1, side // 2 + 1), ours[1:], "o", ms=4, mfc="none", color=colour)
 plt.gca().set(xlabel="frequency |k|", ylabel="power", title="photographs (lines) and samples (rings)")
 plt.legend(fontsize=8)
-show(figure, "Power spectra of photographs as lines and of samples as rings, which follow the lines on all three axes.")
+show(figure, "Power spectra of photographs as lines and of samples as rings, which run along below the lines, furthest on magenta–green.")
 varies(
     "samples' power, of the photographs': "
     + ", ".join(f"{n} {r:.0%}" for n, r in zip(AXES, drawn.var((0, 2, 3)) / variance, strict=True))
 )
 
 # %% [markdown]
+# The axis whose waves the noise drowns first is the one that it paints most timidly.
+#
 # ## 7 · What usually goes wrong
 #
 # **(a) A flip that leaks.** "Augmentation never hurts", so somebody flips the digits. Then the data *are* half mirror images, the network learns them faithfully, and half of
