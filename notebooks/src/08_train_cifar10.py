@@ -857,7 +857,10 @@ for ours, real, name, colour in zip(theirs, rings, AXES, (BLACK, ORANGE, PINK), 
     plt.loglog(range(1, side // 2 + 1), ours[1:], "o", ms=4, mfc="none", color=colour)
 plt.gca().set(xlabel="frequency |k|", ylabel="power", title="photographs (lines) and samples (rings)")
 plt.legend(fontsize=8)
-show(figure, "Power spectra of photographs as lines and of samples as rings, which run along below the lines, furthest on magenta–green.")
+show(
+    figure,
+    "Power spectra of photographs as lines and of samples as rings, which run along below the lines, furthest on magenta–green.",
+)
 varies(
     "samples' power, of the photographs': "
     + ", ".join(f"{n} {r:.0%}" for n, r in zip(AXES, drawn.var((0, 2, 3)) / variance, strict=True))
