@@ -480,6 +480,7 @@ CALLS = {
     "runtime.pick_precision": {"device": torch.device("cpu")},
     "runtime.device_name": {"device": torch.device("cpu")},
     "runtime.data_source": {},
+    "runtime.keep_freed_memory": {},
     "runtime.version": {"distribution": "torch"},
     "runtime.varies": {},
     "runtime.stopwatch": {"label": "it took"},
