@@ -848,7 +848,7 @@ for grid in ("uniform", "quadratic"):
 
 # %% [markdown]
 # Some intervals part now, and the winner is DDPM, which solves no ODE at all. (By the spread of pixels, in lesson 10, it
-# came last. These features hardly mind that: a measure answers its own question.) Put the figures of the others against
+# was behind DDIM. These features hardly mind that: a measure answers its own question.) Put the figures of the others against
 # their distances of section 7:
 
 # %% tags=["figure"]
@@ -915,7 +915,7 @@ show(
 # %% tags=["varies"]
 photographs = [row for row in leaderboard.load("cifar10-unet") if row.n == 1000 and row.seed == 0]
 print(leaderboard.table(photographs))
-five, ten, twenty = (leaderboard.at(photographs, calls) for calls in (5, 10, 20))
+five, twenty = (leaderboard.at(photographs, calls) for calls in (5, 20))
 third_order = "unipc_3", "quadratic"
 assert five[third_order].high < five["dpmpp_2s", "quadratic"].low  # higher order, lower FID
 assert five["euler", "quadratic"].high < five["ddim", "uniform"].low  # one solver, two grids
@@ -928,9 +928,9 @@ assert twenty[third_order].low > 10 * photographs[0].floor
 # With five calls everything is the other way round. UniPC-3 leads, Euler's step pays for its low order, the quadratic
 # grid beats the uniform one, and DDPM is last; and even 1000 samples leave no doubt. Photographs have more in them
 # that a coarse step can miss: here the solver's error is the larger one. But follow UniPC-3 on the quadratic grid to
-# the right. With twenty calls it draws no better than with five. It had come to the end of the path already, and what
-# is left there, about thirty times what real photographs have, is the error of a network that had far too little
-# training. No solver takes it away; the slower ones arrive at it later. **Which of the two errors is the larger, you
+# the right. With twenty calls it draws no better than with five. A path that is followed more closely still does not
+# help any more: what is left, about thirty times what real photographs have, is the error of a network that had far too
+# little training. No solver takes it away; the slower ones arrive at it later. **Which of the two errors is the larger, you
 # have to measure.**
 #
 # Published numbers for CIFAR-10, from networks that saw a hundred million pictures or more, show how it goes on:
