@@ -128,7 +128,7 @@ def _disk() -> str:
     return f"{free:.0f} GB free"
 
 
-INSTALL = "run `make lab` in a checkout, or: pip install -e '.[lab]'"
+INSTALL = 'run `make lab` in a checkout, or: pip install -e ".[lab]"'
 CHECKS: list[tuple[str, Callable[[], str], bool, str]] = [
     ("Python", _python, True, "install Python 3.10 or newer"),
     ("packages", _packages, True, INSTALL),
@@ -498,13 +498,20 @@ def _assignments(names: str | None) -> dict[str, Any]:
         from course_utils.authoring import build
         from course_utils.grading.intake import assignment
     except ModuleNotFoundError as error:
-        _stop(f"grading needs {error.name}: pip install -e '.[grade]'")
+        if sys.version_info < (3, 11):
+            _stop(f"grading needs {error.name}, which needs Python 3.11 or newer")
+        _stop(f'grading needs {error.name}: pip install -e ".[grade]"')
     try:
         sources = build.lessons([name.strip() for name in names.split(",")] if names else None)
     except build.LessonError as error:
         _stop(str(error))
     found = {source.stem[:2]: assignment(source.stem[:2]) for source in sources}
     return {lesson: this for lesson, this in found.items() if this.exercises}
+
+
+def _graded(folder: Path) -> list[str]:
+    """The lessons of which a folder holds results."""
+    return sorted({path.parent.name for path in (folder / "results").glob("[0-9][0-9]/*.json")})
 
 
 @app.command()
@@ -544,8 +551,9 @@ def grade(
 
     if sandbox and not scheduler and not box.is_there():
         _stop(
-            "no sandbox: there is no bubblewrap (apt-get install bubblewrap), or it may not make namespaces. "
-            "Learners' code would run with your rights; --no-sandbox does that, and says so in the results"
+            "no sandbox: there is no bubblewrap (apt-get install bubblewrap), or it may not make namespaces (Ubuntu "
+            "24.04 forbids it; docs/grading.md says how to allow it). Without one learners' code would run with your "
+            "rights; --no-sandbox does that, and says so in the results"
         )
     log: list[str] = []
     try:
@@ -557,8 +565,11 @@ def grade(
     for result in tqdm(run, total=len(found), unit="submission", disable=not sys.stderr.isatty()):
         if result.failed:
             failed.append(f"{result.student}, {result.lesson}: {result.failed}")
-    used = {lesson: this for lesson, this in wanted.items() if any(one.lesson == lesson for one in found)}
-    typer.echo(f"{len(found) - len(failed)} of {len(found)} graded: {report.write_reports(out, used, log)}")
+    graded = _assignments(",".join(_graded(out))) if _graded(out) else {}  # those of earlier weeks too
+    table = report.write_reports(out, graded, log, about=",".join(wanted))
+    typer.echo(f"{len(found) - len(failed)} of {len(found)} graded: {table}")
+    if log:
+        typer.echo(f"{len(log)} oddities among the files, skipped or replaced ones too: {out / 'intake.csv'}")
     if failed:
         _stop("not graded, and nobody's fault but this machine's; the same command tries again:\n" + "\n".join(failed))
 
@@ -566,7 +577,7 @@ def grade(
 @app.command()
 def feedback(results: Annotated[Path, typer.Argument(help="Folder that course grade wrote.")]) -> None:
     """Write grades.csv and the learners' pages again, with the points given by hand in formgrader since."""
-    lessons = sorted(path.name for path in (results / "results").glob("[0-9][0-9]"))
+    lessons = _graded(results)
     if not lessons:
         _stop(f"{results}: no results are there; course grade writes them")
     from course_utils.grading import report
@@ -577,6 +588,8 @@ def feedback(results: Annotated[Path, typer.Argument(help="Folder that course gr
 @app.command(name="self-grade")
 def self_grade(notebook: Annotated[Path, typer.Argument(help="Your copy of a lesson.")]) -> None:
     """Grade your own notebook, as `course grade` would."""
+    if os.name != "posix":
+        _stop("self-grade needs Linux, macOS or WSL; the check cells of the page say the same")
     wanted = _assignments(None)
     from course_utils.grading import grade as grading
     from course_utils.grading import intake
@@ -592,6 +605,8 @@ def self_grade(notebook: Annotated[Path, typer.Argument(help="Your copy of a les
         typer.echo(note, err=True)
     for submission in found:
         result = grading.grade(submission, wanted[submission.lesson], sandboxed=False)  # it is your own code
+        if result.failed:
+            _stop(result.failed)
         for graded in result.exercises:
             typer.echo(f"{graded.id}: {graded.status}" + (f", {graded.message}" if graded.message else ""))
             if graded.hint:

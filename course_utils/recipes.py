@@ -103,8 +103,10 @@ RECIPES = {
             "mnist",
             "unet",
             {"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10},
-            steps=16_000,
+            steps=47_000,
             batch_size=64,
+            lr=2e-3,
+            warmup=500,
             times="cosine",
         ),
         Recipe(

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import dataclasses
 import hashlib
 import http.server
 import importlib
@@ -239,6 +240,16 @@ def magics_and_prints(nb):
         cell["source"] = "%%time\n" + cell["source"] + "\n!pip list\nprint(undefined_name)\nx = q_step"
 
 
+def help_of_ipython(nb):
+    for cell in answer_cells(nb):
+        cell["source"] += "\ntorch.cumprod?\n?torch\nif False:\n    !pip install x"
+
+
+def operators_at_the_beginning_of_lines(nb):
+    cell = answer_cells(nb)[0]
+    cell["source"] = cell["source"].replace("return ", "return (3\n    % 2) * ")
+
+
 def forged_points(nb):
     for cell in nb["cells"]:
         if "nbgrader" in cell["metadata"]:
@@ -247,7 +258,7 @@ def forged_points(nb):
 
 def a_helper_in_another_cell(nb):
     cell = answer_cells(nb)[0]
-    helper = "from math import sqrt as root\nPOWER = 0.5\ndef helper(x_prev, beta, eps):\n"
+    helper = "import math\nfrom math import sqrt as root\nPOWER: float = math.cos(math.pi / 3) ** (2 - 1)\ndef helper(x_prev, beta, eps):\n"
     helper += "    return root(1 - beta) * x_prev + beta**POWER * eps"
     nb["cells"].insert(1, {"cell_type": "code", "metadata": {}, "source": helper, "outputs": []})
     cell["source"] = "# Exercise 01.q_step\ndef q_step(x_prev, beta, eps):\n    return helper(x_prev, beta, eps)"
@@ -270,6 +281,8 @@ def a_helper_in_another_cell(nb):
         lists_of_lines,
         huge_outputs,
         magics_and_prints,
+        help_of_ipython,
+        operators_at_the_beginning_of_lines,
         forged_points,
         a_helper_in_another_cell,
     ],
@@ -290,6 +303,45 @@ def test_a_deleted_cell_costs_its_exercise_alone():
     result = grade(read(nb), THIS)
     assert statuses(result) == {IDS[0]: "not yet"} | dict.fromkeys(IDS[1:], "right")
     assert f"{IDS[0]}: no cell answers it" in result.notes
+
+
+@sandboxed
+def test_numbers_of_numpy_and_tuples_with_names_are_what_they_are_in_the_notebook():
+    with Sandbox() as sandbox:
+        sandbox.run("import numpy as np, torch\ndef f(x):\n    return np.float64(x.sum()), torch.zeros(2).shape", 20)
+        output = sandbox.observe("f", (torch.ones(3),), 20, wrt=None, cotangent=None)["output"]
+    assert output == (3.0, (2,))
+    assert [type(x) for x in output] == [float, tuple]
+
+
+@sandboxed
+def test_what_an_answer_does_to_lists_and_dicts_in_place_is_seen_from_outside_too():
+    this = intake.assignment("07")
+    importlib.import_module("answers.lesson_07")
+    in_place = {
+        q.id: next(i for i, (_, said) in enumerate(WRONG[q.id]) if said == "in place")
+        for q in this.exercises
+        if any(said == "in place" for _, said in WRONG[q.id])
+    }
+    assert {"07.clip", "07.go_on"} <= set(in_place)
+    sources = {q.id: as_source(q.id, q.function, in_place[q.id]) for q in this.exercises if q.id in in_place}
+    for graded in grade(read(notebook("07", sources), "07"), this).exercises:
+        assert ("in place" in graded.message) == (graded.id in in_place), graded
+
+
+def test_a_name_that_another_cell_computes_is_noted_and_so_is_a_text_without_its_mark():
+    nb = notebook(
+        answers=solutions(ONE)
+        | {STEP: "# Exercise 01.q_step\ndef q_step(x_prev, beta, eps):\n    return root * x_prev"}
+    )
+    nb["cells"].insert(1, {"cell_type": "code", "metadata": {}, "source": "root = torch.randn(3)", "outputs": []})
+    assert f"{STEP}: root comes from another cell, which is not run; bring it along" in read(nb).notes
+    (text,) = THIS.texts
+    said = read(nb).texts[text.id]
+    strip_metadata(nb)
+    found = read(nb)
+    assert found.texts[text.id] == said
+    assert f"{text.id}: found by its place, not by its cell's mark" in found.notes
 
 
 @pytest.mark.parametrize(
@@ -392,6 +444,96 @@ def test_the_lesson_is_known_from_the_file_from_its_metadata_or_from_its_marks()
     nb["metadata"] = {}
     assert intake.lesson_of("x/homework.ipynb", as_bytes(nb), wanted) == "02"
     assert intake.lesson_of("x/homework.ipynb", b"{}", wanted) is None
+
+
+def class_of(folder: Path, files: dict[str, bytes | dict[str, bytes]]) -> Path:
+    """A folder with these files; a dict is a zip."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else zipped(content))
+    return folder
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    block = io.BytesIO()
+    with zipfile.ZipFile(block, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return block.getvalue()
+
+
+def test_a_lesson_that_is_not_graded_now_does_not_take_the_place_of_one_that_is(tmp_path):
+    right, other = as_bytes(notebook(answers=solutions(ONE))), as_bytes(notebook("02"))
+    class_of(
+        tmp_path, {"ada/01_forward_process.ipynb": right, "ada/02_noise_schedules.ipynb": other, "ada/x.ipynb": other}
+    )
+    log: list[str] = []
+    (found,) = intake.collect(tmp_path, {ONE: THIS}, log)
+    assert found.sha256 == hashlib.sha256(right).hexdigest()
+    assert [line for line in log if "of none of the lessons" in line] == [
+        "ada/02_noise_schedules.ipynb: skipped, of none of the lessons 01",
+        "ada/x.ipynb: skipped, of none of the lessons 01",
+    ]
+
+
+def test_whatever_is_in_a_learners_folder_or_zip_is_theirs(tmp_path):
+    mine, others = as_bytes(notebook(answers=solutions(ONE))), as_bytes(notebook())
+    name = "01_forward_process.ipynb"
+    class_of(
+        tmp_path,
+        {
+            f"week 1/ada/{name}": mine,
+            "week 1/zed.zip": {f"ada/{name}": others},
+            "week 1/bob.zip": {f"notebooks/{name}": mine, f"notebooks/solutions/{name}": others},
+            "week 1/07_Lovelace/hw.zip": {"all.zip": zipped({f"notebooks/{name}": mine})},
+            "week 1/Emmy N/a.ipynb": mine,
+            f"week 1/Emmy.N/{name}": others,
+            "week 1/Emmy_N/b.ipynb": mine,
+        },
+    )
+    log: list[str] = []
+    found = {
+        one.student: one.sha256 == hashlib.sha256(mine).hexdigest()
+        for one in intake.collect(tmp_path, {ONE: THIS}, log)
+    }
+    assert found == {
+        "ada": True,
+        "zed": False,
+        "bob": True,
+        "07_Lovelace": True,
+        "Emmy_N": True,
+        "Emmy.N": False,
+        "Emmy_N_2": True,
+    }
+    assert any("kept apart as Emmy_N_2" in line for line in log)
+
+
+def test_no_single_hand_in_stops_the_class(tmp_path):
+    def with_cell(source):
+        nb = notebook(answers=solutions(ONE))
+        nb["cells"].insert(1, {"cell_type": "code", "metadata": {}, "source": source, "outputs": []})
+        return as_bytes(nb)
+
+    whole = zipped({"a.ipynb": as_bytes(notebook())})
+    files: dict[str, bytes | dict[str, bytes]] = {
+        "digits/a.ipynb": with_cell("x = 0x" + "f" * 5000),
+        "sum/a.ipynb": with_cell("def f():\n    return " + "+".join("1" * 900)),
+        "deep/a.ipynb": with_cell("x = " + "(" * 5000 + "1" + ")" * 5000),
+        "torn.zip": whole[: len(whole) // 2],
+        "bad.zip": whole[:-60].replace(b"PK", b"KP") + whole[-60:],
+        "many.zip": {f"{i}.ipynb": b"{}" for i in range(intake.EACH_LIMIT + 5)},
+        "\N{OLD ITALIC LETTER A}" * 60 + "/a.ipynb": as_bytes(notebook()),
+    }
+    log: list[str] = []
+    found = {one.student: one for one in intake.collect(class_of(tmp_path, files), {ONE: THIS}, log)}
+    assert {"digits", "sum", "deep", "many"} <= set(found)
+    assert all(len(student.encode()) <= 80 for student in found)
+    assert len(found) == 5
+    assert set(found["sum"].answers) == set(found["digits"].answers) == set(IDS)
+    for name in ("torn.zip", "bad.zip"):
+        assert any(line.startswith(f"{name}: skipped") for line in log), log
+    assert sum("more than 100 notebooks" in line for line in log) == 5
 
 
 # --- hostile and broken ----------------------------------------------------------------------------------------------
@@ -516,6 +658,9 @@ def test_nothing_of_the_machine_can_be_read_written_or_reached(tmp_path):
         "reaches": f"import socket; socket.create_connection(('127.0.0.1', {server.server_port}), 2)",
         "sees processes": "assert len([p for p in os.listdir('/proc') if p.isdigit()]) > 4",
         "fills the disk": "open('/tmp/big', 'wb').write(bytes(1 << 30))",
+        "fills memory": "[open(f'/dev/shm/{i}', 'wb').write(bytes(1 << 25)) for i in range(16)]",
+        "fills memory elsewhere": "open('/big', 'wb').write(b'x')",
+        "asks not to be ended first": "open('/proc/self/oom_score_adj', 'w').write('0')",
         "is root": "assert os.getuid() == 0",
     }
     lines = "\n".join(
@@ -535,15 +680,37 @@ def test_without_a_sandbox_the_results_say_so(tmp_path):
     assert "graded without a sandbox" in report.grades_csv([result], {ONE: THIS}, {})
 
 
-@sandboxed
-def test_a_sandbox_that_does_not_start_is_nobodys_grade(monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        "course_utils.grading.sandbox.command", lambda sandboxed: ["sh", "-c", "echo no luck >&2; exit 1"]
-    )
+@pytest.mark.parametrize(
+    ("command", "said"), [(["sh", "-c", "echo no luck >&2; exit 1"], "no luck"), (["no such program"], "No such file")]
+)
+def test_a_sandbox_that_does_not_start_is_nobodys_grade(command, said, monkeypatch, tmp_path):
+    monkeypatch.setattr("course_utils.grading.sandbox.command", lambda sandboxed: command)
     (result,) = grade_class([read(notebook(answers=solutions(ONE)))], {ONE: THIS}, tmp_path)
-    assert "no luck" in result.failed
+    assert said in result.failed
     assert result.exercises == []
     assert not grading.path_of(tmp_path, "ada", ONE).exists()
+
+
+def test_imports_of_ours_that_fail_are_nobodys_grade():
+    for broken in ("import no_such_module", "import os\nos._exit(1)", "while True: pass"):
+        this = dataclasses.replace(THIS, prelude=broken)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(grading, "START_S", 3.0)
+            result = grade(read(notebook(answers=solutions(ONE))), this, sandboxed=False)
+        assert "the imports of lesson 01 do not run" in result.failed
+        assert result.exercises == []
+
+
+def test_a_cell_that_is_no_python_and_definitions_that_end_it_are_told():
+    nb = with_step("def q_step(x_prev, beta, eps:\n    return x_prev")
+    (first, *_) = grade(read(nb), THIS, sandboxed=False).exercises
+    assert first.message.startswith("its cell raised SyntaxError")
+    nb = notebook(answers=solutions(ONE))
+    source = "import os\nclass Now:\n    os._exit(1)"
+    nb["cells"].insert(1, {"cell_type": "code", "metadata": {}, "source": source, "outputs": []})
+    result = grade(read(nb), THIS, sandboxed=False)
+    assert statuses(result) == ALL_RIGHT
+    assert "definitions in other cells ended the process" in result.flags[0]
 
 
 # --- the wire --------------------------------------------------------------------------------------------------------
@@ -598,24 +765,6 @@ def test_any_json_from_the_sandbox_is_read_or_refused(tree):
 def test_an_announcement_that_is_too_long_is_refused_unread(lengths):
     with pytest.raises(wire.WireError, match="announces"):
         wire.lengths(wire.HEADER.pack(*lengths))
-
-
-@sandboxed
-def test_a_check_may_hand_over_functions_of_its_own():
-    with Sandbox() as sandbox:
-        assert sandbox.run("def use(f, x):\n    return f(f(x))", 20) == ""
-        calls = []
-
-        def double(x):
-            calls.append(x)
-            return 2 * x
-
-        seen = sandbox.observe("use", (double, torch.ones(2)), 20, wrt=None, cotangent=None)
-        assert torch.equal(seen["output"], torch.full((2,), 4.0))
-        assert len(calls) == 2
-        assert (
-            "ZeroDivisionError" in sandbox.observe("use", (lambda x: 1 / 0, 1.0), 20, wrt=None, cotangent=None)["error"]
-        )
 
 
 @sandboxed
@@ -681,7 +830,7 @@ def test_reports_say_what_was_wrong_and_never_what_was_expected(tmp_path):
     assert float(rows["ada"]["points"]) == most
     assert rows["bob"][STEP] == "0"
     assert rows["ada"]["to be read"] == str(len(THIS.texts))
-    _, (odd,) = csv.reader(io.StringIO((tmp_path / "intake.csv").read_text()))
+    _, (_, odd) = csv.reader(io.StringIO((tmp_path / "intake.csv").read_text()))
     assert odd.startswith("'=1+1")
     page = (tmp_path / "feedback" / "bob" / ONE / f"{THIS.slug}.html").read_text()
     assert "<script>" not in page
@@ -704,6 +853,45 @@ def test_reports_say_what_was_wrong_and_never_what_was_expected(tmp_path):
     assert "Well &lt;said&gt;." in (tmp_path / "feedback" / "ada" / ONE / f"{THIS.slug}.html").read_text()
     with report._gradebook(tmp_path) as book:
         assert book.find_grade(grade_id(text), THIS.slug, ONE, "ada").manual_score == 1.5
+
+
+def test_points_given_by_hand_are_for_the_text_that_was_read(tmp_path):
+    (text,) = THIS.texts
+
+    def row_after(said):
+        found = read(notebook(answers={text.id: said}))
+        list(grade_class([found], {ONE: THIS}, tmp_path, sandboxed=False))
+        report.write_reports(tmp_path, {ONE: THIS})
+        (row,) = csv.DictReader(io.StringIO((tmp_path / "grades.csv").read_text()))
+        return row[text.id], row["to be read"]
+
+    assert row_after("First thoughts.") == ("", "1")
+    with report._gradebook(tmp_path) as book:
+        mark = book.find_grade(grade_id(text.id), THIS.slug, ONE, "ada")
+        mark.manual_score, mark.needs_manual_grade = 1.5, False
+        book.db.commit()
+    assert row_after("First thoughts.") == ("1.5", "0")
+    assert row_after("Second thoughts.") == ("", "1")
+    assert row_after("Second thoughts.") == ("", "1")  # and not forgotten by grading once more
+    with report._gradebook(tmp_path) as book:
+        mark = book.find_grade(grade_id(text.id), THIS.slug, ONE, "ada")
+        assert mark.manual_score == 1.5
+        mark.needs_manual_grade = False
+        book.db.commit()
+    assert row_after("Second thoughts.") == ("1.5", "0")
+
+
+def test_another_week_leaves_the_tables_of_the_first_as_they_are(tmp_path):
+    class_of(tmp_path / "w0", {"ada.ipynb": as_bytes(notebook("00", solutions("00"))), "notes.txt": b"x"})
+    class_of(tmp_path / "w1", {"ada.ipynb": as_bytes(notebook(answers=solutions(ONE))), "other.txt": b"x"})
+    for week, lesson in (("w0", "00"), ("w1", "01"), ("w1", "01")):
+        done = run_cli("grade", tmp_path / week, "--out", tmp_path / "out", "--lessons", lesson, "--no-sandbox")
+        assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "grades.csv").read_text())))
+    assert [row["lesson"] for row in rows] == ["00", "01"]
+    _, *odd = csv.reader(io.StringIO((tmp_path / "out" / "intake.csv").read_text()))
+    assert odd == [["00", "notes.txt: skipped, no notebook"], ["01", "other.txt: skipped, no notebook"]]
+    assert "intake.csv" in done.output
 
 
 def test_what_is_handed_out_holds_no_solution_and_can_be_handed_out_again(tmp_path):

@@ -64,8 +64,7 @@ class Observation:
 
 def observe(function: Callable, args: tuple, *, wrt: int | None = None, cotangent: Tensor | None = None) -> Observation:
     """Call `function(*args)` on copies of its tensors and report what happened; never raises but for Ctrl-C."""
-    args = tuple(a.detach().clone() if isinstance(a, Tensor) else a for a in args)
-    before = tuple(a.clone() if isinstance(a, Tensor) else a for a in args)
+    args, before = tuple(map(_copied, args)), tuple(map(_copied, args))
     if wrt is not None:
         args[wrt].requires_grad_(True)
     stream = torch.random.get_rng_state()
@@ -80,19 +79,32 @@ def observe(function: Callable, args: tuple, *, wrt: int | None = None, cotangen
         error = f"{type(e).__name__}: {e}"
     drew_globally = not torch.equal(stream, torch.random.get_rng_state())
     torch.random.set_rng_state(stream)  # the lesson goes on as if nothing had been drawn
-    changed = tuple(
-        i
-        for i, (a, b) in enumerate(zip(args, before, strict=True))
-        if isinstance(a, Tensor) and not _same(a.detach(), b)
-    )
+    changed = tuple(i for i, (a, b) in enumerate(zip(args, before, strict=True)) if not _same(a, b))
     if isinstance(output, Tensor):
         output = output.detach()
     return Observation(output, error, changed, drew_globally, gradient)
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Equal to the last bit; not-a-number is the same as itself here."""
-    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+def _copied(x: Any) -> Any:
+    """A copy of a tensor, or of lists, tuples and dicts of tensors."""
+    if isinstance(x, Tensor):
+        return x.detach().clone()
+    if isinstance(x, list | tuple):
+        return type(x)(map(_copied, x))
+    return {key: _copied(value) for key, value in x.items()} if isinstance(x, dict) else x
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equal to the last bit, all through lists, tuples and dicts; not-a-number is the same as itself here."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(b, Tensor):
+        return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+    if isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in b)
+    return a is b or bool(a == b)
 
 
 @contextlib.contextmanager

@@ -118,10 +118,7 @@ def _(answer: Answer, draw: Draw) -> None:
         gradients = [draw.number(0.5, 2) * draw.normal(*shape) for shape in shapes]
         gradients = [3 * g / _length(gradients) for g in gradients]  # 3 long in all
         for limit in (draw.number(0.5, 0.9), draw.number(4, 6)):
-            given = [g.clone() for g in gradients]
-            got = answer(given, limit)
-            if any(not torch.equal(a, b) for a, b in zip(given, gradients, strict=True)):
-                raise Wrong("it changed the gradients in place", "`g *= …` and `g.mul_(…)` do; make new tensors")
+            got = answer(gradients, limit)
             if not isinstance(got, list | tuple) or len(got) != len(gradients):
                 raise Wrong(f"the result should be a list of {len(gradients)} tensors", "as many as came in, in order")
             factor = min(1.0, limit / 3)
@@ -239,10 +236,7 @@ def _(answer: Answer, draw: Draw) -> None:
             "m": draw.normal(d).double() * (start > 0),
             "step": start,
         }
-        given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
-        got = answer(given, x, y, LENGTH, 0.03)
-        if any(not torch.equal(torch.as_tensor(given[k]), torch.as_tensor(state[k])) for k in state):
-            raise Wrong("it changed the state it was given", "`w -= …` writes into the caller's tensor: `w = w - …`")
+        got = answer(state, x, y, LENGTH, 0.03)
         if not isinstance(got, dict) or not {"w", "m", "step"} <= got.keys():
             raise Wrong('the result should be a state with "w", "m" and "step"', "what comes in must go out")
         expect(

@@ -21,11 +21,11 @@ from torch import Tensor
 from course_utils.data import write_atomically
 from course_utils.exercises import engine
 from course_utils.grading.intake import Assignment, Question, Submission
-from course_utils.grading.sandbox import Died, Forged, Sandbox, SandboxError, TookTooLong
+from course_utils.grading.sandbox import START_S, Died, Forged, Sandbox, SandboxError, TookTooLong
 
 ROUNDS = 3
 CELL_S, CALL_S, EXERCISE_S = 20.0, 25.0, 60.0  # a cell, a call, all calls of one exercise
-VERSION = 1  # raise it when grades would come out differently: stored results are then graded again
+VERSION = 2  # raise it when grades would come out differently: stored results are then graded again
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ class Desk:
     def __init__(self, submission: Submission, this: Assignment, sandboxed: bool):
         self.submission, self.this, self.sandboxed = submission, this, sandboxed
         self.deadly: set[str] = set()  # cells that ended the process: exercises, or the definitions
+        self.errors: dict[str, str] = {}  # the first error of each cell
         self._sandbox: Sandbox | None = None
 
     @property
@@ -126,15 +127,21 @@ class Desk:
         """Start a process and run everything in it that is not known to end it. Raises SandboxError if none starts."""
         if self._sandbox:
             return
-        page = [("prelude", self.this.prelude), ("definitions", self.submission.definitions)]
-        cells = [*page, *self.submission.answers.items()]
+        cells = [("definitions", self.submission.definitions), *self.submission.answers.items()]
         for _ in range(len(cells) + 1):
             self._sandbox = Sandbox(self.sandboxed)
+            try:
+                error = self._sandbox.run(self.this.prelude, START_S)  # our own code: what fails here is no answer's
+            except SandboxError as ended:
+                error = str(ended)
+            if error:
+                self.close()
+                raise SandboxError(f"the imports of lesson {self.this.lesson} do not run: {error}")
             for id, source in cells:
                 if id in self.deadly:
                     continue
                 try:
-                    self._sandbox.run(source, CELL_S)
+                    self.errors[id] = self._sandbox.run(source, CELL_S)
                 except SandboxError:
                     self.close()
                     self.deadly.add(id)
@@ -164,6 +171,8 @@ def grade(submission: Submission, this: Assignment, *, seed: int = 0, sandboxed:
                 result.exercises.append(_graded(question, checks[question.id], desk, seed))
     except SandboxError as error:  # of `Desk.open`: this machine's fault
         result.exercises, result.failed = [], str(error)
+    except Exception as error:  # a fault of ours, which shall not take the class with it
+        result.exercises, result.failed = [], f"{type(error).__name__}: {error}"
     finally:
         desk.close()
     result.seconds = time.monotonic() - began
@@ -172,6 +181,8 @@ def grade(submission: Submission, this: Assignment, *, seed: int = 0, sandboxed:
 
 def _graded(question: Question, check: engine.Exercise, desk: Desk, seed: int) -> Graded:
     def verdict(status: str, message: str = "", hint: str = "", flag: str = "") -> Graded:
+        if "definitions" in desk.deadly and not flag:
+            flag = "the definitions in other cells ended the process, or did not come to an end"
         points = question.points if status == "right" else 0
         return Graded(question.id, status, points, question.points, message[:500], hint[:500], flag)
 
@@ -185,6 +196,8 @@ def _graded(question: Question, check: engine.Exercise, desk: Desk, seed: int) -
     except engine.NotYet:
         return verdict("not yet")
     except engine.Wrong as wrong:
+        if "there is no function of this name" in wrong.message and desk.errors.get(question.id):
+            return verdict("wrong", f"its cell raised {desk.errors[question.id]}")
         return verdict("wrong", wrong.message, wrong.hint)
     except SandboxError as error:
         desk.close()

@@ -7,12 +7,17 @@ its cell begins with, else a function of the right name anywhere.
 """
 
 import ast
+import contextlib
+import functools
 import hashlib
+import io
+import itertools
 import json
 import re
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,10 +25,18 @@ from typing import Any
 from course_utils.authoring.build import STUB, check_arguments, grade_id, lessons, read_source, tags
 
 FILE_LIMIT = 20 << 20  # bytes of one notebook
-CLASS_LIMIT = 10_000  # notebooks
+ZIP_LIMIT = 200 << 20  # bytes of a zip in a zip
+EACH_LIMIT = 100  # notebooks of one learner
 SOURCE_LIMIT = 200_000  # characters of one answer
 MARKER = re.compile(r"#\s*Exercise\s+(\d\d\.\w+)")
+MAGIC = re.compile(r"(?m)^([ \t]*)(?:[%!?].*|[\w.]+\?{1,2}[ \t]*)$")  # %time, !pip, ?torch, torch.cat?
 IGNORED = ("__MACOSX", ".ipynb_checkpoints", ".git")
+SIMPLE = (
+    ast.Constant, ast.Name, ast.Attribute, ast.UnaryOp, ast.BinOp, ast.Tuple, ast.List, ast.Set, ast.Dict,
+    ast.operator, ast.unaryop, ast.expr_context, ast.Call,
+)  # fmt: skip
+"""What the value of a constant may be made of; of calls, only those of `math`."""
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 class IntakeError(Exception):
@@ -92,14 +105,23 @@ def assignment(lesson: str) -> Assignment:
 def read_submission(content: bytes, student: str, this: Assignment) -> Submission:
     """The answers in a notebook's bytes. Never raises: what cannot be read is noted, and answers nothing."""
     found = Submission(student, this.lesson, hashlib.sha256(content).hexdigest())
+    try:
+        _read(found, content, this)
+    except Exception as error:  # arbitrary source: a parser, too, can be brought to its knees
+        found.notes.append(f"could not be read to the end: {type(error).__name__}")
+    return found
+
+
+def _read(found: Submission, content: bytes, this: Assignment) -> None:
+    """Fill in what the notebook answers."""
     if len(content) > FILE_LIMIT:
         found.notes.append(f"not read: {len(content) / 2**20:.0f} MiB, more than {FILE_LIMIT / 2**20:.0f}")
-        return found
+        return
     try:
         cells = [_cell(cell) for cell in json.loads(content.decode("utf-8-sig"))["cells"]]
     except Exception as error:  # arbitrary bytes: there is no end to the ways they can be wrong
         found.notes.append(f"not a notebook: {type(error).__name__}" if content else "empty file")
-        return found
+        return
     by_id = {grade_id(question.id): question for question in (*this.exercises, *this.texts)}
     loose: list[str] = []
     for kind, source, name in cells:
@@ -123,8 +145,9 @@ def read_submission(content: bytes, student: str, this: Assignment) -> Submissio
         if STUB in found.answers.get(question.id, STUB):
             _look_elsewhere(found, question, code)
         _name_function(found, question)
-    found.definitions = "\n".join(_kept(_plain(source)) for source in loose)
-    return found
+    _look_for_text(found, this, cells)
+    found.definitions = "\n".join(_kept(source) for source in loose)
+    _note_what_is_missing(found, this, loose)
 
 
 def _cell(cell: Any) -> tuple[str, str, str]:
@@ -153,6 +176,36 @@ def _look_elsewhere(found: Submission, question: Question, cells: list[str]) -> 
         found.notes.append(f"{question.id}: no cell answers it")
 
 
+def _look_for_text(found: Submission, this: Assignment, cells: list[tuple[str, str, str]]) -> None:
+    """A lesson's one free text, where an editor has dropped its mark: it follows the cell that asks for it."""
+    for question in this.texts:
+        if question.id in found.texts:
+            continue
+        texts = [source for kind, source, _ in cells if kind == "markdown"]
+        after = [text for asked, text in itertools.pairwise(texts) if "### In your own words" in asked]
+        if len(this.texts) == len(after) == 1:
+            found.notes.append(f"{question.id}: found by its place, not by its cell's mark")
+            found.texts[question.id] = after[0]
+        else:
+            found.notes.append(f"{question.id}: no cell answers it")
+
+
+def _note_what_is_missing(found: Submission, this: Assignment, loose: list[str]) -> None:
+    """Names that an answer uses and that only a computation in another cell makes, which is not run here."""
+    kept = _bound([node for source in (this.prelude, found.definitions) for node in _parsed(source)])
+    kept |= _bound([node for source in found.answers.values() for node in _parsed(source)])
+    made = _bound([node for source in loose for node in _parsed(source) if not _is_kept(node)]) - kept
+    for id, source in found.answers.items():
+        nodes = [node for statement in _parsed(source) for node in ast.walk(statement)]
+        local = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+        local |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+        used = {node.id for node in nodes if isinstance(node, ast.Name)} & made - local
+        if used:
+            found.notes.append(
+                f"{id}: {', '.join(sorted(used))} comes from another cell, which is not run; bring it along"
+            )
+
+
 def _name_function(found: Submission, question: Question) -> None:
     """The function to call: the one asked for, or the only one that the cell defines."""
     source = found.answers.get(question.id, "")
@@ -165,40 +218,65 @@ def _name_function(found: Submission, question: Question) -> None:
 
 def _names(source: str) -> tuple[list[str], set[str]]:
     """The functions and classes that a cell defines; and all names it binds, as in `q_step = torch.compile(mine)`."""
+    body = _parsed(source)
+    return [node.name for node in body if isinstance(node, Definition)], _bound(body)
+
+
+def _bound(body: Sequence[ast.stmt]) -> set[str]:
+    """The names that statements bind, outside of functions."""
+    names = set()
+    for statement in body:
+        if isinstance(statement, Definition):
+            names.add(statement.name)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
+        else:
+            inside = ast.walk(statement)
+            names |= {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names
+
+
+def _parsed(source: str) -> list[ast.stmt]:
+    """A cell's statements; none if it is no Python."""
     try:
-        body = ast.parse(_plain(source)).body
+        return ast.parse(_plain(source)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return [], set()
-    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
-    return defined, {*defined, *(target.id for target in targets if isinstance(target, ast.Name))}
+        return []
 
 
 def _plain(source: str) -> str:
-    """Python without the lines that only IPython understands."""
-    return "\n".join("" if line.lstrip()[:1] in ("%", "!") else line for line in source.split("\n"))
+    """Python: where a cell is none as it stands, without what only IPython understands."""
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return MAGIC.sub(r"\1pass", source)
+    return source
 
 
 def _kept(source: str, imports_only: bool = False) -> str:
     """A cell's imports, and unless told otherwise its definitions and constants: what costs nothing to run."""
-    try:
-        body = ast.parse(_plain(source)).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ""
-    kinds = (
-        (ast.Import, ast.ImportFrom) if imports_only else (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    )
-    return "\n".join(ast.unparse(node) for node in body if isinstance(node, kinds) or _is_constant(node, imports_only))
+    kept = []
+    for node in _parsed(source):
+        if isinstance(node, ast.Import | ast.ImportFrom) if imports_only else _is_kept(node):
+            with contextlib.suppress(Exception):  # of an expression as deep, or a number as long, as Python can parse
+                kept.append(ast.unparse(node))
+    return "\n".join(kept)
 
 
-def _is_constant(node: ast.stmt, never: bool) -> bool:
-    if never or not isinstance(node, ast.Assign):
+def _is_kept(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import | ast.ImportFrom | Definition):
+        return True
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
         return False
-    try:
-        ast.literal_eval(node.value)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return False
-    return True
+    return all(isinstance(part, SIMPLE) and _is_cheap(part) for part in ast.walk(node.value))
+
+
+def _is_cheap(part: ast.AST) -> bool:
+    """No call, or one such as `math.sqrt(2)`."""
+    if not isinstance(part, ast.Call):
+        return True
+    of = part.func.value if isinstance(part.func, ast.Attribute) else None
+    return isinstance(of, ast.Name) and of.id == "math" and not part.keywords
 
 
 # ---------------------------------------------------------------- a class
@@ -209,17 +287,25 @@ def collect(path: Path, wanted: dict[str, Assignment], log: list[str]) -> Iterat
 
     Raises IntakeError if `path` is none of these; what is skipped, and why, goes to `log`.
     """
+    files = sorted(_files(path, log), key=lambda file: ("solutions" not in PurePosixPath(file[0]).parts, file[0]))
+    students = students_of([name for name, _ in files], log)
     chosen: dict[tuple[str, str], tuple[str, Submission]] = {}  # parsed at once: the files themselves may be large
-    count = 0
-    for name, content in _files(path, log):
-        count += 1
-        if count > CLASS_LIMIT:
-            raise IntakeError(f"{path}: more than {CLASS_LIMIT:,} notebooks")
+    count: Counter[str] = Counter()
+    for name, read in files:
+        student = students[name]
+        count[student] += 1
+        if count[student] > EACH_LIMIT:
+            log.append(f"{name}: skipped, {student} handed in more than {EACH_LIMIT} notebooks")
+            continue
+        try:
+            content = read()
+        except Exception as error:  # a damaged zip, an unreadable disk
+            log.append(f"{name}: skipped, {type(error).__name__}: {error}")
+            continue
         lesson = lesson_of(name, content, wanted)
         if lesson is None:
             log.append(f"{name}: skipped, of none of the lessons {', '.join(wanted)}")
             continue
-        student = student_of(name, wanted[lesson].slug)
         if (student, lesson) in chosen:
             log.append(f"{name}: {student} handed in lesson {lesson} more than once; the last in the alphabet counts")
         chosen[student, lesson] = name, read_submission(content, student, wanted[lesson])
@@ -229,48 +315,86 @@ def collect(path: Path, wanted: dict[str, Assignment], log: list[str]) -> Iterat
 
 
 def lesson_of(name: str, content: bytes, wanted: dict[str, Assignment]) -> str | None:
-    """Which lesson a notebook answers: its file's name, else what its metadata say, else the marks in its cells."""
+    """Which of the wanted lessons a notebook answers, None if it answers another.
+
+    Its file's name says so if a lesson's is in it, else its metadata, else the marks in its cells, else a number that
+    the name begins with. One that says nothing is of the lesson that is wanted, if that is one alone.
+    """
     stem = PurePosixPath(name).stem
-    for lesson, this in wanted.items():
-        if this.slug in stem or re.match(rf"{lesson}(\D|$)", stem):
-            return lesson
-    if len(wanted) == 1:
-        return next(iter(wanted))
-    head = content[:FILE_LIMIT].decode("utf-8", errors="replace")
-    told = re.search(r'"lesson":\s*"(\d\d)"', head) or MARKER.search(head)
-    return told[1][:2] if told and told[1][:2] in wanted else None
+    lesson = next((source.stem[:2] for source in lessons() if source.stem in stem), None)
+    if lesson is None:
+        head = content[:FILE_LIMIT].decode("utf-8", errors="replace")
+        told = re.search(r'"lesson":\s*"(\d\d)"', head) or MARKER.search(head)
+        numbered = re.match(r"(\d\d)(\D|$)", stem)
+        if told:
+            lesson = told[1][:2]
+        elif numbered and numbered[1] in wanted:
+            lesson = numbered[1]
+        elif len(wanted) == 1:
+            return next(iter(wanted))
+    return lesson if lesson in wanted else None
 
 
-def student_of(name: str, slug: str) -> str:
-    """Who handed a file in: its folder, else its name without the lesson's. What is no word becomes an underscore."""
-    path = PurePosixPath(name)
-    folder = [part for part in path.parts[:-1] if not re.fullmatch(r"\d\d(_.*)?|submitted", part)]
-    stem = path.stem.replace(slug, "")
-    who = folder[-1] if folder else stem
-    who = re.sub(r"_(assignsubmission_file|onlinetext)_?$", "", who)  # Moodle
-    return re.sub(r"[^\w.@-]+", "_", who).strip("._-@")[:80] or "unknown"
+def students_of(names: Sequence[str], log: list[str]) -> dict[str, str]:
+    """Who handed in each file: the first folder by which hand-ins differ, else the file's name without the lesson's.
+
+    What a learner puts into a folder or zip of their own is theirs, whatever they call it. What is no word becomes an
+    underscore; two folders that would become one learner are kept apart, and `log` says so.
+    """
+    slugs = [source.stem for source in lessons()]
+    other = {"submitted", "solutions", *slugs, *(slug[:2] for slug in slugs)}  # folders that name no learner
+    paths = {name: PurePosixPath(name) for name in names}
+    folders = {name: [part for part in path.parts[:-1] if part not in other] for name, path in paths.items()}
+    levels = zip(*folders.values(), strict=False) if len(names) > 1 else ()
+    shared = len(list(itertools.takewhile(lambda level: len(set(level)) == 1, levels)))
+    students: dict[str, str] = {}
+    taken: dict[str, str] = {}  # a learner -> the folder that it stands for
+    for name, path in paths.items():
+        stem = path.stem
+        for slug in slugs:
+            stem = stem.replace(slug, "")
+        stem = re.sub(r"[^\w.@-]+", "_", stem).strip("._-@")
+        inside = folders[name][shared:]
+        who = inside[0] if inside else stem or (folders[name] or list(path.parts[-2:-1]) or ["unknown"])[-1]
+        who = re.sub(r"_(assignsubmission_file|onlinetext)_?$", "", who)  # Moodle
+        word = re.sub(r"[^\w.@-]+", "_", who).strip("._-@").encode()[:80].decode(errors="ignore") or "unknown"
+        student, n = word, 1
+        while taken.setdefault(student, who) != who:
+            student, n = f"{word}_{n + 1}", n + 1
+        if student != word and student not in students.values():
+            log.append(f"{name}: {who} is written like {taken[word]}; kept apart as {student}")
+        students[name] = student
+    return students
 
 
-def _files(path: Path, log: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Names, relative and with slashes, and contents of all notebooks, in order."""
-    if path.is_file() and zipfile.is_zipfile(path):
-        yield from _zipped(path, log)
-    elif path.is_file():
-        yield path.name, _bytes(path)
-    elif path.is_dir():
-        for file in sorted(path.rglob("*")):
-            name = file.relative_to(path).as_posix()
-            if any(part in IGNORED for part in file.parts) or not stat.S_ISREG(file.lstat().st_mode):
-                if file.is_symlink():
-                    log.append(f"{name}: skipped, a link")
-            elif file.suffix == ".ipynb":
-                yield name, _bytes(file)
-            elif file.suffix == ".zip" and zipfile.is_zipfile(file):
-                yield from ((f"{file.stem}/{inner}", content) for inner, content in _zipped(file, log))
-            else:
-                log.append(f"{name}: skipped, no notebook")
-    else:
+File = tuple[str, Callable[[], bytes]]
+"""A notebook's name, relative and with slashes, and a function that reads it."""
+
+
+def _files(path: Path, log: list[str]) -> list[File]:
+    """All notebooks in a notebook, folder or zip, and in the zips therein."""
+    if path.is_file() and path.suffix.lower() == ".zip":
+        try:
+            return _zipped(lambda: path, "", log)
+        except Exception as error:  # zipfile has many ways to refuse
+            raise IntakeError(f"{path}: cannot be read, {type(error).__name__}: {error}") from error
+    if path.is_file():
+        return [(path.name, lambda: _bytes(path))]
+    if not path.is_dir():
         raise IntakeError(f"{path}: no notebook, folder or zip is there")
+    found: list[File] = []
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if any(part in IGNORED for part in file.parts) or not stat.S_ISREG(file.lstat().st_mode):
+            if file.is_symlink():
+                log.append(f"{name}: skipped, a link")
+        elif file.suffix == ".ipynb":
+            found.append((name, functools.partial(_bytes, file)))
+        elif file.suffix.lower() == ".zip":
+            found += _inner(functools.partial(Path, file), name, log)
+        else:
+            log.append(f"{name}: skipped, no notebook")
+    return found
 
 
 def _bytes(path: Path) -> bytes:
@@ -278,19 +402,37 @@ def _bytes(path: Path) -> bytes:
         return file.read(FILE_LIMIT + 1)  # one more than is allowed: enough to be refused
 
 
-def _zipped(path: Path, log: list[str]) -> Iterator[tuple[str, bytes]]:
+def _zipped(opened: Callable[[], Path | io.BytesIO], where: str, log: list[str], depth: int = 0) -> list[File]:
     """The notebooks of a zip, which is never unpacked to disk: no path can escape, no bomb can burst."""
-    with zipfile.ZipFile(path) as archive:
-        for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
-            parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-            if entry.is_dir() or any(part in IGNORED for part in parts):
-                continue
-            name = "/".join(part for part in parts if part not in ("..", "/", "."))
-            if not name.endswith(".ipynb"):
-                log.append(f"{name}: skipped, no notebook")
-                continue
-            try:
-                with archive.open(entry) as file:
-                    yield name, file.read(FILE_LIMIT + 1)
-            except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, NotImplementedError) as error:
-                log.append(f"{name}: skipped, {type(error).__name__}: {error}")
+
+    def one(entry: zipfile.ZipInfo, limit: int) -> bytes:
+        with zipfile.ZipFile(opened()) as archive, archive.open(entry) as file:
+            return file.read(limit)
+
+    def inner(entry: zipfile.ZipInfo) -> io.BytesIO:
+        return io.BytesIO(one(entry, ZIP_LIMIT))
+
+    with zipfile.ZipFile(opened()) as archive:
+        entries = sorted(archive.infolist(), key=lambda entry: entry.filename)
+    found: list[File] = []
+    for entry in entries:
+        parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
+        if entry.is_dir() or any(part in IGNORED for part in parts):
+            continue
+        name = where + "/".join(part for part in parts if part not in ("..", "/", "."))
+        if name.endswith(".ipynb"):
+            found.append((name, functools.partial(one, entry, FILE_LIMIT + 1)))
+        elif name.lower().endswith(".zip") and depth < 1 and entry.file_size <= ZIP_LIMIT:
+            found += _inner(functools.partial(inner, entry), name, log, depth + 1)
+        else:
+            log.append(f"{name}: skipped, no notebook")
+    return found
+
+
+def _inner(opened: Callable[[], Path | io.BytesIO], name: str, log: list[str], depth: int = 0) -> list[File]:
+    """The notebooks of one learner's zip; none, and a line in the log, if it cannot be read."""
+    try:
+        return _zipped(opened, name[:-4] + "/", log, depth)
+    except Exception as error:  # zipfile has many ways to refuse
+        log.append(f"{name}: skipped, {type(error).__name__}: {error}")
+        return []

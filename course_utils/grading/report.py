@@ -62,13 +62,16 @@ of {{ "%g" % question.points }}</h2>
 """)
 
 
-def write_reports(folder: Path, assignments: dict[str, Assignment], log: Sequence[str] | None = None) -> Path:
+def write_reports(
+    folder: Path, assignments: dict[str, Assignment], log: Sequence[str] | None = None, about: str = ""
+) -> Path:
     """Write everything that follows from the stored results; the path of grades.csv.
 
     Args:
         folder: where `grade_class` stored its results.
         assignments: of the lessons that are there.
         log: what intake had to say, for intake.csv, which stays as it is if this is None.
+        about: the lessons that were looked for; what intake.csv says about others stays.
     """
     results = [
         Result.from_json(path.read_text(encoding="utf-8")) for path in sorted((folder / "results").glob("*/*.json"))
@@ -78,13 +81,22 @@ def write_reports(folder: Path, assignments: dict[str, Assignment], log: Sequenc
     manual = read_manual(folder, assignments)
     _write(folder / "grades.csv", grades_csv(results, assignments, manual))
     if log is not None:
-        _write(folder / "intake.csv", _csv([("file and what was odd",), *((line,) for line in log)]))
+        _write(
+            folder / "intake.csv",
+            _csv([*_other_intakes(folder / "intake.csv", about), *((about, line) for line in log)]),
+        )
     for result in results:
         mine = _of(result, manual)
         where, this = folder / "feedback" / result.student / result.lesson, assignments[result.lesson]
         _write(where / f"{this.slug}.html", feedback_html(result, this, mine))
         _write(where / "results.json", json.dumps(gradescope(result, this, mine), indent=1))
     return folder / "grades.csv"
+
+
+def _other_intakes(path: Path, about: str) -> list[Sequence[object]]:
+    """The table's head, and the rows of earlier weeks."""
+    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+    return [("lessons", "file and what was odd"), *(row for row in rows[1:] if len(row) == 2 and row[0] != about)]
 
 
 def grades_csv(results: Iterable[Result], assignments: dict[str, Assignment], manual: Manual) -> str:
@@ -170,14 +182,18 @@ def write_gradebook(folder: Path, results: Sequence[Result], assignments: dict[s
                 texts = {grade_id(question.id) for question in this.texts}
                 book.update_or_create_student(result.student)
                 submission = book.update_or_create_submission(lesson, result.student)
+                path = folder / "autograded" / result.student / lesson / f"{this.slug}.ipynb"
+                filled, before = _filled(nb, result), _texts(path)
                 for notebook in submission.notebooks:
                     for grade in notebook.grades:
                         grade.auto_score = scores.get(grade.name, 0.0 if grade.name not in texts else None)
                         if grade.name in texts:
-                            grade.needs_manual_grade = grade.manual_score is None
+                            given = grade.manual_score is not None
+                            pending = given and grade.needs_manual_grade  # another text came before, not read yet
+                            other = given and before.get(grade.name) != _sources(filled).get(grade.name)
+                            grade.needs_manual_grade = not given or pending or other
                 book.db.commit()
-                path = folder / "autograded" / result.student / lesson / f"{this.slug}.ipynb"
-                _write(path, nbformat.writes(_filled(nb, result)) + "\n")
+                _write(path, nbformat.writes(filled) + "\n")
 
 
 def _register(book: Any, this: Assignment, nb: NotebookNode) -> None:
@@ -199,6 +215,16 @@ def _register(book: Any, this: Assignment, nb: NotebookNode) -> None:
             book.update_or_create_solution_cell(name, this.slug, this.lesson)
 
 
+def _sources(nb: NotebookNode) -> dict[str, str]:
+    """What stands in each of nbgrader's cells."""
+    return {cell.metadata.get("nbgrader", {}).get("grade_id", ""): cell.source for cell in nb.cells}
+
+
+def _texts(path: Path) -> dict[str, str]:
+    """What stood in a learner's autograded notebook the last time."""
+    return _sources(nbformat.read(path, as_version=4)) if path.exists() else {}
+
+
 def _filled(nb: NotebookNode, result: Result) -> NotebookNode:
     """The handed-out notebook with this learner's answers in their places, and each verdict below its check."""
     nb = copy.deepcopy(nb)
@@ -214,7 +240,10 @@ def _filled(nb: NotebookNode, result: Result) -> NotebookNode:
 
 
 def read_manual(folder: Path, assignments: dict[str, Assignment]) -> Manual:
-    """Points and comments given by hand in formgrader; nothing if there is no gradebook yet."""
+    """Points and comments given by hand in formgrader; nothing if there is no gradebook yet.
+
+    Points for a text that has been handed in anew since then count once it is read again.
+    """
     from nbgrader.api import SubmittedAssignment
 
     found: Manual = {}
@@ -230,7 +259,8 @@ def read_manual(folder: Path, assignments: dict[str, Assignment]) -> Manual:
                 comments = {comment.name: comment.comment or "" for comment in notebook.comments}
                 for grade in notebook.grades:
                     if grade.name in names:
-                        found[student, lesson, names[grade.name]] = grade.manual_score, comments.get(grade.name, "")
+                        points = None if grade.needs_manual_grade else grade.manual_score
+                        found[student, lesson, names[grade.name]] = points, comments.get(grade.name, "")
     return found
 
 

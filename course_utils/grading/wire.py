@@ -10,9 +10,7 @@ than numbers and text.
 """
 
 import json
-import math
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import safetensors.torch
@@ -21,7 +19,7 @@ from torch import Tensor
 
 HEADER = struct.Struct(">QQ")
 TEXT_LIMIT, BLOCK_LIMIT = 1 << 20, 1 << 26  # bytes: 1 MiB and 64 MiB
-PLAIN = (str, int, float, bool, type(None))
+PLAIN: tuple[type, ...] = (bool, int, float, str)
 
 
 class WireError(Exception):
@@ -32,27 +30,26 @@ class Opaque:
     """Stands for something that cannot cross: only the name of its type did."""
 
 
-def encode(value: Any, callables: list[Callable] | None = None) -> bytes:
+def encode(value: Any) -> bytes:
     """A message of numbers, texts, tensors, lists, tuples and dicts.
 
-    A callable becomes a number in `callables`, through which the other side may ask for it to be called; anything else,
-    and a callable when no list is given, becomes the name of its type. Raises WireError if the message is too large.
+    Anything else becomes the name of its type. Raises WireError if the message is too large.
     """
     tensors: dict[str, Tensor] = {}
 
     def tree(x: Any) -> Any:
-        if isinstance(x, PLAIN) and type(x) in PLAIN:
+        if x is None:
             return x
+        for kind in PLAIN:
+            if isinstance(x, kind):
+                return kind(x)  # of a subclass, such as numpy.float64, the value
         if isinstance(x, Tensor) and x.layout == torch.strided and x.device.type != "meta" and not x.is_complex():
             tensors[name := str(len(tensors))] = x.detach().cpu().contiguous().clone()
             return {"tensor": name}
-        if type(x) in (list, tuple):
-            return {type(x).__name__: [tree(item) for item in x]}
-        if type(x) is dict and all(type(key) is str for key in x):
+        if isinstance(x, list | tuple):
+            return {"list" if isinstance(x, list) else "tuple": [tree(item) for item in x]}
+        if isinstance(x, dict) and all(type(key) is str for key in x):
             return {"dict": {key: tree(item) for key, item in x.items()}}
-        if callables is not None and callable(x):
-            callables.append(x)
-            return {"callable": len(callables) - 1}
         return {"opaque": type(x).__name__}
 
     try:
@@ -73,19 +70,19 @@ def lengths(header: bytes) -> tuple[int, int]:
     return text, block
 
 
-def decode(text: bytes, block: bytes, call: Callable[[int, tuple], Any] | None = None) -> Any:
-    """The value that `encode` was given; its callables become `call(number, args)`. Raises WireError for garbage."""
+def decode(text: bytes, block: bytes) -> Any:
+    """The value that `encode` was given. Raises WireError for garbage."""
     try:
         tensors = safetensors.torch.load(block)
-        return _grown(json.loads(text), tensors, call)
+        return _grown(json.loads(text), tensors)
     except WireError:
         raise
     except Exception as error:  # safetensors and json have many ways to refuse
         raise WireError(f"sent what cannot be read: {type(error).__name__}") from error
 
 
-def _grown(x: Any, tensors: dict[str, Tensor], call: Callable[[int, tuple], Any] | None) -> Any:
-    if isinstance(x, PLAIN):
+def _grown(x: Any, tensors: dict[str, Tensor]) -> Any:
+    if x is None or isinstance(x, PLAIN):
         return x
     if not isinstance(x, dict) or len(x) != 1:
         raise WireError("sent a tree that is none of ours")
@@ -94,17 +91,10 @@ def _grown(x: Any, tensors: dict[str, Tensor], call: Callable[[int, tuple], Any]
         case "tensor", str(name):
             return tensors[name]
         case (("list" | "tuple"), list(items)):
-            grown = [_grown(item, tensors, call) for item in items]
+            grown = [_grown(item, tensors) for item in items]
             return grown if kind == "list" else tuple(grown)
         case "dict", dict(items):
-            return {key: _grown(item, tensors, call) for key, item in items.items()}
-        case "callable", int(number) if call is not None:
-            return lambda *args: call(number, args)
+            return {key: _grown(item, tensors) for key, item in items.items()}
         case "opaque", str(name) if name.isidentifier() and len(name) <= 80:
             return type(name, (Opaque,), {})()
     raise WireError("sent a tree that is none of ours")
-
-
-def is_number(x: Any) -> bool:
-    """A finite Python number."""
-    return type(x) in (int, float) and math.isfinite(x)

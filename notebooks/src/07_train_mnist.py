@@ -429,7 +429,7 @@ show(
 #
 # $$m_k = \beta_1 m_{k-1} + (1-\beta_1)\,g_k, \quad u_k = \beta_2 u_{k-1} + (1-\beta_2)\,g_k^2,$$
 #
-# $$w_k = w_{k-1} - \eta_k\;\frac{m_k / (1 - \beta_1^k)}{\sqrt{u_k / (1 - \beta_2^k)} + 10^{-8}}. \tag{7.11}$$
+# $$w_k = w_{k-1} - \eta_{k-1}\;\frac{m_k / (1 - \beta_1^k)}{\sqrt{u_k / (1 - \beta_2^k)} + 10^{-8}}. \tag{7.11}$$
 #
 # Two consequences. Multiply the loss by 1000, and Adam's steps stay the same (but for the $10^{-8}$): **for Adam only
 # the shape of $w(t)$ counts, not its size.** (For the clipping below, size counts too.) And in the first step the fraction is $g/|g|$, so *every* weight moves by $\eta$, be its gradient large,
@@ -447,8 +447,8 @@ print("gradients  2e-4  -0.03   5.00  -200.0\nfirst step", "  ".join(f"{x:5.2f}"
 
 # %% [markdown]
 # That is why the learning rate is **warmed up**: while $u$ is an average of a handful of gradients, steps should be
-# small. Afterwards it should be large, to be fast, and at the end small, to be quiet, (7.7). A line up, then half a
-# cosine down:
+# small. Afterwards it should be large, to be fast, and at the end small, to be quiet, (7.7). A line up for
+# $K_\text{w}$ of the $K$ steps, then half a cosine down; here $k = 0, 1, \dots, K - 1$ counts the steps that are done:
 #
 # $$\eta_k = \eta\;\frac{k+1}{K_\text{w}} \ \text{ for } k < K_\text{w}, \qquad
 # \eta_k = \frac\eta2\left(1 + \cos\pi\,\frac{k - K_\text{w}}{K - K_\text{w}}\right) \ \text{ after}. \tag{7.12}$$
@@ -874,7 +874,7 @@ assert max(wiped_share, key=wiped_share.__getitem__) == "DAE" or lesson.device.t
 
 # %% [markdown]
 # **The network with the worst loss has drawn the best shapes.** The DAE's code of 64 numbers holds a shape after a few
-# seconds, and can never hold grain (lesson 05): its loss is grain, and hardly anything else. The others have
+# seconds, and can never hold grain (lesson 05): much of its loss should be grain, which the second look wipes away. The others have
 # learned to clean up first, and shapes come last: the CNN's strokes do not know of each other, since it sees 13 pixels
 # across; attention has to learn even where things lie; the U-Net sees near and far at once, and is on its way. A loss
 # is one number, and does not say which fault it counts. (Lesson 09 measures samples properly.)
@@ -918,10 +918,10 @@ assert agreement(drawn["U-Net"]) > 0.88  # of 100 digits; four standard errors b
 assert all(agreement(drawn["U-Net"]) > agreement(d) for name, d in drawn.items() if name != "U-Net")
 
 # %% [markdown]
-# The loop is the same, to the last line. What you see between the two pictures is a larger network, and above all
-# patience. (The U-Net had sixteen thousand steps of 64 digits, the others two and a half thousand of 128. And it drew
-# its $t$ where there is most to learn: `times="cosine"` spreads them over the log-SNR as a cosine schedule does,
-# lesson 02, while a third of uniform times are next to pure noise.) And patience does not mend everything: the CNN
+# The loop is the same, to the last line. Between the two pictures lie larger networks and patience. (The U-Net had
+# forty-seven thousand steps of 64 digits, the others two and a half thousand of 128. And it drew its $t$ where there is
+# most to learn: `times="cosine"` spreads them over the log-SNR as a cosine schedule does, lesson 02, while a third of
+# uniform times are next to pure noise. This page does not take these causes apart.) And patience does not mend everything: the CNN
 # still cannot see across a digit, the DAE still cannot draw without grain.
 #
 # ## 8 · What usually goes wrong
@@ -1076,16 +1076,17 @@ assert verdict["U-Net"] < verdict["CNN"] < verdict["DAE"]
 
 # %% [markdown] tags=["manual"] question="07.own_words" points=2
 # ### BEGIN SOLUTION
-# Adam's two averages were gone, so its first steps moved every weight by the full learning rate, whatever its
-# gradient; until the averages had filled up again the steps were poor ones. The loss does not show that the step began
-# at 0 again: the run sees the same digits, times and noise as in its first steps a second time and the later ones
+# Adam's two averages were gone, so its first steps move every weight by the same length, whatever its gradient. The
+# warm-up begins again and keeps them short at first, but then takes the rate back up to its peak, higher than the cosine had
+# it at step 3,000: steps like these throw the weights out of the place they had found. The loss does not show that the
+# step began at 0 again: the run sees the same digits, times and noise as in its first steps a second time and the later ones
 # perhaps never, and the learning rate starts its warm-up and cosine again, so it ends at another rate or another
 # length. The averaged weights are lost as well, and start from the loaded ones.
 # ### END SOLUTION
 
 # %% [markdown] tags=["rubric"]
-# **Rubric.** One point: the jump comes from the lost optimizer state (Adam's averages; full-size or sign-like first
-# steps). One point: at least one silent difference: repeated data, times or noise; the learning-rate schedule; the
+# **Rubric.** One point: the jump comes from the lost optimizer state (Adam's averages; sign-like first steps), or from the
+# rate that rises to its peak once more. One point: at least one silent difference: repeated data, times or noise; the learning-rate schedule; the
 # EMA.
 
 # %% [markdown]

@@ -163,8 +163,9 @@ print({name: f"{share:.0%} of the variance" for name, share in zip(AXES, varianc
 #
 # $$P(k) = \mathbb E\,|\hat x_0(k)|^2, \qquad \text{and in } x_t: \quad \alpha_t^2\,P(k) + \sigma_t^2. \tag{8.3}$$
 #
-# A wave has a direction and a frequency $|k|$, the number of its periods across the picture. To draw one curve, average
-# over directions.
+# From here on $x_0$ is a photograph less the average photograph, as in the variances above: what all have in common need not
+# be guessed. A wave has a direction and a frequency $|k|$, the number of its periods across the picture. To draw one
+# curve, average over directions.
 #
 # ### Exercise 2 · The power spectrum
 # *10 minutes · medium · Eq. (8.3).* Average the power over the images, then over all waves whose frequency
@@ -298,8 +299,8 @@ assert broad["digits"] < 0.25
 # does not, and has a soft threshold in between. Its error is exact for *any* pictures with this spectrum.
 #
 # ### Exercise 3 · The Wiener filter
-# *10 minutes · medium · Eq. (8.5).* For one colour axis. The spectrum is that of the differences from the average
-# picture, so take $\alpha_t$ times that off first, and put the whole of it back at the end.
+# *10 minutes · medium · Eq. (8.5).* For one colour axis of whole photographs. The spectrum is that of the differences from
+# the average, so take $\alpha_t$ times `mean` off first, and put the whole of it back at the end.
 
 
 # %% tags=["exercise"] exercise="08.wiener" points=2
@@ -464,9 +465,10 @@ def random_flip(x: Tensor, u: Tensor) -> Tensor:
 check("08.random_flip", random_flip)
 
 # %% [markdown]
-# Can anybody tell? Play the game: one of a picture and its mirror image is handed out by the toss of a coin; say which. Only
-# the odd part $x - \mathrm{flip}(x)$ can help. The best *linear* player is found by solving one system of equations; it learns on 5,000
-# pictures and plays with others. *Predict: how often is it right on digits, how often on photographs?*
+# Can anybody tell? Play the game: one of a picture and its mirror image is handed out by the toss of a coin; say which. The
+# even part $x + \mathrm{flip}(x)$ is the same for both. It may help to read the odd part $x - \mathrm{flip}(x)$, but by
+# itself it says nothing, so a *linear* player looks at the odd part alone. The best such player is found by solving one system of
+# equations; it learns on 5,000 pictures and plays with others. *Predict: how often is it right on digits, how often on photographs?*
 
 
 # %%
@@ -1018,7 +1020,8 @@ assert not off[-1].isfinite()
 assert squares > 0.2
 
 # %% [markdown]
-# Too small, and messages vanish in silence: the large ones arrive, so that the loss still falls, only worse, and worse with every doubling of the batch. Too large, and the step is lost with a bang. Between them lies a plateau
+# Too small, and messages vanish in silence: the large ones arrive, so nothing looks broken, but the gradient is off, the more
+# the larger the batch. Too large, and the step is lost with a bang. Between them lies a plateau
 # of more than ten powers of two, and (8.9) finds it. bfloat16 has no such problem: its smallest numbers are as small as float32's.
 #
 # ## 8 · The answer

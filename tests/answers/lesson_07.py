@@ -427,7 +427,7 @@ def go_on_forgets_momentum(state, x, y, until, lr):
     return {"w": go_on(state, x, y, until, lr)["w"], "step": until}
 
 
-@wrong("07.go_on", "changed the state")
+@wrong("07.go_on", "in place")
 def go_on_in_place(state, x, y, until, lr):
     for step in range(state["step"], until):
         row = step % len(x)
