@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -326,6 +327,16 @@ def test_building_again_changes_no_byte(built: Path) -> None:
     assert files(built) == before
     assert build.build_lesson(built, force=True, repo_url=REPO) == "executed"
     assert files(built) == before
+
+
+@pytest.mark.slow
+def test_what_one_run_printed_does_not_stay_beside_the_outputs_of_another(built: Path) -> None:
+    clocks = []
+    for n in (4, 5):
+        built.write_text(edited(("print(time.perf_counter())", f"print({n})")), encoding="utf-8")
+        assert build.build_lesson(built, repo_url=REPO) == "executed"
+        clocks += re.findall(r"now [\d.]+", solved_path(built).read_text(encoding="utf-8"))
+    assert len(clocks) == len(set(clocks)) == 2
 
 
 def test_a_new_lesson_is_in_step_once_built(built: Path) -> None:

@@ -440,14 +440,18 @@ def _code(nb: NotebookNode) -> list[Any]:
 
 
 def _carry_outputs(old: NotebookNode, new: NotebookNode, *, always: bool) -> None:
-    """Take stored outputs over: all of them, or only those that say the same, so that a diff shows what changed."""
+    """Take stored outputs over, so that a diff shows what changed: if they all say the same, or whatever they say.
+
+    All or none: figures printed by one run must not stand beside the pictures of another.
+    """
     known = {cell.id: cell for cell in old.cells if cell.cell_type == "code"}
-    for cell in new.cells:
-        if cell.cell_type == "code" and (before := known.get(cell.id)):
-            if always or _steady(before.outputs) == _steady(cell.outputs):
+    pairs = [(known.get(cell.id), cell) for cell in new.cells if cell.cell_type == "code"]
+    if always or all(before and _steady(before.outputs) == _steady(cell.outputs) for before, cell in pairs):
+        for before, cell in pairs:
+            if before:
                 cell.outputs = before.outputs
-            if always:
-                cell.execution_count = before.execution_count
+                if always:
+                    cell.execution_count = before.execution_count
 
 
 def _steady(outputs: list[NotebookNode]) -> str:

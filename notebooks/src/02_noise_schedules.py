@@ -210,7 +210,8 @@ def log_snr(alpha_bar: Tensor) -> Tensor:
 check("02.log_snr", log_snr)
 
 # %% [markdown]
-# Why is this the natural axis? Because $\lambda$ alone fixes both factors of $x_t = \alpha_t x_0 + \sigma_t\epsilon$, namely
+# Why is this the natural axis? Because $\lambda$ alone fixes both factors of $x_t = \alpha_t x_0 + \sigma_t\epsilon$ (here
+# $\alpha_t = \sqrt{\bar\alpha_t}$, as in lesson 00, and not the $1 - \beta_t$ of lesson 01), namely
 # $\alpha_t^2 = \operatorname{sigmoid}(\lambda_t)$ and $\sigma_t^2 = \operatorname{sigmoid}(-\lambda_t)$. Two schedules with
 # the same $\lambda$ show the *same picture*, whatever their $t$. Try it: where does a cosine have the log-SNR that the linear
 # schedule has at $t = 300$?
@@ -399,8 +400,9 @@ check("02.zero_terminal_snr", zero_terminal_snr)
 #
 # $$L_{t-1} = \tfrac12\,\bigl(\mathrm{SNR}(t-1) - \mathrm{SNR}(t)\bigr)\,\lVert x_0 - \hat x_0(x_t)\rVert^2 \ \text{nats}, \tag{2.7}$$
 #
-# and that the sum over all steps bounds $-\log p(x_0)$: the nats it takes to tell which picture it was. Take (2.7) on credit;
-# it will have to stand a test in a minute. Now let the steps become short. With $\mathrm{SNR} = e^{\lambda}$ the difference
+# and that their sum over all steps, with what the two ends cost, bounds $-\log p(x_0)$: the nats it takes to tell which picture
+# it was. (The ends are (2.5) for the noisy one, and telling the picture from $x_1$. In the test below both cost next to
+# nothing.) Take (2.7) on credit; it will have to stand that test in a minute. Now let the steps become short. With $\mathrm{SNR} = e^{\lambda}$ the difference
 # becomes a derivative, $\mathrm{SNR}(t - dt) - \mathrm{SNR}(t) = -\lambda'(t)\,e^{\lambda(t)}\,dt$, and the sum becomes an
 # integral:
 #
@@ -413,7 +415,7 @@ check("02.zero_terminal_snr", zero_terminal_snr)
 # $$L = \int_{\lambda(1)}^{\lambda(0)} c(\lambda)\,d\lambda. \tag{2.9}$$
 #
 # The schedule has dropped out. Only its two ends are left. **Linear, cosine, anything: over the same range of noise, the
-# bound is the same number**. It is the area under one curve, which belongs to the data and the denoiser.
+# bound, but for its ends, is the same number**. It is the area under one curve, which belongs to the data and the denoiser.
 #
 # We can draw that curve for the perfect observer of lesson 01. Let the world hold 1,024 digits, each equally likely.
 
@@ -736,7 +738,7 @@ assert plain.square().mean() - better.square().mean() > 4 * error
 #
 # **(a), (b) A curve for alpha_bar used as the alpha of every step.** Two lines that circulate: "cosine schedule", $\cos^2$
 # from 0 to $\pi/2$, and "linear schedule", a straight line from 1 to 0; each then handed to
-# $x_t = \sqrt{\alpha_t}\,x_{t-1} + \sqrt{1 - \alpha_t}\,\epsilon$, step by step. As *alpha_bar* both are reasonable, and it
+# $x_t = \sqrt{a_t}\,x_{t-1} + \sqrt{1 - a_t}\,\epsilon$, step by step, as the $a_t = 1 - \beta_t$ of one step. As *alpha_bar* both are reasonable, and it
 # is what their authors had in mind: smooth, from all picture to no picture. But per-step factors multiply up. *Predict: after
 # how many of 1000 steps is the noise a hundred times as strong as the picture?*
 

@@ -83,7 +83,8 @@ guess
 # $q(x_s \mid x_t) = q(x_t \mid x_s)\,q(x_s)\,/\,q(x_t)$, and there we are stuck: $q(x_s)$ is the distribution of all
 # slightly noisy pictures in the world. Nobody can write that down.
 #
-# If only $x_0$ were known! Then
+# If only $x_0$ were known! Bayes' rule with $x_0$ given throughout has $q(x_t \mid x_s, x_0)$ in it. But the chain
+# forgets: whoever knows $x_s$ learns nothing more about $x_t$ from $x_0$. So
 #
 # $$q(x_s \mid x_t, x_0) \;\propto\; \underbrace{q(x_s \mid x_0)}_{\text{what } x_0 \text{ says about } x_s}\;
 # \underbrace{q(x_t \mid x_s)}_{\text{what } x_t \text{ says about } x_s}, \tag{3.2}$$
@@ -391,8 +392,8 @@ print(f"share of the weight (on errors of the noise) at t <= 100: bound {share[0
 assert share[0] > 3 * share[1]
 
 # %% [markdown]
-# The bound gives the first hundred levels four times their share, levels where the noise is almost too small to see:
-# that is where bits are won. $L_\text{simple}$ moves the attention to the levels where shapes are decided: that is
+# The bound gives the first hundred levels four times their share, levels where the picture is all but there and only its
+# finest detail is in doubt: that is where bits are won. $L_\text{simple}$ moves the attention to the levels where shapes are decided: that is
 # what eyes look at. In the paper the bound reaches 3.70 bits per dimension with an FID of 13.5, $L_\text{simple}$
 # 3.75 bits with 3.17. With either weight **the best guess at each $t$ is the same, $\mathbb E[x_0 \mid x_t]$**; a
 # weight decides only where a network of finite size errs less.
@@ -483,10 +484,12 @@ print("the score by autograd is the score from the denoiser, at four levels, to 
 # all.
 #
 # $$x_0 = \frac{x_t - \sigma_t\,\epsilon}{\alpha_t}, \qquad \epsilon = \frac{x_t - \alpha_t\,x_0}{\sigma_t}, \qquad
-# \text{score} = -\frac{\epsilon}{\sigma_t}. \tag{3.15}$$
+# \nabla\log q(x_t \mid x_0) = -\frac{\epsilon}{\sigma_t}. \tag{3.15}$$
 #
-# For given $x_t$ the maps are linear, so they hold for expectations too: $\mathbb E[x_0 \mid x_t]$,
-# $\mathbb E[\epsilon \mid x_t]$ and the score are one answer in three units. There is a fourth name. Since
+# The last would be the score *if $x_0$ were known*. For given $x_t$ the maps are linear, so they hold for expectations
+# too, and the average of the last one over all possible $x_0$ is, by (3.14), the score $\nabla\log q(x_t)$ itself. So
+# $\mathbb E[x_0 \mid x_t]$, $\mathbb E[\epsilon \mid x_t]$ and the score are one answer in three units. There is a
+# fourth name. Since
 # $\alpha_t^2 + \sigma_t^2 = 1$, write $\alpha_t = \cos\varphi$ and $\sigma_t = \sin\varphi$: then $x_t$ runs along a
 # circle, from the picture at $\varphi = 0$ to the noise at 90°. Its velocity along the circle is
 #
@@ -565,8 +568,8 @@ print("v is the derivative, and v gives back x0, eps and score")
 
 # %% [markdown]
 # Here are the four on a real digit, in two rows. Above, the truth that belongs to this $x_t$. Below, what the perfect
-# observer of our 5,000 digits answers, $\mathbb E[\,\cdot \mid x_t]$, the most that any network can say. The score is
-# shown times $\sigma_t$, to keep its size. *Predict: at t = 900, which of the four still looks like a digit, and
+# observer of our 5,000 digits answers, $\mathbb E[\,\cdot \mid x_t]$, the most that any network can say. (The score that a
+# sampler uses is the lower one; the upper knows $x_0$.) Both are shown times $\sigma_t$, to keep their size. *Predict: at t = 900, which of the four still looks like a digit, and
 # which could you copy from the input?*
 
 # %%
@@ -816,7 +819,8 @@ print("particles on the five spots:", *on_spot.tolist(), "  wanted:", *of_truth.
 
 # %% [markdown]
 # From pure noise, in steps that each know nothing but an average, to five spots with the right number on each. The
-# blur never hurt: at first it only says "towards the middle", and by the time a decision is due it has become sharp.
+# blur never hurt: at first it only says "towards the middle"; then the noise of the steps tips the balance little by
+# little, and the average sharpens as it does.
 #
 # Now the same loop on real pictures. The denoiser is the perfect observer of our 5,000 digits. *Predict: what will it
 # draw?*
@@ -975,13 +979,15 @@ assert abs(measured / posterior - 1) < 4 * (2 / 3000) ** 0.5  # four standard er
 inside = (walked - means[part]).var(0).mean() / 0.04
 assert abs(inside / ratio[1] - 1) < 4 * (2 / 6000) ** 0.5  # two coordinates of each particle
 assert abs(beta - 1) < 1e-12
-print("the measured variances are the computed ones, up to chance")
+print(f"the Gaussian: {measured:.3f} ± {posterior * (2 / 3000) ** 0.5:.3f}, computed {posterior:.3f}")
+print(f"inside a spot: {inside:.3f} ± {ratio[1] * (2 / 6000) ** 0.5:.3f}, computed {ratio[1]:.3f}")
 
 # %% [markdown]
 # So the right rule is not *quite* right either: for $S = 1$ it loses 1 % of the variance in a thousand steps.
 # $\tilde\sigma^2$ is the spread if $x_0$ were known, and (3.5) says what not knowing it adds. DDPM's other choice,
 # $u = \sigma_{t|s}^2$ ($\beta_t$ for one step), is exact for $S = 1$ and too wide for narrower worlds. Inside a spot
-# of our pentagon the posterior's choice loses 4 % of the variance, the other adds 1 %. With a thousand steps nobody
+# of our pentagon the posterior's choice loses 4 % of the variance (our particles, by chance, some more), the other adds
+# 1 %. With a thousand steps nobody
 # sees it. With 50 steps 14 % are missing ($S = 1$). Lesson 12 puts it right.
 #
 # **(c)**, measured: how far are its digits from clean ones?

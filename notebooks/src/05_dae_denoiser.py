@@ -627,7 +627,7 @@ show(
         row_labels=["input, t = 1", *(f"k = {k}" for k in widths)],
         size=0.75,
     ),
-    "Eight digits at almost no noise through codes of 4, 8, 16, 64 and 196 numbers. 4 and 8 give blurs of the wrong digit, "
+    "Eight digits at almost no noise through codes of 4, 8, 16, 64 and 196 numbers. 4 and 8 give blurs, several of a wrong digit, "
     "16 readable blurs, 64 nearly the picture, 196 the picture.",
 )
 
@@ -688,7 +688,7 @@ def trained(network: nn.Module, label: str, mean: float = mean, std: float = std
     )
     records = watch(train(run, digits, steps=steps, weighting="x0", warmup=50), steps, label=label)
     last = [record.loss for record in records][-50:]
-    assert sum(last) / len(last) < 0.6 * flat.var()  # who knows nothing, and says the mean, pays the variance
+    assert sum(last) / len(last) < 0.6 * flat.var()  # who knows nothing, and says one grey, pays the variance
     return run.averaged().requires_grad_(False)
 
 
@@ -730,8 +730,8 @@ plt.legend(fontsize=8)
 show(
     figure,
     "Error against noise for linear codes of 16 and 196 and the two networks. The bottleneck network runs into a floor "
-    "like the linear one of 16; with skips the error falls to about a tenth of it, then levels off. At high noise all "
-    "four meet.",
+    "like the linear one of 16; with skips the error falls to a small part of it, and rises again at the weakest noise. At "
+    "high noise all four meet.",
 )
 
 # %%
@@ -746,10 +746,10 @@ assert at[1][3] > at[1][1]  # until there is nothing to do but copy
 assert at[600][2] < 1.1 * at[600][3]  # much noise: the code costs nothing
 
 # %% [markdown]
-# The bottleneck network ends near the linear code of its width, and its error hardly depends on the noise any more:
+# The bottleneck network ends near the linear code of its width, and in weak noise its error hardly depends on the noise:
 # at $t = 1$ it does more than a hundred times the damage of the noise that it was asked to remove. With skips the same network
 # beats even the best linear map of full width, until the noise is so weak that one should simply copy. Copying has to
-# be *learned* too, and a loss that weights all levels alike hardly asks for it, so the error levels off. Handing the
+# be *learned* too, and a loss that weights all levels alike hardly asks for it: in the weakest noise the error even rises again. Handing the
 # input around the network (lesson 04) makes copying free. The U-Net of the next lesson has both.
 #
 # One more look, with (5.7). If $f$ were the best denoiser, the spread that its derivative announces would equal its
@@ -795,8 +795,8 @@ assert told["bottleneck"][0] < 0.5 < told["with skips"][0] < 1.6
 assert told["with skips"][1] > 0.5  # twice a quarter
 
 # %% [markdown]
-# The network with skips marks the strokes and what lies around them, which is where it errs, and on the whole it
-# announces as much error as it makes. The bottleneck announces far too little. It is *sure* of its blur: what the code
+# Both mark the strokes and what lies around them, which is where they err. With skips a network announces, on the whole,
+# as much error as it makes. The bottleneck announces far too little. It is *sure* of its blur: what the code
 # dropped cannot move its output, so its derivative does not see it. Formula (5.7) belongs to the best denoiser, and a
 # bottleneck is far from it.
 #
@@ -813,7 +813,8 @@ blind = trained(DAE(1, 14, width=16, bottleneck=16, conditioned=False), "blind",
 # %% [markdown]
 # (With mean 0 and standard deviation 1 the wrapper does nothing: the network sees $x_t$ as it is, and no $t$ at all.)
 # First a measure of blur. A blurred picture has no sharp bends in its brightness; the Laplacian of a pixel, four times
-# itself minus its four neighbours, is large only at edges. So
+# itself minus its four neighbours, is large at edges. (And for grain, or scraps of strokes: it measures blur, not
+# beauty.) So
 #
 # $$\text{sharpness} = \operatorname*{mean}_{i,j}\,\bigl(4x_{i,j} - x_{i-1,j} - x_{i+1,j} - x_{i,j-1} - x_{i,j+1}\bigr)^2, \tag{5.11}$$
 #
@@ -929,14 +930,14 @@ assert max(by_blind[0], by_narrow[0]) < 0.8 * by_skips[0] < 0.8 * real[0]  # but
 # * **The loop.** $x \leftarrow f(x)$ draws nothing and forgets the noise level. The first step is right, as far as it
 #   goes: the average of all digits, a grey blur. Now there is no noise left in $x$, and the network is asked about
 #   something it never saw in training, its own blur. For the other 999 steps it is where section 3 was outside the
-#   blue line. There it has a few fixed points, and every noise ends in one of them. What they look like is an accident
-#   of the training: here a faint blur, with another seed perhaps a crisp digit. With the *exact* denoiser (lesson 03) it was
+#   blue line. There every noise ends near one of a few pictures. What they look like is an accident of the training: here
+#   a faint blur, with another seed perhaps a crisp digit. With the *exact* denoiser, told a falling $t$ (lesson 03), it was
 #   one picture, sharp as can be. **Whoever looks at a single sample may even be pleased; look at sixty-four.**
 # * **The missing $t$.** The same blind network in the honest sampler draws many different pictures: the sampler puts the
-#   right noise back at each step, so that the input is of the kind it was trained on.
-# * **The bottleneck.** Told $t$ and sampled honestly, it still cannot draw an edge: the last steps end at its floor.
-# * **With skips** the strokes are crisp. To the eye its shapes are no better than the narrow network's:
-#   large shapes fit through a code very well. It takes more training than ten seconds to get both right: lesson 07.
+#   right noise back at each step, so that the input is of the kind it was trained on. What $t$ adds is sharpness.
+# * **The bottleneck.** Told $t$ and sampled honestly, it still draws soft edges: the last steps end at its floor.
+# * **With skips** the strokes are crisp, but look at the shapes: they are worse than the narrow network's, often mere
+#   pieces. Large shapes fit through a code very well. It takes more training than ten seconds to get both right: lesson 07.
 #
 # Perhaps the loop would at least keep a good picture as it is? Give it real digits.
 
@@ -971,8 +972,9 @@ assert laplacian_energy(kept[1]).mean() < 0.6 * laplacian_energy(kept[0]).mean()
 
 # %% [markdown] tags=["manual"] question="05.own_words" points=2
 # ### BEGIN SOLUTION
-# Size is not the cause; even the exact denoiser fails in that loop. First, the loop: after one step the input has no noise, which
-# the network never saw, and nothing random is added, so all starts run into a few fixed points. Test: put the same network into the
+# Size is not the cause; even the exact denoiser, told t, ends in one picture for all noises if its answer is taken for the next x.
+# First, the loop: after one step the input has no noise, which
+# the network never saw, and nothing random is added, so all starts run into a few pictures. Test: put the same network into the
 # ancestral sampler; there are many different pictures again. Second, the bottleneck: at low noise its error stays at the floor of a
 # 16-number code, so no edge survives the last steps. Test: feed it clean digits and look at the error at t = 1, or add skip
 # connections and compare the sharpness. (Third: not knowing t, it must average over noise levels.)
