@@ -286,7 +286,8 @@ explore(
 # * **Run.** Shift + Enter, from the top. Every lesson runs from start to end on a plain computer, without the internet.
 # * **Slide.** A widget is there to be played with; the figure next to it says the same on a page where nothing runs.
 # * **Solve.** Write the idea once by hand. After each exercise the page goes on with the course's own tested function, so
-#   nothing below waits for you: skip, be wrong, come back.
+#   nothing below waits for you: skip, be wrong, come back. If an answer needs a constant or a helper, write it into the
+#   same cell, where a grader finds it.
 #
 # A check answers in words. It never looks at how you wrote your function; it calls it on fresh random inputs. There are three
 # answers. As long as a function is as we left it:
