@@ -68,8 +68,7 @@ for eta, change in moved.items():
 assert moved[0.0] < moved[1.0] / 3
 
 # %% [markdown]
-# Above, another number of steps gives other digits. Below, it gives **the same digits**, in a little more detail. (Some
-# of them are odd. Keep that in mind.) It is one network, and nobody trained it for either of the two. **How can one
+# Above, another number of steps gives other digits. Below, it gives **the same digits**, in a little more detail. It is one network, and nobody trained it for either of the two. **How can one
 # network serve different walks, and which one should you take?** Commit to a guess: in only five steps, which of the
 # two draws the better digits?
 
@@ -547,8 +546,8 @@ assert min(readable for _, readable, _ in results.values()) > 0.85
 # legible three. *A measure answers its own question, and no other.*
 #
 # So the guess above had two answers. And what is noise good for? Each jump with $\eta > 0$ throws away part of $x_t$,
-# and with it part of the errors that the network has made so far. Without noise every error is carried to the end:
-# hence the odd digits of the first figure. On CIFAR-10 Song et al. found, in FID of 50,000 pictures, ancestral and
+# and with it part of the errors that the network has made so far. Without noise every error is carried to the end. (The
+# first figure cannot show it: five digits a row are too few.) On CIFAR-10 Song et al. found, in FID of 50,000 pictures, ancestral and
 # without noise, both on quadratic grids: 41.1 and 13.4 in 10 steps, 18.4 and 6.8 in 20, 8.0 and 4.7 in 50, 5.8 and 4.2
 # in 100. Yet the best figure of that network is ancestral: 3.2, with a thousand steps and the variance of the forward
 # step (which in ten steps has 367). **Few steps: no noise. Many: noise may pay.**

@@ -255,7 +255,7 @@ SOLVERS = {
 
 # %% [markdown]
 # **Widget:** the true paths in grey, a solver's in colour; every dot is a denoiser call. *Predict before you move
-# anything: with four Euler steps, on which side of the truth do the particles between two humps end? With two?*
+# anything: with four Euler steps, will the ends lie too wide or too narrow? With two?*
 
 
 # %%
@@ -306,7 +306,8 @@ show(
 
 # %% [markdown]
 # At large $r$ the paths are straight lines towards the mean of the data, and Euler is as good as perfect. They bend where
-# the particle has to decide for one of the humps. There a slope taken at the start of the step is out of date at its end.
+# the particle has to decide for one of the humps. There a slope taken at the start of the step is out of date at its end:
+# it still points to the middle, so the ends lie too narrow. It is lesson 10's missing variance, path by path.
 #
 # ## 3 · Look twice
 #
@@ -558,10 +559,11 @@ show(
 found = {name: fitted(points[-2:]) for name, points in curves.items()}
 for name, wanted in zip(SOLVERS, (1, 2, 2, 2, 3), strict=False):
     assert abs(found[name] - wanted) < 0.15, name
-assert found["UniPC-3"] > 3.5  # its first steps, for want of guesses, are of lower order, and show at last
+assert found["UniPC-3"] > 3.5
 
 # %% [markdown]
-# Each line has the slope it should have. 2M lies below Heun because it pays half as much for a step: on these axes
+# Five of the six lines have the slope they should have. UniPC-3's is not 4 yet: its first steps, for want of guesses, are of
+# lower order, and in the end that shows. 2M lies below Heun because it pays half as much for a step: on these axes
 # **the order is the slope, and the price is a shift to the right.**
 #
 # ## 6 · Where the steps should be
@@ -711,11 +713,12 @@ assert off["Heun"]["karras"] > 1.3 * off["Heun"]["uniform"]
 # %% [markdown]
 # Yes, mostly. The multistep solvers end nearer to the truth than DDIM does, and the best of them less than half as far
 # away. Two things are not as the particles would have it. **Heun is no better than Euler:** an order says how fast an
-# error falls, not where it begins, and five steps of double price are few. On Karras' grid it is far worse: this schedule
-# begins at $r = 157$, the grid's first steps are long ones at large $r$, and there the second slope,
-# $(\tilde y - \hat x_0)/r_s$, magnifies whatever Euler's step has missed. And **plain grids beat Karras' here**: that one was
-# made for noise levels from 80 down to 0.002, and for other networks. (Eight pictures; other noises move these figures
-# a little, and swap uniform and quadratic.)
+# error falls, not where it begins, and five steps of double price are few. On Karras' grid it is far worse. If Euler's
+# step ends $\delta$ off, the second slope is off by up to $\delta/r_s$, and the step hands on up to
+# $\frac12(r_t/r_s - 1)\,\delta$. What counts is how many times smaller the next level is. With five levels from
+# $r = 157$ down to 0.01 that is 4, 6, 12 and at last 49 times, and by then Euler has something to miss. And **plain
+# grids beat Karras' here**: that one was made for noise levels from 80 down to 0.002, and for other networks. (Eight
+# pictures; other noises move these figures a little, and swap uniform and quadratic.)
 #
 # ## 8 · What usually goes wrong
 #
@@ -938,13 +941,13 @@ assert twenty[third_order].low > 10 * photographs[0].floor
 #
 # | calls | 5 | 10 | 20 | 50 | 100 | 1000 |
 # |---|---:|---:|---:|---:|---:|---:|
-# | DDPM, ancestral | | 41.07 | 18.36 | 8.01 | 5.78 | 3.17 |
-# | DDIM, quadratic grid | | 13.36 | 6.84 | 4.67 | 4.16 | |
+# | DDPM, ancestral | | 41.07 | 18.36 | 8.01 | 5.78 | 4.73 |
+# | DDIM, quadratic grid | | 13.36 | 6.84 | 4.67 | 4.16 | 4.04 |
 # | DPM-Solver++ | 28.5 | 4.01 | 2.90 | | | |
 # | UniPC | 23.7 | 3.93 | 2.73 | | | |
 #
-# (Ancestral and DDIM: Song et al., 2021, *DDIM*, table 1; 3.17: Ho et al., 2020; the last two, on another network:
-# Zheng et al., 2023, *DPM-Solver-v3*, table 1.)
+# (Ancestral and DDIM: Song et al., 2021, *DDIM*, table 1; with the forward step's variance in place of the posterior's the
+# first row begins at 367 and ends at 3.17. The last two, on another network: Zheng et al., 2023, *DPM-Solver-v3*, table 1.)
 #
 # ## 10 · The answer
 #

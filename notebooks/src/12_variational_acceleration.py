@@ -183,8 +183,9 @@ mse = {t: e.item() for t, e in zip(times, squared.mean((1, 2)), strict=True)}
 
 # %% [markdown]
 # `mse[t]` is the mean squared error of a pixel at noise level $t$. By (12.3) that is all one has to know: *the cost of
-# any step, on any grid, follows from the errors at the levels it starts from.* The thousand terms of $L_\text{vlb}$,
-# then, with the errors between the measured times read off a line in the double logarithm:
+# any step, on any grid, follows from the errors at the levels it starts from.* Now add up the whole bound (3.9), which Nichol
+# and Dhariwal call $L_\text{vlb}$: the prior, 999 steps, the decoder. Errors between the measured times are read off a
+# line in the double logarithm:
 
 # %%
 snr = schedule.log_snr(torch.arange(1001)).exp()  # infinite at 0
@@ -335,7 +336,8 @@ for n in (10, 50, 1000):
     assert abs(exact - 1) < 1e-9
 
 # %% [markdown]
-# Exact in ten steps. (The optimal walk adds noise in the last step too, $v^* = \operatorname{Var}[x_0 \mid x_{t_1}]$. A
+# Exact in ten steps. (That the forward step's variance comes close there is luck: before the last jump its walk is a third
+# too wide, and that it adds nothing in the last jump happens to cancel it. The optimal walk adds noise in the last step too, $v^* = \operatorname{Var}[x_0 \mid x_{t_1}]$. A
 # sampler of pictures leaves that away: it would be grain. What is lost is the last level's uncertainty.)
 #
 # What if nobody measured $\mathrm{mse}_t$? It cannot be just anything. It is at least 0. And the best denoiser is at least
@@ -345,10 +347,11 @@ for n in (10, 50, 1000):
 # $$0 \;\le\; \mathrm{mse}_t \;\le\; \frac1d\sum_i \frac{\sigma_t^2\lambda_i}{\alpha_t^2\lambda_i + \sigma_t^2}
 # = \frac1d\sum_i\frac{1}{\mathrm{SNR}(t) + 1/\lambda_i} \;\le\; \frac{1}{\mathrm{SNR}(t) + 4/(b-a)^2} \;\le\; \frac{\sigma_t^2}{\alpha_t^2}. \tag{12.8}$$
 #
-# The third is for pixels in $[a, b]$, whose variance is at most $(b-a)^2/4$; the last knows nothing of the data. Each
-# gives a bound on $v^*$ through (12.4). (Bao et al., Theorem 2, have the last one, and $(b-a)^2/4$.) For pixels in
+# The third is for pixels in $[a, b]$. A single $\lambda_i$ may be larger than $(b-a)^2/4$, but their mean is the mean
+# variance of a pixel, which cannot be; and $1/(\mathrm{SNR} + 1/\lambda)$ bends downwards in $\lambda$, so the mean of the
+# terms is at most the term of the mean (Jensen). The last knows nothing of the data. Each gives a bound on $v^*$ through (12.4). (Bao et al., Theorem 2, have the last one, and $(b-a)^2/4$.) For pixels in
 # $[-1, 1]$ the third is $1/(\mathrm{SNR} + 1) = \sigma_t^2$, and by (12.6) its bound is an old friend: **$\sigma_{t|s}^2$ is the
-# most that $v^*$ can be, for any pictures.** Here they are for the ten-step grid's jumps of a hundred, divided by
+# most that the one number $v^*$ of (12.4) can be, for any pictures.** Here they are for the ten-step grid's jumps of a hundred, divided by
 # $\tilde\sigma^2$, with the network's $v^*$.
 
 # %%
@@ -477,7 +480,9 @@ check("12.interpolate", interpolate)
 # + \operatorname{share}\cdot\bigl(\sigma_{t|s}^2 - \tilde\sigma^2\bigr), \tag{12.14}$$
 #
 # the second by (12.6): the same two ends, but a straight line between the variances themselves. One head then serves
-# every jump of every grid, and at $s = 0$, where $\log\tilde\sigma^2$ is not a number, it simply says $e$.
+# every jump of every grid, and at $s = 0$, where $\log\tilde\sigma^2$ is not a number, it simply says $e$. (Its share ends at 1.
+# For the average over all $x_t$ that is no loss, by (12.8). For one $x_t$ it can be: a pixel of $\pm 1$ seen at $x_t = 0$ has
+# $e = 1 > \sigma_t^2$. There the head, like (12.11), says too little.)
 
 # %%
 # Eq. (12.13)
@@ -590,6 +595,9 @@ show(
 )
 
 # %% [markdown]
+# Where the head announces a large error it is right. Of the pixels that it calls almost certain, some are not. They weigh
+# little in a mean squared error; in a logarithm they weigh more.
+#
 # ## 4 · Likelihood and looks
 #
 # Four variances, then: $\tilde\sigma^2$, $\sigma_{t|s}^2$, the optimal number, and the head's. What are they worth on
@@ -657,6 +665,9 @@ bound_of = {n: bits(n) for n in (5, 10, 25, 50, 100)} | {1000: bits_of_all_steps
 for n, b in bound_of.items():
     assert b["optimal"] < b["posterior"] < b["forward"]
     assert n < 25 or b["learned"] < 0.97 * b["optimal"]
+for n, t in [(10, 100), (1000, 1)]:
+    of_it = ", ".join(f"{name} {bit:.2f} (times {k:g})" for name, (bit, k) in last_price(t).items())
+    varies(f"of {n} steps the decoder alone, from t = {t}: {of_it}")
 variances = {
     "posterior": variational.posterior_variance,
     "forward": variational.beta_variance,
@@ -738,13 +749,13 @@ assert fids["forward"][5] > 1.2 * max(fids[name][5] for name in ("posterior", "o
 
 # %% [markdown]
 # On the left, likelihood. The forward step's variance pays for grain that is not there. The optimal number saves little
-# against $\tilde\sigma^2$, because it lies close to it; where it saves, it saves on long steps. From 25 steps on, one number *a
-# pixel* is worth far more, and most of it in the decoder: the head knows which pixels are black, and stops paying for them.
+# against $\tilde\sigma^2$, because it lies close to it; with few steps it saves on long jumps, with a thousand in the decoder.
+# From 25 steps on, one number *a pixel* is worth far more: the head knows which pixels are black, and stops paying for them.
 #
 # (The decoder has a trap. (12.4) is the best variance for a KL of Gaussians; the last term of (12.1) is no such KL. Its
 # outermost bins are half-lines, so a black pixel costs at most a bit whatever the variance, and the best number for all
-# pixels is that of the pixels that are *not* black: about four times $\mathrm{mse}_t$. For "optimal" and "learned" the table
-# takes the factor, 0.5 to 8, that does best; without it the optimal number would have lost to $\tilde\sigma^2$.)
+# pixels is that of the pixels that are *not* black. For "optimal" and "learned" the table takes the factor, 0.5 to 8, that
+# does best; it is printed above.)
 #
 # On the right, looks. Grain is seen, and the orange line pays for it. Among the other three the differences are of the size of
 # chance. **A better likelihood did not buy a better picture**: bits count every faint level of noise, and features, or
