@@ -70,8 +70,9 @@ def look_at(
 ) -> tuple[Float[Tensor, "n features"], Int64[Tensor, "n"]]:
     """Features, float32, and the most probable class of each image, on the CPU; the classifier is put in eval mode.
 
-    Everything is in float32, whatever the device, so that distances between features mean the same everywhere. Raises
-    TypeError for images that are not bytes: quantise samples with `data.denormalize` first, as real images are.
+    Everything is in float32, so that distances between features mean the same everywhere. (But for what a GPU makes of
+    it: from Ampere on PyTorch rounds the inputs of convolutions to TF32, unless told otherwise.) Raises TypeError for
+    images that are not bytes: quantise samples with `data.denormalize` first, as real images are.
     """
     require_type("classifier", classifier, Classifier, "a Classifier")
     require_bytes("images", images, ndim=4)
@@ -80,7 +81,8 @@ def look_at(
     device = next(classifier.eval().parameters()).device
     features, classes = [], []
     for chunk in images.split(batch_size):
-        f = classifier.features(normalize(chunk.to(device)))
+        with torch.autocast(device.type, enabled=False):
+            f = classifier.features(normalize(chunk.to(device)))
         features.append(f.cpu())
         classes.append(classifier.head(f).argmax(1).cpu())
     return torch.cat(features), torch.cat(classes)

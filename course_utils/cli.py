@@ -482,7 +482,7 @@ def leaderboard(
         with tqdm(total=total, unit=" calls", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
             for row in board.run(name, n=n, seed=seed, budgets=budgets, progress=bar.update):
                 bar.set_postfix_str(f"{row.sampler}, {row.nfe} calls: FID {row.fid:.3f}", refresh=False)
-        typer.echo(board.table([row for row in board.load(name) if (row.n, row.seed) == (n, seed)]))
+        typer.echo(board.table(board.stored(name, n=n, seed=seed)))
     except KeyboardInterrupt:
         _stop("stopped; the rows that were measured are kept, and the same command goes on")
     except (DataError, ValueError) as error:

@@ -261,6 +261,11 @@ def _weights(name: str) -> str:
     return pretrained.read_manifest()[name]["sha256"][:12]
 
 
+def _begun_in(rows: Sequence[Row]) -> torch.dtype | None:
+    """The precision of a table's first row."""
+    return getattr(torch, rows[0].precision, None) if rows else None
+
+
 def missing(
     name: str = "mnist-unet",
     *,
@@ -305,9 +310,7 @@ def run(
         progress: called with the number of images after each network call: sum(plan.nfe) n of them in all.
     """
     denoiser = pretrained.load_denoiser(name, runtime.pick_device())
-    table = _weights(name), n, seed
-    begun = [row.precision for row in load(name, folder) if (row.sha256, row.n, row.seed) == table]
-    precision = getattr(torch, begun[0], None) if begun else None
+    precision = _begun_in(stored(name, n=n, seed=seed, folder=folder))
     for plan in missing(name, n=n, seed=seed, budgets=budgets, folder=folder):
         row = measure(name, denoiser, plan, n=n, seed=seed, precision=precision, progress=progress)
         save([*load(name, folder), row], name, folder)
@@ -325,7 +328,7 @@ def add(
     name: str = "mnist-unet",
     progress: Callable[[int], object] | None = None,
 ) -> Row:
-    """Measure a sampler of your own at the leaderboard's settings. Nothing is written.
+    """Measure a sampler of your own at the leaderboard's settings, in its table's precision. Nothing is written.
 
     Args:
         label: the row's name.
@@ -341,7 +344,8 @@ def add(
     require_one_of("grid", grid, GRIDS)
     denoiser = pretrained.load_denoiser(name, runtime.pick_device())
     plan = plan_within(Contender(label, sample, grid), denoiser.schedule, budget)
-    return measure(name, denoiser, plan, n=n, seed=seed, progress=progress)
+    precision = _begun_in(stored(name, n=n, seed=seed))
+    return measure(name, denoiser, plan, n=n, seed=seed, precision=precision, progress=progress)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -375,6 +379,15 @@ def load(name: str = "mnist-unet", folder: Path | None = None) -> list[Row]:
         ) from error
 
 
+def stored(name: str = "mnist-unet", *, n: int = 1000, seed: int = 0, folder: Path | None = None) -> list[Row]:
+    """One table: the rows of one n and one seed, of the weights that are shipped now. Raises DataError as `load`."""
+    require_one_of("name", name, pretrained.read_manifest())
+    require_count("n", n, least=2)
+    require_count("seed", seed, least=0)
+    wanted = _weights(name), n, seed
+    return [row for row in load(name, folder) if (row.sha256, row.n, row.seed) == wanted]
+
+
 def save(rows: Sequence[Row], name: str = "mnist-unet", folder: Path | None = None) -> None:
     """Write the rows of a network, whole or not at all."""
     text = io.StringIO()
@@ -406,9 +419,9 @@ DASHES = {"uniform": "-", "quadratic": "--"}
 def table(rows: Sequence[Row]) -> str:
     """FID by sampler and budget as plain text, the best of each column starred; the floor below.
 
-    All rows must be of one n: FID at different n cannot be compared. Raises ValueError if they are not.
+    All rows must be of one n, one seed and the same weights, or they cannot be compared: ValueError if they are not.
     """
-    n = _one_n(rows)
+    n = _one_table(rows)
     budgets = [b for b in BUDGETS if any(_budget(row) == b for row in rows)]
     cells: dict[tuple[str, str, int], Row] = {}
     best: dict[int, float] = {}
@@ -434,8 +447,8 @@ def figure(rows: Sequence[Row], own: Sequence[Row] = ()) -> Figure:
 
     Lines are moved apart a little along x, so that their intervals can be seen. Raises ValueError as `table` does.
     """
-    _one_n(rows)
-    _one_n([*rows, *own])
+    _one_table(rows)
+    _one_table([*rows, *own])
     figure, axis = plt.subplots(figsize=(8.5, 3.8))
     names = list(dict.fromkeys((row.sampler, row.grid) for row in rows))
     for k, (sampler, grid) in enumerate(names):
@@ -476,10 +489,13 @@ def _shown(row: Row | None) -> str:
     return "" if row is None else f"{row.fid:.3f} ±{(row.high - row.low) / 2:.3f}"
 
 
-def _one_n(rows: Sequence[Row]) -> int:
+def _one_table(rows: Sequence[Row]) -> int:
     for row in rows:
         require_type("rows", row, Row, "rows of a leaderboard")
     found = sorted({row.n for row in rows})
     if len(found) != 1:
         raise ValueError(f"rows: wanted rows of one n, since FID depends on it, got n = {found or 'none at all'}")
+    tables = sorted({(row.network, row.sha256, row.seed) for row in rows})
+    if len(tables) != 1:
+        raise ValueError(f"rows: wanted rows of one network, the same weights and one seed, got {tables}; see `stored`")
     return found[0]

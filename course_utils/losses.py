@@ -68,7 +68,8 @@ def denoising_loss(
         eps: the noise that makes x_t of x_0.
     """
     require_callable("denoise", denoise)
+    weight = loss_weight(t, schedule, weighting, data_std=data_std, gamma=gamma)  # it may wait for a GPU: not later
     x0_hat = denoise(q_sample(x_0, t, schedule, eps), t, **cond)
     require_same("x0_hat", x0_hat, "x_0", x_0)
     squared = (x_0 - x0_hat).square().flatten(1).mean(1)
-    return broadcast(loss_weight(t, schedule, weighting, data_std=data_std, gamma=gamma), squared) * squared
+    return broadcast(weight, squared) * squared

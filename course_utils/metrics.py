@@ -139,7 +139,7 @@ def fid(features: Float[Tensor, "n d"], reference: Float[Tensor, "m e"]) -> floa
     from torchmetrics.image.fid import FrechetInceptionDistance
 
     _require_features(features, reference)
-    distance = FrechetInceptionDistance(_AsTheyAre(features.shape[1])).set_dtype(torch.float64)
+    distance = FrechetInceptionDistance(_AsTheyAre(features.shape[1])).set_dtype(torch.float64).to(features.device)
     distance.update(features.double(), real=False)
     distance.update(reference.double(), real=True)
     return distance.compute().item()

@@ -4,9 +4,6 @@ import ctypes
 import importlib.metadata
 import os
 import platform
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -121,18 +118,3 @@ def varies(*values: object) -> None:
     """Print what differs from machine to machine (timings, memory), each line marked so that no comparison minds it."""
     text = " ".join(map(str, values))
     print("\n".join(VARIES + line for line in text.splitlines() or [""]))
-
-
-@contextmanager
-def stopwatch(label: str) -> Iterator[None]:
-    """Time a block in seconds and print it through `varies`; waits for the GPU to finish on both ends."""
-    _wait_for_gpu()
-    start = time.perf_counter()
-    yield
-    _wait_for_gpu()
-    varies(f"{label}: {time.perf_counter() - start:.2f} s")
-
-
-def _wait_for_gpu() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -431,9 +431,9 @@ class LearnedSchedule(nn.Module, ContinuousSchedule):
         self.w3 = nn.Parameter(torch.full((hidden,), -4.0, dtype=torch.float64))
 
     def _rising(self, t: Tensor) -> Tensor:
-        w1, w2, w3 = F.softplus(self.w1), F.softplus(self.w2), F.softplus(self.w3)
+        w1, w2, w3 = (F.softplus(w.to(t)) for w in (self.w1, self.w2, self.w3))  # where t is, in its precision
         first = w1 * t
-        return first + torch.sigmoid(first[..., None] * w2 + self.b2) @ w3
+        return first + torch.sigmoid(first[..., None] * w2 + self.b2.to(t)) @ w3
 
     def gamma(self, t: Time) -> Float[Tensor, "*b"]:
         """-log SNR_t, rising from gamma_0 at t = 0 to gamma_1 at t = 1."""

@@ -32,6 +32,11 @@ def _per_point(value: Tensor, x: Tensor) -> Tensor:
     return broadcast(value, x).reshape(-1, 1)
 
 
+def _looks_like_a_matrix(x: Tensor) -> bool:
+    """Symmetric, and not the same number throughout."""
+    return bool((x == x.mT).all() and (x != x[0, 0]).any())
+
+
 class GaussianMixture:
     """A mixture of K Gaussians in any dimension, and everything diffusion makes of it.
 
@@ -72,6 +77,11 @@ class GaussianMixture:
             self.variances = torch.where(self.variances.abs() <= tiny, self.variances.clamp(min=0), self.variances)
         elif covariances.shape == (K,) and K == d > 1:
             raise ValueError(f"covariances: ({K},) could be one per part or one per element; give ({K}, 1) or (1, {d})")
+        elif covariances.shape == (d, d) and K == d > 1 and _looks_like_a_matrix(covariances):
+            raise ValueError(
+                f"covariances: ({K}, {d}) is read as variances, a row for each part, but this could be one matrix for "
+                f"all; give ({K}, {d}, {d}), or (1, {d})"
+            )
         elif covariances.shape in [(K, d), (1, d), (d,), (K, 1), ()]:
             self.variances = covariances.expand(K, d)
         elif covariances.shape == (K,):

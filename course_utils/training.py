@@ -275,10 +275,13 @@ def train(
         batch = next(stream)
         x_0, label = batch if labels is not None else (batch, None)
         lr = learning_rate(run.step, steps, run.lr, warmup)
+        buffers = [buffer.clone() for buffer in run.model.buffers()]  # a batch norm's averages move on the way forward
         try:
             record = _step(run, x_0, label, lr, loss, clip)
         except BaseException as error:
             run.forget_step()
+            for buffer, before in zip(run.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
             kept = f"; the last checkpoint is {Path(checkpoint)}" if checkpoint and Path(checkpoint).exists() else ""
             if isinstance(error, TrainingError):
                 raise TrainingError(f"{error}{kept}") from None
@@ -325,8 +328,8 @@ def _step(run: Training, x: Tensor, label: Tensor | None, lr: float, loss: Loss,
     run.scaler.unscale_(run.optimizer)
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), clip)
 
-    # The one place where Python waits for the device. A check before each step costs this much; the optimizer's work,
-    # which comes after it, still overlaps with the preparation of the next batch.
+    # Here Python waits for the device until the gradients are there. The optimizer's work, which comes after it, may
+    # overlap with the preparation of the next batch.
     mean = run.accelerator.reduce(mean.detach(), "mean") if run.accelerator else mean
     loss_value, norm_value, losses = mean.item(), norm.item(), losses.detach().cpu()
     scale = run.scaler.get_scale()  # 1 unless in float16, where an overflow at a large scale is no error

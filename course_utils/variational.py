@@ -76,7 +76,9 @@ def gaussian_kl(
     """
     require_same("mean_p", mean_p, "mean_q", mean_q)
     var_q, var_p = _variance_for("var_q", var_q, mean_q), _variance_for("var_p", var_p, mean_q)
-    return _sum_over_pixels((var_p / var_q).log() + (var_q + (mean_q - mean_p) ** 2) / var_p - 1) / 2
+    ratio = var_q / var_p
+    # Small terms are added to small ones: with equal variances nothing is lost, not even in float32.
+    return _sum_over_pixels((ratio - 1 - ratio.log()) + (mean_q - mean_p) ** 2 / var_p) / 2
 
 
 def prior_kl(x_0: Float[Tensor, "b *shape"], schedule: Schedule, t: Time | None = None) -> Float[Tensor, "b"]:

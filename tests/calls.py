@@ -457,6 +457,7 @@ CALLS = {
     },
     "leaderboard.path_of": {"name": "mnist-unet", "folder": FOLDER},
     "leaderboard.load": {"name": "mnist-unet", "folder": FOLDER},
+    "leaderboard.stored": {"name": "mnist-unet", "n": 1000, "seed": 0, "folder": FOLDER},
     "leaderboard.save": {"rows": [ROW], "name": "mnist-unet", "folder": FOLDER},
     "leaderboard.table": {"rows": [ROW]},
     "leaderboard.figure": {"rows": [ROW], "own": [ROW]},
@@ -483,7 +484,6 @@ CALLS = {
     "runtime.keep_freed_memory": {},
     "runtime.version": {"distribution": "torch"},
     "runtime.varies": {},
-    "runtime.stopwatch": {"label": "it took"},
 }  # fmt: skip
 
 # What a learner meets only through what is around it, which has looked at the arguments; and what authors use.

@@ -625,3 +625,11 @@ def test_a_network_must_be_told_the_noise_level_where_the_image_does_not_show_it
     # A mean of squares over 1024 · 64 pixels has a standard error of sqrt(2 / 65536) = 0.6 %: three of them.
     assert found[False].mean() > 0.98 * least, said
     assert found[True].mean() < 0.2 * least, said
+
+
+def test_a_frozen_network_is_described_like_any_other():
+    network = UNet(1, widths=(8, 16), blocks=1)
+    wanted = describe(network, (1, 8, 8))
+    frozen = describe(network.requires_grad_(False), (1, 8, 8), batch=2)
+    assert frozen.activation_bytes == wanted.activation_bytes > 0
+    assert not any(weight.requires_grad for weight in network.parameters())

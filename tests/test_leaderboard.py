@@ -189,6 +189,29 @@ def test_other_weights_are_measured_again(board, tmp_path, monkeypatch):
     assert len(leaderboard.load(folder=tmp_path)) == 2
 
 
+def test_a_table_holds_one_seed_and_the_weights_that_are_shipped(tmp_path):
+    now = pretrained.read_manifest()["mnist-unet"]["sha256"][:12]
+    old = dataclasses.replace(ROW, sha256="b" * 12)
+    mine, later = (dataclasses.replace(ROW, sha256=now, seed=seed) for seed in (0, 1))
+    leaderboard.save([old, mine, later], folder=tmp_path)
+    assert leaderboard.stored(folder=tmp_path) == [mine]
+    assert leaderboard.stored(seed=1, folder=tmp_path) == [later]
+    assert leaderboard.stored(n=50, folder=tmp_path) == []
+    for show in (leaderboard.table, leaderboard.figure):
+        show([mine])
+        for other in (old, later):
+            with pytest.raises(ValueError, match="rows: wanted rows of one network, the same weights and one seed"):
+                show([mine, other])
+
+
+def test_ones_own_sampler_is_drawn_in_the_precision_of_the_table(board, tmp_path, monkeypatch):
+    monkeypatch.setattr(leaderboard.runtime, "pick_precision", lambda device: torch.float32)
+    row = next(board())
+    monkeypatch.setattr(leaderboard, "stored", lambda *a, **k: [row])
+    monkeypatch.setattr(leaderboard.runtime, "pick_precision", lambda device: torch.bfloat16)
+    assert leaderboard.add("mine", sample_ddim, grid="uniform", budget=3, n=20).precision == "float32"
+
+
 def test_progress_is_told_of_every_call(board):
     done = []
     plans = leaderboard.missing(n=20, budgets=(3, 5, 40))

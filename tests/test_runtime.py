@@ -118,12 +118,6 @@ def test_what_varies_is_left_out_of_comparisons_and_nothing_else_is(capsys: pyte
     assert output("12 ms\n3 MB") == "loss 0.25\n≈ 12 ms\n≈ 3 MB\na ≈ b\n"
 
 
-def test_stopwatch_says_seconds(capsys: pytest.CaptureFixture[str]) -> None:
-    with runtime.stopwatch("nothing at all"):
-        pass
-    assert re.fullmatch(r"≈ nothing at all: 0\.0\d s\n", capsys.readouterr().out)
-
-
 def test_a_missing_distribution_has_no_version() -> None:
     assert runtime.version("torch")
     assert runtime.version("no-such-distribution") is None

@@ -448,3 +448,12 @@ def test_drawing_t_is_repeatable_and_leaves_the_global_stream_alone():
 def test_one_time_out_of_range_spoils_a_batch(t):
     with pytest.raises(ValueError, match=r"wanted 0 \(clean\) … 40 \(all noise\), got"):
         linear(40).coeffs(torch.tensor(t))
+
+
+def test_a_learned_schedule_answers_in_the_precision_it_is_asked_in_whatever_its_own():
+    half = LearnedSchedule(generator=torch.Generator().manual_seed(0))
+    before = half.log_snr(torch.tensor([0.1, 0.5, 1.0]).double())
+    after = half.float().log_snr(torch.tensor([0.1, 0.5, 1.0]).double())
+    assert after.dtype == torch.float64
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+    assert half.coeffs(0.5)[0].isfinite()

@@ -290,3 +290,10 @@ def test_grids_refuse_what_is_no_number_of_steps(grid):
     if grid is karras_grid:
         with pytest.raises(ValueError, match="rho: wanted a number in"):
             karras_grid(DISCRETE, 5, rho=0)
+
+
+@pytest.mark.parametrize("schedule", [linear(), cosine(), linear(100, 1e-3, 0.2)], ids=["linear", "cosine", "short"])
+@pytest.mark.parametrize("make", [log_snr_grid, karras_grid])
+def test_grids_by_noise_level_come_down_to_the_first_level_whatever_rounding_says(make, schedule):
+    for n in range(2, 100):
+        assert make(schedule, n)[-2:] == [1, 0], n

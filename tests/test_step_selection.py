@@ -15,6 +15,7 @@ from course_utils.samplers import (
     sample_ddim,
     sample_dpmpp_2m,
     sample_heun,
+    step_selection,
     uniform_grid,
 )
 from course_utils.samplers.step_selection import (
@@ -32,7 +33,7 @@ from course_utils.samplers.step_selection import (
     to_logits,
     to_times,
 )
-from course_utils.schedules import VPLinear, cosine, linear, rescale_zero_terminal_snr
+from course_utils.schedules import FlowMatching, VPLinear, cosine, linear, rescale_zero_terminal_snr
 from course_utils.toy import Gaussian, GaussianMixture
 
 T = 9
@@ -315,13 +316,35 @@ def test_the_end_point_is_the_samplers(order, sampler, schedule):
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_the_gradient_is_that_of_finite_differences(order):
+@pytest.mark.parametrize("schedule", [VP, FlowMatching()], ids=["VP", "flow"])  # the second begins in pure noise
+def test_the_gradient_is_that_of_finite_differences(order, schedule):
     x_T, target = draw(3, 2), draw(3, 2, seed=1)
 
     def loss(logits):
-        return (end_point(WORLD.denoiser(VP), x_T, VP, to_times(logits), order=order) - target).square().sum()
+        end = end_point(WORLD.denoiser(schedule), x_T, schedule, to_times(logits), order=order)
+        return (end - target).square().sum()
 
     assert torch.autograd.gradcheck(loss, (draw(5, seed=2).requires_grad_(True),), rtol=1e-4, atol=1e-5)
+
+
+def test_the_scale_of_the_loss_on_its_way_back_changes_nothing(monkeypatch):
+    def learned():
+        noises, ends = draw(4, 2), draw(4, 2, seed=1)
+        return [*learn_times(WORLD.denoiser(VP), noises, ends, VP, uniform_grid(VP, 4), steps=3)]
+
+    scaled = learned()
+    monkeypatch.setattr(step_selection, "SCALE", 1.0)
+    assert learned() == scaled
+
+
+def test_a_grid_that_would_become_another_one_is_refused():
+    noise = draw(2, 2)
+    with pytest.raises(ValueError, match=r"timesteps: wanted a grid that ends at 0, got 0\.1"):
+        to_logits([1.0, 0.5, 0.1])
+    with pytest.raises(ValueError, match=r"timesteps: wanted a grid from 1 to 0, got 0\.9"):
+        next(learn_times(WORLD.denoiser(VP), noise, noise, VP, [0.9, 0.5, 0.0], steps=1))
+    with pytest.raises(ValueError, match=r"n: wanted 1 … 2, as many steps as the grid has, got 5"):
+        prune([10, 5, 0], len, 5)
 
 
 def test_conditions_reach_the_denoiser_with_their_noises():

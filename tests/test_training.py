@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 from course_utils import cli, recipes, training
 from course_utils.checkpoints import CheckpointError, load_checkpoint
+from course_utils.classifier import Classifier, classification
 from course_utils.denoisers import Denoiser, UNet
 from course_utils.recipes import Recipe, begin, train_recipe
 from course_utils.schedules import FlowMatching, Schedule, VPLinear, cosine, linear
@@ -340,6 +341,21 @@ def test_an_interrupted_step_leaves_a_run_that_goes_on(
     assert run.step == 3
     assert finite(run.model)
     drain(steps_of(run, 6))
+    assert same(run.state(), whole.state())
+
+
+def test_an_interrupted_step_leaves_the_averages_of_a_batch_norm_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    def steps(run: Training) -> Iterator[Record]:
+        return train(run, IMAGES, LABELS, steps=5, loss=classification(), batch_size=4)
+
+    whole, run = (Training(Classifier(1, (4, 4)), seed=1, precision=torch.float32) for _ in range(2))
+    run.model.load_state_dict(whole.model.state_dict())
+    run.ema.weights = {name: value.clone() for name, value in whole.ema.weights.items()}
+    drain(steps(whole))
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", Once(nn.utils.clip_grad_norm_, 3, fail(KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt):
+        drain(steps(run))
+    drain(steps(run))
     assert same(run.state(), whole.state())
 
 

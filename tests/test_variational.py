@@ -371,3 +371,13 @@ def test_images_in_float32_lose_nothing_to_rounding():
     exact = jump_cost(x_0, x_0 + 0.01, x_t, 500, 499, schedule)
     rounded = jump_cost(x_0.float(), (x_0 + 0.01).float(), x_t.float(), 500, 499, schedule)
     close(rounded, exact, 1e-3)
+
+
+def test_the_kl_of_a_step_loses_nothing_in_float32_where_it_is_small():
+    """At t = T it is a few 1e-8 a pixel, less than the last digit of a float32 near 1."""
+    schedule = linear()
+    x_0 = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    x0_hat, x_t = x_0 + 0.3, x_0 + 1
+    for t in (2, 500, 1000):
+        exact = step_kl(x_0.double(), x0_hat.double(), x_t.double(), t, schedule)
+        torch.testing.assert_close(step_kl(x_0, x0_hat, x_t, t, schedule).double(), exact, rtol=1e-3, atol=0)

@@ -456,3 +456,23 @@ def test_a_trained_jump_beats_every_gaussian_on_two_modes():
     barrier = 0.5 * math.log(2 * math.pi * math.e * (0.01 + 4 * 0.3 * 0.7)) + (q * log_q).sum().item()
     assert barrier > 0.9  # nats: no Gaussian is closer
     assert kl < 0.5 * barrier
+
+
+def test_the_variance_loss_prices_every_jump_with_its_own_snr_and_refuses_what_has_none():
+    schedule, head = linear(), VarianceHead(1, width=8, floor=1e-3)
+    x = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    x_t, x0_hat = x + 0.01, x + 0.1
+    with pytest.raises(ValueError, match="a head whose floor is between 0 and"):
+        variance_loss(head, x, x_t, x0_hat, 2, 0, schedule)  # 1 / floor is less than SNR_2
+    gain = (schedule.log_snr(1).exp() - schedule.log_snr(2).exp()).item()  # above 1 / floor, and right all the same
+    e = head(x_t, x0_hat, 2, schedule)
+    want = (torch.log1p(gain * e) + (1 + gain * 0.01) / (1 + gain * e) - 1) / 2
+    torch.testing.assert_close(
+        variance_loss(head, x, x_t, x0_hat, 2, 1, schedule), want.flatten(1).mean(1), rtol=1e-6, atol=1e-8
+    )
+    bare = VarianceHead(1, width=8, floor=0.0)
+    assert variance_loss(bare, x, x_t, x0_hat, 500, 400, schedule).isfinite().all()
+    with pytest.raises(ValueError, match="a head whose floor"):
+        variance_loss(bare, x, x_t, x0_hat, 500, 0, schedule)
+    with pytest.raises(ValueError, match="s: wanted a time before t"):
+        variance_loss(bare, x, x_t, x0_hat, 400, 400, schedule)

@@ -49,6 +49,7 @@ def count_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
 def activation_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Bytes that the forward pass of one image keeps for the backward pass, each piece of memory counted once."""
     _check(network, shape)
+    network = copy.deepcopy(network).requires_grad_(True)  # a shipped network is frozen, and would keep nothing
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -90,7 +91,7 @@ def images_per_second(network: nn.Module, shape: tuple[int, ...], batch: int, re
     """Images a second through forward and backward pass: the best of some repeats, after one to warm up."""
     require_counts(batch=batch, repeats=repeats)
     x, log_snr = _inputs(network, shape, batch)
-    network, best = copy.deepcopy(network), float("inf")
+    network, best = copy.deepcopy(network).requires_grad_(True), float("inf")
     for _ in range(repeats + 1):
         start = time.perf_counter()
         network(x, log_snr).square().mean().backward()

@@ -102,7 +102,8 @@ def _last_level(schedule: Schedule) -> int | float:
 
 def _at_levels(levels: list[float], schedule: Schedule) -> list[int] | list[float]:
     times = [schedule.t_at_log_snr(level).item() for level in levels]
-    times[0] = _last_level(schedule)  # exactly, whatever rounding says
+    times[-1] = _first_level(schedule)  # both ends exactly, whatever rounding says
+    times[0] = _last_level(schedule)
     return _finished(times, schedule, times[0])
 
 

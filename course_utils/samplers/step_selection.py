@@ -262,6 +262,8 @@ def prune(timesteps: Sequence[int | float], loss: Callable[[list[int | float]], 
     require_callable("loss", loss)
     require_count("n", n)
     grid = list(timesteps)
+    if n > len(grid) - 1:
+        raise ValueError(f"n: wanted 1 … {len(grid) - 1}, as many steps as the grid has, got {n}")
     while len(grid) > n + 1:
         grid = min((grid[:i] + grid[i + 1 :] for i in range(1, len(grid) - 1)), key=loss)
     return grid
@@ -305,8 +307,13 @@ def in_continuous_time(denoiser: Denoiser) -> Denoiser:
 
 
 def to_logits(timesteps: Sequence[int | float]) -> Float[Tensor, "n"]:
-    """The parameters of `to_times` that give this grid: the logarithms of its gaps, noise first."""
+    """The parameters of `to_times` that give this grid, up to its scale: the logarithms of its gaps, noise first.
+
+    Raises ValueError for a grid that does not end at 0.
+    """
     check_grid(timesteps)
+    if timesteps[-1] != 0:
+        raise ValueError(f"timesteps: wanted a grid that ends at 0, got {timesteps[-1]}")
     times = torch.as_tensor(timesteps, dtype=torch.float64)
     return (-times.diff() / times[0]).log()
 
@@ -358,7 +365,9 @@ def end_point(
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.coeffs(t), schedule.coeffs(times[i + 1])
         h = (alpha_s / sigma_s * sigma_t / alpha_t).log()
         guess = x0_hat
-        if order == 2 and i > 0:
+        if (
+            order == 2 and i > 0 and h_before.isfinite()
+        ):  # infinite after pure noise: h / h_before = 0, but not its slope
             guess = x0_hat + broadcast(h / (2 * h_before), x) * (x0_hat - before)
         a = sigma_s / sigma_t
         x = broadcast(a, x) * x + broadcast(alpha_s - a * alpha_t, x) * guess
@@ -372,6 +381,11 @@ class GridRecord(NamedTuple):
     step: int  # from 1
     loss: float  # of this step's batch, before the step
     timesteps: list[float]  # after the step
+
+
+SCALE = 2.0**12
+"""Of the loss on its way back: a mean over many pixels has gradients that float16 would round to zero. A power of two
+changes nothing else."""
 
 
 def mean_squared(x: Tensor, target: Tensor) -> Tensor:
@@ -422,6 +436,8 @@ def learn_times(
     if schedule.T is not None:
         raise TypeError("schedule: wanted one in continuous time, whose times can move; see `in_continuous_time`")
     check_start(denoise, x_T, schedule, timesteps)
+    if timesteps[0] != 1:
+        raise ValueError(f"timesteps: wanted a grid from 1 to 0, got {timesteps[0]} at its beginning")
     require_same("target", target, "x_T", x_T)
     require_finite("target", target)
     logits = to_logits(timesteps).requires_grad_(True)
@@ -437,7 +453,9 @@ def learn_times(
             x_0 = end_point(denoise, x_T[chosen], schedule, to_times(logits), order=order, **some)
             loss = distance(x_0, target[chosen])
             optimizer.zero_grad()
-            loss.backward()
+            (loss * SCALE).backward()
+        assert logits.grad is not None
+        logits.grad /= SCALE
         optimizer.step()
         rate.step()
         yield GridRecord(step, loss.item(), to_times(logits.detach()).tolist())

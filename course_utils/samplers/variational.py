@@ -170,13 +170,22 @@ def variance_loss(
 
     Nothing flows back into x0_hat (Nichol & Dhariwal 2021, section 3.1). Onto clean data SNR_s is infinite; there
     1 / floor stands for it, for x_0 is known to no more than its grey level.
+
+    Raises ValueError for s that is not before t, and for a floor that is 0, or above 1 / SNR_t, in a step onto data.
     """
     require_type("head", head, VarianceHead, "a VarianceHead")
     require_same("x0_hat", x0_hat, "x_t", x_t)
     require_same("x_0", x_0, "x_t", x_t)
     require_schedule(schedule)
     x0_hat = x0_hat.detach()
-    gain = schedule.log_snr(schedule.check_t(s, "s")).exp().clamp(max=1 / head.floor) - schedule.log_snr(t).exp()
+    snr_s = schedule.log_snr(schedule.check_t(s, "s")).exp()
+    limit = torch.full_like(snr_s, 1 / head.floor if head.floor else math.inf)
+    gain = torch.where(snr_s.isinf(), limit, snr_s) - schedule.log_snr(t).exp()
+    if not ((gain > 0) & gain.isfinite()).all():
+        raise ValueError(
+            f"s: wanted a time before t, and for a step onto data a head whose floor is between 0 and 1 / SNR_t; it "
+            f"is {head.floor:.3g}, and SNR_s - SNR_t is {gain.min().item():.3g} … {gain.max().item():.3g}"
+        )
     gain = broadcast(gain, x_t)
     relative = 1 + gain * head(x_t, x0_hat, t, schedule)
     return relative_step_kl((x_0 - x0_hat).square(), relative, gain).flatten(1).mean(1)

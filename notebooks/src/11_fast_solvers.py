@@ -831,7 +831,7 @@ print("at equal steps 2S is ahead of 2M; at equal calls it errs more than three 
 # best of a column.
 
 # %% tags=["varies"]
-stored = [row for row in leaderboard.load("mnist-unet") if row.n == 1000 and row.seed == 0]
+stored = leaderboard.stored("mnist-unet", n=1000)
 print(leaderboard.table(stored))
 assert all(row.fid < row.floor + 0.1 for row in leaderboard.at(stored, 5).values())
 
@@ -843,7 +843,7 @@ assert all(row.fid < row.floor + 0.1 for row in leaderboard.at(stored, 5).values
 # Ten times as many digits, then, with ten calls. *Predict: which solver leads, and which is last?*
 
 # %% tags=["varies"]
-many = [row for row in leaderboard.load("mnist-unet") if row.n == 10_000 and row.seed == 0]
+many = leaderboard.stored("mnist-unet", n=10_000)
 print(leaderboard.table(many))
 at_ten = leaderboard.at(many, 10)
 for grid in ("uniform", "quadratic"):
@@ -916,7 +916,7 @@ show(
 # with five?*
 
 # %% tags=["varies"]
-photographs = [row for row in leaderboard.load("cifar10-unet") if row.n == 1000 and row.seed == 0]
+photographs = leaderboard.stored("cifar10-unet", n=1000)
 print(leaderboard.table(photographs))
 five, twenty = (leaderboard.at(photographs, calls) for calls in (5, 20))
 third_order = "unipc_3", "quadratic"
