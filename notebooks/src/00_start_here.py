@@ -51,7 +51,7 @@ show(
 # behind this one, and the picture moved a little towards the answer. (It was also told which digit we wish for: a two, a
 # three, a six, an eight.)
 #
-# The denoiser is a network with 1.6 million weights. It has seen a million noisy digits and guessed what was behind each, and
+# The denoiser is a network with 1.6 million weights. It has seen three million noisy digits and guessed what was behind each, and
 # that is all it has learned: nobody ever showed it how to draw. Lesson 07 trains such a network before your eyes. Here it
 # comes trained, with the course.
 #
