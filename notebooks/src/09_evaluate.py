@@ -443,8 +443,8 @@ assert estimates["B"].low < max(estimates["A"].high, estimates["C"].high)  # the
 
 # %% [markdown]
 # A and C are nothing but chance: without their bias they stand at zero, or below it, as an unbiased figure may. B is
-# above them. But look at the intervals: they overlap. **Two thousand pictures hardly suffice to tell this network
-# from people,** and whoever reports three digits of its FID reports chance. (Near the floor (9.8) is on the safe
+# above them. But look at the intervals: they overlap. **Two thousand pictures do not suffice to tell this network from
+# people,** and whoever reports three digits of its FID reports chance. (Near the floor (9.8) is on the safe
 # side, too wide by up to a factor of $\sqrt 3$.) The intervals cover just the luck of the draw: another seed, the
 # same network, features and reference. They say nothing about another *training*, which may make a larger difference.
 #
@@ -515,7 +515,7 @@ for n, (mean, spread) in handfuls.items():
 
 # %% [markdown]
 # KID's mean stays where it is, whatever $n$, where FID falls by a factor of several. But look at the spread, too: one
-# handful of twenty can be off by a good part of the value. **Without bias is not without chance.** KID has a scale of
+# handful of twenty can be off by several times the value. **Without bias is not without chance.** KID has a scale of
 # its own, and it does not see copies either.
 #
 # ## 5 · Which half is missing?
@@ -670,7 +670,7 @@ assert of_C.value == 1
 assert of_B.high < 0.1
 
 # %% [markdown]
-# The network passes: hardly more of its digits come close to a training digit than new ones do. (Its ten-step digits
+# The network passes: no more of its digits come close to a training digit than new ones do. (Its ten-step digits
 # are a little smoother than ink, which alone brings them nearer to everything. So compare like with like, and look at
 # the nearest pairs. `metrics.copied` is this test in one call.)
 #
@@ -731,7 +731,7 @@ assert abs(gap) < 4 * (scored["network, new"].var() / 32 + scored["network, seen
 # of memorising. The perfect denoiser codes what it has seen best of all, and a new digit far worse than no compression at all. It would rather
 # have it be one of its thousand.
 #
-# And the network does not even beat the code that takes each pixel by itself! Its last step is to blame: a Gaussian
+# And the network is no better than the code that takes each pixel by itself! Its last step is to blame: a Gaussian
 # as wide as the last noise. Spread over the grey levels next to the right one it costs most of a bit a pixel, even if
 # the denoiser knows the picture (see "perfect, seen"). Ink and paper are mostly pure black and white, which a table
 # of frequencies gets nearly for free. Lesson 12 chooses better variances.

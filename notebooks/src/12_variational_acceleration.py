@@ -750,7 +750,7 @@ assert fids["forward"][5] > 1.2 * max(fids[name][5] for name in ("posterior", "o
 
 # %% [markdown]
 # On the left, likelihood. The forward step's variance pays for grain that is not there. The optimal number saves little
-# against $\tilde\sigma^2$, because it lies close to it; with few steps it saves on long jumps, with a thousand in the decoder.
+# against $\tilde\sigma^2$, because it lies close to it; and nearly all that it saves is the decoder's, which was given a factor.
 # From 25 steps on, one number *a pixel* is worth far more: the head knows which pixels are black, and stops paying for them.
 #
 # (The decoder has a trap. (12.4) is the best variance for a KL of Gaussians; the last term of (12.1) is no such KL. Its
