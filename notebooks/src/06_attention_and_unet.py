@@ -913,8 +913,8 @@ for name, stack in [("x + attention", good), ("attention alone", bare)]:
 
 # %% tags=["figure"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.7))
-for (name, found), colour in zip(left.items(), (BLUE, GREEN, ORANGE), strict=True):
-    axes[0].semilogy(range(5), [max(d, 1e-7) for d in found], "o-", color=colour, label=name)
+for (name, found), colour, size in zip(left.items(), (BLUE, GREEN, ORANGE), (11, 5, 5), strict=True):
+    axes[0].semilogy(range(5), [max(d, 1e-7) for d in found], "o-", ms=size, color=colour, label=name)
 for name, colour in zip(curves, (BLUE, ORANGE), strict=True):
     smooth = torch.tensor(curves[name]).unfold(0, 10, 1).mean(1)
     axes[1].plot(range(10, 10 + len(smooth)), smooth, color=colour)
