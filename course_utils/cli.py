@@ -565,7 +565,8 @@ def grade(
     for result in tqdm(run, total=len(found), unit="submission", disable=not sys.stderr.isatty()):
         if result.failed:
             failed.append(f"{result.student}, {result.lesson}: {result.failed}")
-    graded = _assignments(",".join(_graded(out))) if _graded(out) else {}  # those of earlier weeks too
+    there = ",".join(_graded(out))  # earlier weeks too
+    graded = _assignments(there) if there else {}
     table = report.write_reports(out, graded, log, about=",".join(wanted))
     typer.echo(f"{len(found) - len(failed)} of {len(found)} graded: {table}")
     if log:

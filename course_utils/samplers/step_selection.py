@@ -365,9 +365,7 @@ def end_point(
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.coeffs(t), schedule.coeffs(times[i + 1])
         h = (alpha_s / sigma_s * sigma_t / alpha_t).log()
         guess = x0_hat
-        if (
-            order == 2 and i > 0 and h_before.isfinite()
-        ):  # infinite after pure noise: h / h_before = 0, but not its slope
+        if order == 2 and i > 0 and h_before.isfinite():  # after pure noise it is not: no line, and no NaN for a slope
             guess = x0_hat + broadcast(h / (2 * h_before), x) * (x0_hat - before)
         a = sigma_s / sigma_t
         x = broadcast(a, x) * x + broadcast(alpha_s - a * alpha_t, x) * guess
