@@ -428,12 +428,12 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         cells[row.sampler, row.grid, _budget(row)] = row
         best[_budget(row)] = min(row.fid, best.get(_budget(row), row.fid))
-    lines = [f"{'FID at calls of the network':28}" + "".join(f"{budget:>16,}" for budget in budgets)]
+    lines = [f"{'FID at network calls':22}" + "".join(f"{budget:>14,} " for budget in budgets).rstrip()]
     for sampler, grid in dict.fromkeys((row.sampler, row.grid) for row in rows):
-        line = f"{sampler + ', ' + grid:28}"
+        line = f"{sampler + ', ' + grid:22}"
         for budget in budgets:
             found = cells.get((sampler, grid, budget))
-            line += f"{_shown(found) + ('*' if found and found.fid == best[budget] else ' '):>16}"
+            line += f"{_shown(found) + ('*' if found and found.fid == best[budget] else ' '):>15}"
         lines.append(line.rstrip())
     first = rows[0]
     lines.append(
