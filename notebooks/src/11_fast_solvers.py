@@ -824,11 +824,11 @@ print("at equal steps 2S is ahead of 2M; at equal calls it errs more than three 
 #
 # Distance to the end of a path is one thing, good pictures are another: a solver could err and still draw fine digits.
 # So measure what lesson 09 measures. One checkpoint, `mnist-unet`; every sampler, on the uniform grid or the
-# quadratic one, two of them on both; with five to a hundred network calls, and DDPM with its thousand, too (Euler's step
-# is DDIM's: the row `euler` is DDIM on the quadratic grid); for each, $n = 1000$ digits from the same noises, and their FID against the training split, in
-# the features of our own classifier, with an interval and with the floor of real digits. That takes a while, so it
-# was done beforehand. (`course leaderboard` goes on where it was stopped.) The page reads the table; a star is the
-# best of a column.
+# quadratic one, two of them on both; with five to a hundred network calls, and DDPM with its thousand, too (Euler's
+# step is DDIM's: the row `euler` is DDIM on the quadratic grid). For each, $n = 1000$ digits from the same noises, and
+# their FID against the training split, in the features of our own classifier, with an interval and with the floor of
+# real digits. That takes most of an hour, so it was done beforehand. (`course leaderboard` goes on where it was stopped.)
+# The page reads the table; a star is the best of a column.
 
 # %% tags=["varies"]
 stored = leaderboard.stored("mnist-unet", n=1000)
