@@ -428,7 +428,7 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         cells[row.sampler, row.grid, _budget(row)] = row
         best[_budget(row)] = min(row.fid, best.get(_budget(row), row.fid))
-    lines = [f"{'FID at network calls':22}" + "".join(f"{budget:>14,} " for budget in budgets).rstrip()]
+    lines = [f"{'FID at network calls':22}" + " ".join(f"{budget:>14,}" for budget in budgets)]
     for sampler, grid in dict.fromkeys((row.sampler, row.grid) for row in rows):
         line = f"{sampler + ', ' + grid:22}"
         for budget in budgets:
