@@ -407,8 +407,9 @@ def ship(
 def evaluate(
     name: Annotated[str, typer.Argument(help="A shipped network, such as mnist-unet.")],
     n: Annotated[int, typer.Option(min=2, help="Samples to draw.")] = 10_000,
-    steps: Annotated[int, typer.Option(min=1, help="Network calls a sample.")] = 50,
+    steps: Annotated[int, typer.Option(min=1, help="Steps a sample.")] = 50,
     sampler: Annotated[str, typer.Option(help="ddim, or ddpm, which puts noise back on the way.")] = "ddim",
+    guidance: Annotated[float, typer.Option(min=0, help="Weight of classifier-free guidance; 1 for none.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Measure the run of this folder instead, as far as it is.")] = None,
     record: Annotated[bool, typer.Option("--record", help="Note the result in data/checkpoints.")] = False,
@@ -442,6 +443,7 @@ def evaluate(
                     n=n,
                     steps=steps,
                     sampler=sampler,
+                    guidance=guidance,
                     num_classes=classes,
                     seed=seed,
                     precision=precision,

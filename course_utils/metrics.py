@@ -35,6 +35,7 @@ from course_utils._validate import (
 from course_utils.classifier import Classifier, classification, look_at
 from course_utils.data import CLASSES, denormalize, load_images
 from course_utils.denoisers import Denoiser
+from course_utils.guidance import classifier_free
 from course_utils.pretrained import load_classifier
 from course_utils.samplers import sample_ddim, sample_ddpm, uniform_grid
 from course_utils.schedules import Schedule
@@ -610,6 +611,7 @@ def evaluate(
     n: int = 10_000,
     steps: int = 50,
     sampler: str = "ddim",
+    guidance: float = 1.0,
     num_classes: int = 10,
     full: bool = True,
     seed: int = 0,
@@ -622,12 +624,13 @@ def evaluate(
         denoiser: on the device to draw on.
         dataset: "mnist" or "cifar10".
         n: samples; as many images of the test split make the floor.
-        steps, sampler: network calls a sample, by "ddim" (no noise on the way) or "ddpm".
+        steps, sampler: steps a sample, by "ddim" (no noise on the way) or "ddpm".
+        guidance: weight of classifier-free guidance, which calls the network twice a step; 1 does without.
         num_classes: 0 for a denoiser that knows none.
         full: compare with all of the dataset, downloaded, instead of the embedded part.
         progress: called with the number of samples done after each batch.
 
-    Raises DataError if the data cannot be had.
+    Raises DataError if the data cannot be had; ValueError for guidance of a denoiser that knows no classes.
     """
     require_type("denoiser", denoiser, Denoiser, "a Denoiser")
     require_one_of("dataset", dataset, CLASSES)
@@ -635,11 +638,14 @@ def evaluate(
     require_counts(n=n, steps=steps)
     require_count("seed", seed, least=0)
     require_dtype("precision", precision)
+    require_in("guidance", guidance, "[0, inf)")
+    if guidance != 1 and not num_classes:
+        raise ValueError(f"guidance: wanted 1 for a denoiser that knows no classes, got {guidance:g}")
     device = next(denoiser.parameters()).device
     real, floor = reference(dataset, str(device), full), floor_of(dataset, n, str(device), full)
     generator = torch.Generator().manual_seed(seed)
     images, labels = draw_images(
-        denoiser,
+        denoiser if guidance == 1 else classifier_free(denoiser, guidance),
         denoiser.schedule,
         real.shape,
         n,
@@ -662,9 +668,9 @@ def evaluate(
         n=n,
         agreement=share(int((seen == labels).sum()), n) if num_classes else None,
         features=f"{dataset}-classifier",
-        sampler=sampler.upper(),
+        sampler=sampler.upper() + ("" if guidance == 1 else f" guided with w = {guidance:g}"),
         grid="uniform",
-        nfe=steps,
+        nfe=steps if guidance == 1 else 2 * steps,
         seed=seed,
     )
 

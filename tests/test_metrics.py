@@ -525,6 +525,18 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
     assert "n = 500" in str(scores[0])
     assert "DDIM, uniform grid, 1 network calls, seed 0" in str(scores[0])
 
+    class Timid(Copies):  # goes only half the way from grey; guided with w = 2 it goes all of it
+        def forward(self, x_t, t, label=None):
+            return torch.zeros_like(x_t) if label is None else super().forward(x_t, t, label) / 2
+
+    timid = Timid(nn.Linear(1, 1), cosine(10))
+    plain, guided = (metrics.evaluate(timid, "mnist", n=500, steps=1, guidance=w) for w in (1, 2))
+    assert plain.fid > 10 * plain.floor
+    assert (guided.fid, guided.agreement) == (scores[0].fid, scores[0].agreement)
+    assert "DDIM guided with w = 2, uniform grid, 2 network calls" in str(guided)
+    with pytest.raises(ValueError, match="guidance: wanted 1"):
+        metrics.evaluate(timid, "mnist", n=500, guidance=2, num_classes=0)
+
 
 def test_draw_images_takes_any_sampler():
     def sampler(denoise, x_T, schedule, grid, **cond):
