@@ -562,7 +562,7 @@ MADE = {
     "toy.GaussianMixture.denoiser": lambda made: made(X, 3),
     "variational.optimal_variance": lambda made: made(X, X, 5, 2, S),
     "samplers.wrappers.clip_x0": lambda made: made(X, 3),
-    "guidance.classifier_free": lambda made: made(X, 3, label=PAIR),
+    "guidance.classifier_free": lambda made: made(X, 3, label=calls.PAIR),
     "samplers.wrappers.dynamic_threshold": lambda made: made(X, 3),
     "samplers.wrappers.in_batches": lambda made: made(half, X, S, [3, 0]),
     "samplers.wrappers.with_progress": lambda made: made(half, X, S, [3, 0]),
