@@ -641,11 +641,15 @@ def evaluate(
     require_in("guidance", guidance, "[0, inf)")
     if guidance != 1 and not num_classes:
         raise ValueError(f"guidance: wanted 1 for a denoiser that knows no classes, got {guidance:g}")
+    denoise: Callable[..., Tensor] = denoiser
+    name, nfe = sampler.upper(), steps
+    if guidance != 1:
+        denoise, name, nfe = classifier_free(denoiser, guidance), f"{name} guided with w = {guidance:g}", 2 * steps
     device = next(denoiser.parameters()).device
     real, floor = reference(dataset, str(device), full), floor_of(dataset, n, str(device), full)
     generator = torch.Generator().manual_seed(seed)
     images, labels = draw_images(
-        denoiser if guidance == 1 else classifier_free(denoiser, guidance),
+        denoise,
         denoiser.schedule,
         real.shape,
         n,
@@ -668,9 +672,9 @@ def evaluate(
         n=n,
         agreement=share(int((seen == labels).sum()), n) if num_classes else None,
         features=f"{dataset}-classifier",
-        sampler=sampler.upper() + ("" if guidance == 1 else f" guided with w = {guidance:g}"),
+        sampler=name,
         grid="uniform",
-        nfe=steps if guidance == 1 else 2 * steps,
+        nfe=nfe,
         seed=seed,
     )
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_samplers import normal
 
 from course_utils import recipes
 from course_utils.guidance import classifier_free
@@ -9,11 +10,6 @@ from course_utils.parameterizations import eps_from_x0, x0_from_eps
 from course_utils.samplers import sample_ddim, uniform_grid
 from course_utils.schedules import cosine, linear
 from course_utils.toy import IdealDenoiser
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
 
 LABELS = torch.tensor([0, 0, 1, 2, 2, 2, 1])
 IMAGES = normal(7, 1, 2, 3).clamp(-1, 1)
