@@ -109,6 +109,24 @@ def test_sigmoid_follows_its_formula(start, end, tau):
     assert schedule.alpha_bar[-1] == 0
 
 
+def test_sigmoid_goes_from_minus_three_to_three_if_nothing_is_said():
+    close(sigmoid(40).alpha_bar, sigmoid(40, start=-3.0, end=3.0, tau=1.0, max_beta=0.999).alpha_bar)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ([1, 0.75, 0.5, 0.625, 0.125], r"got 0.5 at t = 2 and 0.625 at t = 3$"),
+        ([1, 0.5, -0.125, -0.25], r"got 0.5 at t = 1 and -0.125 at t = 2$"),
+        ([1, 0.5, -0.125, 0.25], r"got 0.5 at t = 1 and -0.125 at t = 2$"),
+        ([1, 1], r"got 1 at t = 0 and 1 at t = 1$"),
+    ],
+)
+def test_a_table_that_is_none_is_told_where(table, words):
+    with pytest.raises(ValueError, match=words):
+        DiscreteSchedule(torch.tensor(table))
+
+
 @pytest.mark.parametrize("build", [cosine, sigmoid])
 @pytest.mark.parametrize("max_beta", [0.999, 0.3])
 def test_betas_are_clipped_and_no_others_are_touched(build, max_beta):

@@ -100,6 +100,22 @@ def test_unipc_of_order_one_corrects_euler_to_order_two(path):
     assert math.log2(errors[0] / errors[1]) == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.parametrize("schedule", [cosine(12), cosine(30), VPLinear()], ids=repr)
+def test_2s_is_exact_in_the_middle_where_the_guess_is_linear_in_lambda_wherever_it_looks(schedule):
+    """Between whole times there is no middle: r is not 1/2, and 1 / (2 r) makes up for it."""
+    T, steps, lambda_ = schedule.T or 1.0, [], lambda t: schedule.log_snr(t) / 2
+    grid, x_T = [T * share if schedule.T is None else int(T * share) for share in (2 / 3, 1 / 3)], normal(3, 2)
+
+    def denoise(x_t, t):
+        return torch.full_like(x_t, lambda_(t).item())
+
+    sample_dpmpp_2s(denoise, x_T, schedule, grid, callback=steps.append)
+    (alpha, sigma), h = schedule.coeffs(grid[1]), lambda_(grid[1]) - lambda_(grid[0])
+    middle = lambda_(grid[0]) + h / 2
+    want = sigma / schedule.coeffs(grid[0])[1] * x_T - alpha * torch.expm1(-h) * middle
+    torch.testing.assert_close(steps[0].x_s, want, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("schedule", [linear(), VPLinear(), VE(), cosine(200)], ids=repr)
 def test_euler_in_x_over_alpha_is_ddim(schedule):
     grid = uniform_grid(schedule, 20)

@@ -347,6 +347,17 @@ def test_the_jumps_loss_bounds_its_likelihood(t, s):
     assert abs(weights.mean() - (-exact).exp()) < 4 * weights.std() / n**0.5
 
 
+def test_the_encoder_sees_how_far_x_s_is_from_the_mean_and_nothing_else_of_it():
+    schedule, jump, t, s = linear(), a_jump(), 600, 200
+    h, x_t, x0_hat = draw(1, 16).expand(4, 16), draw(4, 1), draw(4, 1, seed=1)
+    mean, _ = q_posterior(x_t, x0_hat, t, schedule, s)
+    with torch.no_grad():
+        above, below = (jump.q_z(h, mean + away, x_t, x0_hat, t, s, schedule)[0] for away in (0.3, -0.3))
+    close(above, above[:1].expand_as(above))
+    close(below, below[:1].expand_as(below))
+    assert (above - below).abs().min() > 1e-3
+
+
 def test_a_jumps_density_integrates_to_one_and_its_draws_follow_it():
     schedule, jump, t, s, n = linear(), a_jump(seed=3), 700, 100, 20_000
     x_t = torch.full((n, 1), 0.4).double()

@@ -155,14 +155,19 @@ def test_without_noise_on_the_way_batches_change_nothing(sample):
 
 
 def test_what_belongs_to_images_is_split_and_what_does_not_is_not():
-    seen, labels, table = [], torch.arange(5), normal(10, 3)
+    seen, labels, table, text = [], torch.arange(5), normal(10, 3), normal(5, 7)
 
-    def denoise(x_t, t, *, label, w, table):
-        seen.append((len(x_t), label.tolist(), w, table.shape))
+    def denoise(x_t, t, *, label, w, table, text):
+        seen.append((len(x_t), label.tolist(), w, table.shape, text.shape))
         return x_t / 2
 
-    in_batches(sample_ddim, 2)(denoise, normal(5, 3), SCHEDULE, [40, 0], label=labels, w=torch.tensor(2.0), table=table)
-    assert seen == [(2, [0, 1], 2.0, (10, 3)), (2, [2, 3], 2.0, (10, 3)), (1, [4], 2.0, (10, 3))]
+    given = {"label": labels, "w": torch.tensor(2.0), "table": table, "text": text}
+    in_batches(sample_ddim, 2)(denoise, normal(5, 3), SCHEDULE, [40, 0], **given)
+    assert seen == [
+        (2, [0, 1], 2.0, (10, 3), (2, 7)),
+        (2, [2, 3], 2.0, (10, 3), (2, 7)),
+        (1, [4], 2.0, (10, 3), (1, 7)),
+    ]
 
 
 def test_the_callback_gets_the_steps_of_each_batch_in_turn():
