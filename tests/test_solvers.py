@@ -67,7 +67,7 @@ PATHS = {"vp": (VPLinear(), 0.8, 0.2), "ve": (VE(), 0.8, 0.3), "flow": (FlowMatc
 def even(schedule, start, end, n):
     """n steps of equal length in log-SNR."""
     first, last = schedule.log_snr(start), schedule.log_snr(end)
-    inner = schedule.t_at_log_snr(first + (last - first) * torch.arange(1, n) / n)
+    inner = schedule.t_at_log_snr(first + (last - first) * torch.arange(1, n, dtype=torch.float64) / n)
     return [start, *inner.tolist(), end]
 
 

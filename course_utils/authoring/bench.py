@@ -474,7 +474,7 @@ def lesson_seconds() -> Iterator[str]:
         yield f"{source.stem}: {first:.0f} s, again {again:.0f} s; at most {peak / 2**30:.1f} GiB"
 
 
-def faults(n: int = 150) -> Iterator[str]:
+def faults(n: int = 100) -> Iterator[str]:
     """Small faults drawn at random in the modules of the maths and sample floors: does a fast test notice?"""
     from course_utils.authoring import mutants
 
