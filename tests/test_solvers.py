@@ -78,9 +78,10 @@ def path(request):
     alpha, sigma = schedule.coeffs(start)
     x = alpha * MIXTURE.sample(40, stream(1)) + sigma * normal(40, 3, seed=2)
     denoise = MIXTURE.denoiser(schedule)
-    reference = UNIPC_3(denoise, x, schedule, even(schedule, start, end, 1200))
-    assert (reference - sample_dpmpp_2m(denoise, x, schedule, even(schedule, start, end, 1200))).abs().max() < 1e-5
-    return schedule, denoise, x, partial(even, schedule, start, end), reference
+    grid = partial(even, schedule, start, end)
+    reference = UNIPC_3(denoise, x, schedule, grid(1200))
+    assert (reference - sample_dpmpp_2m(denoise, x, schedule, grid(1200))).abs().max() < 1e-5
+    return schedule, denoise, x, grid, reference
 
 
 @pytest.mark.parametrize(
@@ -103,17 +104,16 @@ def test_unipc_of_order_one_corrects_euler_to_order_two(path):
 @pytest.mark.parametrize("schedule", [cosine(12), cosine(30), VPLinear()], ids=repr)
 def test_2s_is_exact_in_the_middle_where_the_guess_is_linear_in_lambda_wherever_it_looks(schedule):
     """Between whole times there is no middle: r is not 1/2, and 1 / (2 r) makes up for it."""
-    T, steps, lambda_ = schedule.T or 1.0, [], lambda t: schedule.log_snr(t) / 2
-    grid, x_T = [T * share if schedule.T is None else int(T * share) for share in (2 / 3, 1 / 3)], normal(3, 2)
+    t, s = uniform_grid(schedule, 3)[1:3]
+    x_t, (_, sigma_t), (alpha_s, sigma_s) = normal(3, 2), schedule.coeffs(t), schedule.coeffs(s)
+    start, end = schedule.log_snr(t) / 2, schedule.log_snr(s) / 2
+    middle, h = (start + end) / 2, end - start
 
-    def denoise(x_t, t):
-        return torch.full_like(x_t, lambda_(t).item())
+    def denoise(x, u):
+        return torch.full_like(x, schedule.log_snr(u).item() / 2)
 
-    sample_dpmpp_2s(denoise, x_T, schedule, grid, callback=steps.append)
-    (alpha, sigma), h = schedule.coeffs(grid[1]), lambda_(grid[1]) - lambda_(grid[0])
-    middle = lambda_(grid[0]) + h / 2
-    want = sigma / schedule.coeffs(grid[0])[1] * x_T - alpha * torch.expm1(-h) * middle
-    torch.testing.assert_close(steps[0].x_s, want, rtol=1e-9, atol=1e-9)
+    want = sigma_s / sigma_t * x_t - alpha_s * torch.expm1(-h) * middle
+    torch.testing.assert_close(sample_dpmpp_2s(denoise, x_t, schedule, [t, s]), want, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("schedule", [linear(), VPLinear(), VE(), cosine(200)], ids=repr)
