@@ -46,7 +46,7 @@ lessons: $(VENV)/.all ## build the notebooks whose source changed; REPO=https://
 	$(BIN)/course lessons $(if $(REPO),--repo $(REPO))
 
 book: $(VENV)/.all ## make the course as a web page: build/book/index.html
-	$(BIN)/python -m course_utils.authoring.book build/book
+	$(BIN)/python -m course_utils.desk.authoring.book build/book
 
 constraints: .cache/uv/.made ## pin the newest versions that work together, for every system and Python
 	@echo "resolving: about a minute"

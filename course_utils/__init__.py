@@ -1,11 +1,21 @@
-"""The support package of the course *Diffusion models from scratch*.
+"""The support package of the course *Diffusion models from scratch*: small verified functions, in five floors.
 
-Small verified functions, in floors; each floor imports only from the ones below it:
+Each floor imports only from itself and from below. The desk serves those who teach and make the course; a learner needs
+nothing of it. This picture is the one list of the floors: tests and pages read it (`desk.floors`).
 
-    4 desk    cli, authoring             people's tasks: open the lab, build the notebooks
-    3 show    plotting, widgets, exercises    figures, sliders, answers to the learner
-    2 learn   data, runtime              files, devices
-    0 maths   schedules, forward, parameterizations, variational, toy    tensors only
+  desk     cli                                             what people type: the command `course`
+           upkeep/                                         keeping it honest: measurements, mutants, rivals, pictures
+           grading/                                        a class: answers read, checked in a sandbox, reported
+           authoring/                                      lessons made: notebooks built, pages linted, the web page
+           lesson · floors                                 a lesson's format; this very picture, as data
+  show     leaderboard · exercises/                        every sampler compared; answers to the learner
+           plotting · widgets                              figures, sliders
+  learn    metrics · pretrained · classifier               how good it is, and what ships trained
+           recipes · training · losses                     the training loop
+           checkpoints · runtime · data                    files and devices
+  sample   denoisers/ · guidance · samplers/               networks; from noise to images
+  maths    schedules · forward · parameterizations         tensors only
+           variational · toy · _validate
 """
 
 __version__ = "0.1.0"

@@ -23,9 +23,10 @@ from nbclient import NotebookClient
 from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.utils import compute_checksum
 
-from course_utils.authoring import build
-from course_utils.authoring.build import LessonError, as_text, learner_path, solved_path
-from course_utils.authoring.lint import lint_lesson
+from course_utils.desk.authoring import build
+from course_utils.desk.authoring.build import as_text
+from course_utils.desk.authoring.lint import lint_lesson
+from course_utils.desk.lesson import LessonError, learner_path, lessons, solved_path
 
 ROOT = Path(__file__).parents[1]
 REPO = "https://github.com/someone/course"
@@ -495,11 +496,11 @@ def test_lessons_are_found_by_number_slug_and_file(tmp_path: Path) -> None:
     first = write_lesson(tmp_path)
     second = first.with_name("02_next_one.py")
     second.write_text(SOURCE, encoding="utf-8")
-    assert build.lessons(root=tmp_path) == [first, second]
+    assert lessons(root=tmp_path) == [first, second]
     for name in ("02", "next_one", "02_next_one", "notebooks/02_next_one.ipynb"):
-        assert build.lessons([name], tmp_path) == [second]
+        assert lessons([name], tmp_path) == [second]
     with pytest.raises(LessonError, match="no lesson '03'; there are: 01_tiny, 02_next_one"):
-        build.lessons(["03"], tmp_path)
+        lessons(["03"], tmp_path)
 
 
 # ---------------------------------------------------------------- the rules of a page

@@ -20,7 +20,7 @@ from filelock import FileLock
 pytest.importorskip("furo", reason="the extra `book` is not installed")
 bs4 = pytest.importorskip("bs4")
 
-from course_utils.authoring import book  # noqa: E402
+from course_utils.desk.authoring import book  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[1]

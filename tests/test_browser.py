@@ -70,7 +70,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     cleared = ("JUPYTER", "XDG_", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "COURSE_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(cleared)}
     lab = subprocess.Popen(
-        [sys.executable, "-m", "course_utils.cli", "lab"],
+        [sys.executable, "-m", "course_utils.desk.cli", "lab"],
         env=environment | {"HOME": str(home), "PYTHONPATH": str(checkout)},
         cwd=checkout,
         stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from course_utils import cli
+from course_utils.desk import cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +30,7 @@ def course(*arguments: str) -> tuple[int, str]:
 
 def test_help_is_readable_and_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom course_utils.cli import app\n"
+        "import sys\nfrom course_utils.desk.cli import app\n"
         "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
         "print({'torch', 'matplotlib', 'jupytext', 'nbgrader'} & set(sys.modules))"
     )
@@ -130,7 +130,7 @@ def server(tmp_path: Path):
     cleared = ("JUPYTER", "XDG_", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(cleared)}
     environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "course_utils.cli", "lab", "--port", str(free_port())]
+    command = [sys.executable, "-m", "course_utils.desk.cli", "lab", "--port", str(free_port())]
     log = tmp_path / "log"
     with open(log, "wb") as output:
         running = subprocess.Popen(
@@ -186,7 +186,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     monkeypatch.setattr(cli, "ROOT", tmp_path)
-    monkeypatch.setattr("course_utils.authoring.build.ROOT", tmp_path)
+    monkeypatch.setattr("course_utils.desk.lesson.ROOT", tmp_path)
     return tmp_path
 
 

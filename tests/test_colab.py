@@ -15,7 +15,7 @@ pytest.importorskip("nbgrader", reason="grading needs the extra [grade]")
 import test_authoring
 from test_grading import ALL_RIGHT, IDS, THIS, as_bytes, grade, grades, notebook, sandboxed, solutions, statuses
 
-from course_utils.grading import intake
+from course_utils.desk.grading import intake
 
 ROOT = Path(__file__).parents[1]
 clone, machine = test_authoring.clone, test_authoring.machine  # fixtures

@@ -4,12 +4,16 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+
+import course_utils
+from course_utils.desk.floors import floors
 
 try:
     import tomllib
@@ -22,17 +26,12 @@ EXTRAS = PROJECT["optional-dependencies"]
 CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge's name is another
 PINNED = {"nbgrader"}  # our grading builds on the inside of one version
 
-FLOORS = [  # each may import from itself and from those before it
-    ("maths", {"schedules", "forward", "parameterizations", "variational", "toy", "_validate"}),
-    ("sample", {"samplers", "guidance", "denoisers"}),
-    (
-        "learn",
-        {"data", "runtime", "training", "losses", "metrics", "checkpoints", "recipes", "classifier", "pretrained"},
-    ),
-    ("show", {"plotting", "widgets", "leaderboard", "exercises"}),
-    ("desk", {"cli", "grading", "authoring"}),
+FLOORS = floors()
+HEIGHTS = [  # from the bottom: a floor with all its rows, but of the desk each row for itself
+    *([name for names, _ in rows for name in names] for floor, rows in reversed(FLOORS.items()) if floor != "desk"),
+    *([f"desk.{name}" for name in names] for names, _ in reversed(FLOORS["desk"])),
 ]
-FLOOR_OF = {module: height for height, (_, modules) in enumerate(FLOORS) for module in modules}
+HEIGHT_OF = {module: height for height, modules in enumerate(HEIGHTS) for module in modules}
 
 
 def requirements(*extras: str) -> list[Requirement]:
@@ -105,15 +104,16 @@ def test_constraints_pin_each_requirement_once_on_every_system(python: str, syst
 
 def test_every_lesson_is_in_the_readme_with_a_badge_for_this_repository() -> None:
     pytest.importorskip("nbgrader", reason="lessons are built with the extra [grade]: Python 3.11 and newer")
-    from course_utils.authoring import build
+    from course_utils.desk import lesson
+    from course_utils.desk.authoring import build
 
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert build.with_badges(page, build.repository()) == page
-    for source in build.lessons():
+    assert build.with_badges(page, lesson.repository()) == page
+    for source in lesson.lessons():
         assert f"](notebooks/{source.stem}.ipynb)" in page
         assert f"/blob/main/notebooks/{source.stem}.ipynb)" in page
     fork = build.with_badges(page, "https://github.com/me/my-fork")
-    assert fork.count("github/me/my-fork/blob/main/notebooks/") == len(build.lessons())
+    assert fork.count("github/me/my-fork/blob/main/notebooks/") == len(lesson.lessons())
 
 
 # ---------------------------------------------------------------- what no file may name
@@ -165,8 +165,14 @@ def test_a_path_of_somebodys_machine_would_be_seen(text: str, found: bool) -> No
 # ---------------------------------------------------------------- floors
 
 
+def module_of(parts: Sequence[str]) -> str | None:
+    """The module or package of the picture that a dotted name lies in: "desk.grading" of desk.grading.wire.encode."""
+    names = [".".join(parts[:2]), *parts[:1]]
+    return next((name for name in names if name in HEIGHT_OF), None)
+
+
 def imported_modules(path: Path) -> set[str]:
-    """The modules right below course_utils that a file imports, at its top or inside its functions."""
+    """What a file imports of the course, at its top or inside its functions, as the picture names it."""
     package = ["course_utils", *path.relative_to(ROOT / "course_utils").parent.parts]
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -177,22 +183,32 @@ def imported_modules(path: Path) -> set[str]:
             module = ".".join([*base, *filter(None, [node.module])])
             names.update(f"{module}.{alias.name}" for alias in node.names)
     parts = [name.split(".") for name in names]
-    return {part[1] for part in parts if part[0] == "course_utils" and len(part) > 1} & (FLOOR_OF.keys() | MODULES)
+    return {found for part in parts if part[0] == "course_utils" and (found := module_of(part[1:]))}
 
 
-SOURCES = [p for p in sorted((ROOT / "course_utils").rglob("*.py")) if p != ROOT / "course_utils" / "__init__.py"]
-MODULES = {path.relative_to(ROOT / "course_utils").parts[0].removesuffix(".py") for path in SOURCES}
+SOURCES = [path for path in sorted((ROOT / "course_utils").rglob("*.py")) if path.name != "__init__.py"]
+SOURCES += [path for path in sorted((ROOT / "course_utils").glob("*/__init__.py")) if path.parent.name != "desk"]
+
+
+def own_module(path: Path) -> str | None:
+    return module_of(path.relative_to(ROOT / "course_utils").with_suffix("").parts)
 
 
 def test_every_module_has_a_floor() -> None:
-    assert MODULES - FLOOR_OF.keys() == set()
+    assert [path for path in SOURCES if own_module(path) is None] == []
+    assert {own_module(path) for path in SOURCES} == HEIGHT_OF.keys()
+
+
+def test_contributing_draws_the_same_floors() -> None:
+    picture = course_utils.__doc__[course_utils.__doc__.index("\n  desk") :]
+    assert picture in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_only_go_down(path: Path) -> None:
-    module = path.relative_to(ROOT / "course_utils").parts[0].removesuffix(".py")
+    module = own_module(path)
     for imported in imported_modules(path):
-        assert FLOOR_OF[imported] <= FLOOR_OF[module], f"{module} must not import {imported}, which is above it"
+        assert HEIGHT_OF[imported] <= HEIGHT_OF[module], f"{module} must not import {imported}, which is above it"
 
 
 def test_imports_are_seen_wherever_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,14 +216,14 @@ def test_imports_are_seen_wherever_they_stand(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "course_utils" / "samplers" / "ddim.py"
     path.parent.mkdir(parents=True)
     forms = [
-        "from course_utils.cli import app",
-        "import course_utils.cli",
-        "from course_utils import cli",
-        "from ..cli import app",
+        "from course_utils.desk.cli import app",
+        "import course_utils.desk.cli",
+        "from course_utils.desk import cli",
+        "from ..desk.cli import app",
     ]
     for form, indent in product(forms, ["", "def f():\n    "]):
         path.write_text(indent + form, encoding="utf-8")
-        assert imported_modules(path) == {"cli"}
+        assert imported_modules(path) == {"desk.cli"}
 
 
 def test_the_runtime_of_a_lesson_draws_nothing() -> None:

@@ -28,15 +28,15 @@ import contextlib
 
 from answers import WRONG
 
-from course_utils import cli
-from course_utils.authoring import mutants
-from course_utils.authoring.build import grade_id, lessons, read_source, tags, without_markers
+from course_utils.desk import cli
+from course_utils.desk.grading import grade as grading
+from course_utils.desk.grading import intake, report, wire
+from course_utils.desk.grading.grade import Result, grade, grade_class
+from course_utils.desk.grading.release import handed_out, release
+from course_utils.desk.grading.sandbox import Sandbox, is_there
+from course_utils.desk.lesson import grade_id, lessons, read_source, tags, without_markers
+from course_utils.desk.upkeep import mutants
 from course_utils.exercises import load_lesson
-from course_utils.grading import grade as grading
-from course_utils.grading import intake, report, wire
-from course_utils.grading.grade import Result, grade, grade_class
-from course_utils.grading.release import handed_out, release
-from course_utils.grading.sandbox import Sandbox, is_there
 
 ALL = [source.stem[:2] for source in lessons() if load_lesson(source.stem[:2])]
 ONE = "01"
@@ -647,7 +647,7 @@ def test_nothing_of_the_machine_can_be_read_written_or_reached(tmp_path):
     secret.write_text("secret")
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    root = Path(grading.__file__).parents[2]
+    root = Path(grading.__file__).parents[3]
     attempts = {
         "reads": f"open({str(secret)!r}).read()",
         "reads the gradebook's folder": f"assert os.listdir({str(tmp_path)!r})",
@@ -684,7 +684,7 @@ def test_without_a_sandbox_the_results_say_so(tmp_path):
     ("command", "said"), [(["sh", "-c", "echo no luck >&2; exit 1"], "no luck"), (["no such program"], "No such file")]
 )
 def test_a_sandbox_that_does_not_start_is_nobodys_grade(command, said, monkeypatch, tmp_path):
-    monkeypatch.setattr("course_utils.grading.sandbox.command", lambda sandboxed: command)
+    monkeypatch.setattr("course_utils.desk.grading.sandbox.command", lambda sandboxed: command)
     (result,) = grade_class([read(notebook(answers=solutions(ONE)))], {ONE: THIS}, tmp_path)
     assert said in result.failed
     assert result.exercises == []
@@ -973,7 +973,7 @@ def test_from_release_to_feedback_by_the_commands_alone(tmp_path):
 
 
 def test_without_a_sandbox_grading_refuses_and_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("course_utils.grading.sandbox.is_there", lambda: False)
+    monkeypatch.setattr("course_utils.desk.grading.sandbox.is_there", lambda: False)
     (tmp_path / "ada.ipynb").write_bytes(as_bytes(notebook()))
     done = run_cli("grade", tmp_path, "--out", tmp_path / "out")
     assert done.exit_code == 1

@@ -13,11 +13,12 @@ import pytest
 
 pytest.importorskip("nbgrader", reason="the lessons are built where nbgrader can be installed: Python 3.11 and newer")
 
-from course_utils.authoring import build
-from course_utils.authoring.lint import lint_lesson
-from course_utils.grading.sandbox import is_there
+from course_utils.desk import lesson
+from course_utils.desk.authoring import build
+from course_utils.desk.authoring.lint import lint_lesson
+from course_utils.desk.grading.sandbox import is_there
 
-LESSONS = build.lessons()[::-1]  # the long ones first: no process waits long for another at the end
+LESSONS = lesson.lessons()[::-1]  # the long ones first: no process waits long for another at the end
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
@@ -36,7 +37,7 @@ RUN = """
 import socket, sys
 from pathlib import Path
 import nbformat
-from course_utils.authoring import build
+from course_utils.desk.authoring import build
 
 if "alone" in sys.argv:
     assert [name for _, name in socket.if_nameindex()] == ["lo"], "there is a network"
@@ -56,12 +57,12 @@ def test_learners_copy_runs_on_day_one_with_every_exercise_not_yet(path: Path, t
     there = {key: value for key, value in os.environ.items() if not key.startswith(("COURSE_", "XDG_", "JUPYTER"))}
     there |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     alone = [*ALONE, "--bind", tmp_path, tmp_path, "--chdir", tmp_path] if is_there() else []
-    command = [*alone, sys.executable, "-c", RUN, build.learner_path(path), *["alone"] * bool(alone)]
+    command = [*alone, sys.executable, "-c", RUN, lesson.learner_path(path), *["alone"] * bool(alone)]
     run = subprocess.run(command, env=there, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
 
 
 def test_every_notebook_has_a_source() -> None:
-    generated = {path(lesson) for lesson in LESSONS for path in (build.learner_path, build.solved_path)}
-    folder = build.ROOT / "notebooks"
+    generated = {path(source) for source in LESSONS for path in (lesson.learner_path, lesson.solved_path)}
+    folder = lesson.ROOT / "notebooks"
     assert {*folder.glob("*.ipynb"), *folder.glob("solutions/*.ipynb")} <= generated

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from course_utils import cli, recipes, training
 from course_utils.checkpoints import CheckpointError, load_checkpoint
 from course_utils.classifier import Classifier, classification
 from course_utils.denoisers import Denoiser, UNet
+from course_utils.desk import cli, recipes, training
 from course_utils.recipes import Recipe, begin, train_recipe
 from course_utils.schedules import FlowMatching, Schedule, VPLinear, cosine, linear
 from course_utils.training import EMA, Record, Training, TrainingError, draw_t, learning_rate, train
@@ -712,7 +712,7 @@ def test_a_batch_that_processes_cannot_share_equally_is_refused() -> None:
 
 @pytest.mark.slow
 def test_course_train_shares_a_run_between_processes_and_goes_on_alone(tmp_path: Path) -> None:
-    command = ["-m", "course_utils.cli", "train", "mnist-smoke", "--out", tmp_path / "both", "--batch-size", "8"]
+    command = ["-m", "course_utils.desk.cli", "train", "mnist-smoke", "--out", tmp_path / "both", "--batch-size", "8"]
     launch(2, *command, "--steps", "3")
     assert logged(tmp_path / "both") == [1, 2, 3]
     assert load_checkpoint(tmp_path / "both" / "checkpoint.pt")["step"] == 3

@@ -1,4 +1,4 @@
-"""How Sphinx makes the course's web page. `course_utils/authoring/book.py` writes the pages it reads."""
+"""How Sphinx makes the course's web page. `course_utils/desk/authoring/book.py` writes the pages it reads."""
 
 import re
 import textwrap

@@ -639,7 +639,7 @@ show(
 )
 
 # %% [markdown]
-# **Several GPUs.** The same script, started once for each: `accelerate launch -m course_utils.cli train cifar10-unet`. Every process holds the whole network, takes its
+# **Several GPUs.** The same script, started once for each: `accelerate launch -m course_utils.desk.cli train cifar10-unet`. Every process holds the whole network, takes its
 # share of the batch, and all take the step with the average of their gradients. Is that the step that one process would have taken? Say process $r$ has the images
 # $B_r$, $n_r$ of $n$. The loss is a mean over images, and a gradient is linear:
 #

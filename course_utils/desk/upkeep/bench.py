@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from course_utils.authoring.build import ROOT, grade_id, lessons, read_source, tags, without_markers
+from course_utils.desk.lesson import ROOT, grade_id, lessons, read_source, tags, without_markers
 from course_utils.training import Training, train
 
 CHAIN = """
@@ -88,7 +88,7 @@ def repository_size() -> Iterator[str]:
 TRAINING = """
 import statistics, sys, time, torch
 from course_utils import recipes, runtime
-from course_utils.authoring.rivals import Rival
+from course_utils.desk.upkeep.rivals import Rival
 from course_utils.denoisers.table import count_flops
 from course_utils.training import Training, train
 
@@ -176,7 +176,7 @@ SAMPLING = """
 import statistics, time, torch
 from diffusers import DDIMPipeline, DDIMScheduler
 from course_utils import leaderboard, runtime
-from course_utils.authoring.rivals import AsDiffusers
+from course_utils.desk.upkeep.rivals import AsDiffusers
 from course_utils.pretrained import load_denoiser
 
 net = load_denoiser("mnist-unet")
@@ -228,7 +228,7 @@ with torch.no_grad(), torch.autocast("cpu", precision, enabled=precision != torc
 """
 GRADE = """
 import resource, sys, time
-from course_utils import cli
+from course_utils.desk import cli
 start = time.perf_counter()
 cli.app(["grade", *sys.argv[1:]], standalone_mode=False)
 kilo = 1 if sys.platform == "darwin" else 1024
@@ -236,7 +236,8 @@ print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_m
 """
 LESSON = """
 import resource, sys, time
-from course_utils.authoring.build import execute, lessons, repository, solved_notebook
+from course_utils.desk.authoring.build import execute, solved_notebook
+from course_utils.desk.lesson import lessons, repository
 (source,) = lessons([sys.argv[1]])
 start = time.perf_counter()
 execute(solved_notebook(source, repository()), cwd=source.parents[1])
@@ -280,7 +281,7 @@ def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 1000, steps: int = 
     the end, as the shipped networks are, and then with a little guidance.
     """
     from course_utils import metrics, recipes, runtime
-    from course_utils.authoring.rivals import Rival
+    from course_utils.desk.upkeep.rivals import Rival
 
     recipe, cpu = recipes.RECIPES["mnist-unet"], torch.device("cpu")
     images, labels = recipes.load_data(recipe)
@@ -428,7 +429,7 @@ HOSTILE = (
 
 def make_class(folder: Path, lesson: str, n: int, hostile: int) -> None:
     """n notebooks for a lesson: most right, some with a blank or a wrong answer; the first few with a hostile one."""
-    from course_utils.grading.release import handed_out
+    from course_utils.desk.grading.release import handed_out
 
     (source,) = lessons([lesson])
     cells = [cell for cell in read_source(source).cells if "exercise" in tags(cell)]
@@ -476,7 +477,7 @@ def lesson_seconds() -> Iterator[str]:
 
 def faults(n: int = 100) -> Iterator[str]:
     """Small faults drawn at random in the modules of the maths and sample floors: does a fast test notice?"""
-    from course_utils.authoring import mutants
+    from course_utils.desk.upkeep import mutants
 
     noticed = 0
     if mutants.is_noticed("toy.py", mutants.source_of("toy.py")):

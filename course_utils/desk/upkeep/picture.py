@@ -1,4 +1,4 @@
-"""The picture at the top of the README: `python -m course_utils.authoring.picture docs/film.png`."""
+"""The picture at the top of the README: `python -m course_utils.desk.upkeep.picture docs/film.png`."""
 
 import sys
 from pathlib import Path

@@ -19,7 +19,9 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-ROOT = Path(__file__).parents[2]
+from course_utils.desk.floors import floors
+from course_utils.desk.lesson import ROOT
+
 BOOK = ROOT / "docs" / "book"
 WORDS = ["CONTRIBUTING.md", "CHANGELOG.md", "docs/grading.md", "data/README.md", "data/checkpoints/README.md"]
 FRONT = ("The lessons", "Two commands")  # sections of the README that stand on the front page; the others on the next
@@ -144,38 +146,25 @@ def split_readme(text: str) -> tuple[str, str]:
 
 
 def code_pages() -> dict[str, str]:
-    """One page for each module, or package of modules, and one for each floor, from CONTRIBUTING's picture of them."""
+    """One page for each module, or package of modules, and one for each floor, as the package draws them."""
     pages: dict[str, str] = {}
     for floor, rows in floors().items():
         lines = [f"# {floor}", ""]
         for names, knows in rows:
+            names = [name for name in names if not name.startswith("_")]
             lines += [f"* {' · '.join(f'[{name}]({name}.md)' for name in names)}: {knows}"]
-            pages |= {name: module_page(name) for name in names}
-        names = [name for names, _ in rows for name in names]
+            pages |= {name: module_page(f"desk.{name}" if floor == "desk" else name) for name in names}
+        names = [name for names, _ in rows for name in names if not name.startswith("_")]
         pages[f"floor_{floor}"] = "\n".join([*lines, "", "```{toctree}", ":hidden:", *names, "```", ""])
     return pages
 
 
-def floors() -> dict[str, list[tuple[list[str], str]]]:
-    """The floors of course_utils from the top, as CONTRIBUTING.md draws them: rows of modules, and what they know."""
-    words = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (picture,) = re.findall(r"(?m)^course_utils/ .*\n\n((?:  .*\n)+)", words)
-    found: dict[str, list[tuple[list[str], str]]] = {}
-    for line in picture.splitlines():
-        ((floor, names, knows),) = re.findall(r"  (\w*) +((?:[\w/]+ · )*[\w/]+) *(.*)", line)
-        row = [name for name in names.replace("/", "").split(" · ") if not name.startswith("_")]
-        if floor:
-            found[floor] = []
-        found[list(found)[-1]].append((row, knows))
-    return found
-
-
 def module_page(name: str) -> str:
     """The page of a module, or of a package with all its modules. The command line describes itself."""
-    if name == "cli":
-        command = [sys.executable, "-m", "typer", "course_utils.cli", "utils", "docs", "--name", "course"]
+    if name == "desk.cli":
+        command = [sys.executable, "-m", "typer", "course_utils.desk.cli", "utils", "docs", "--name", "course"]
         return subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8").stdout
-    folder = ROOT / "course_utils" / name
+    folder = ROOT.joinpath("course_utils", *name.split("."))
     if not folder.is_dir():
         return f"# {name}\n\n{_automodule(name, members=True)}"
     parts = [path.stem for path in sorted(folder.glob("[a-z]*.py")) if not path.stem.startswith("lesson_")]

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from course_utils.data import write_atomically
+from course_utils.desk.grading.intake import Assignment, Question, Submission
+from course_utils.desk.grading.sandbox import START_S, Died, Forged, Sandbox, SandboxError, TookTooLong
 from course_utils.exercises import engine
-from course_utils.grading.intake import Assignment, Question, Submission
-from course_utils.grading.sandbox import START_S, Died, Forged, Sandbox, SandboxError, TookTooLong
 
 ROUNDS = 3
 CELL_S, CALL_S, EXERCISE_S = 20.0, 25.0, 60.0  # a cell, a call, all calls of one exercise

@@ -19,9 +19,9 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from course_utils.authoring.build import ROOT, lessons, read_source, tags
+from course_utils.desk.grading.intake import assignment
+from course_utils.desk.lesson import ROOT, lessons, read_source, tags
 from course_utils.exercises import check
-from course_utils.grading.intake import assignment
 
 SWAPS: dict[type, type] = {
     ast.Add: ast.Sub,

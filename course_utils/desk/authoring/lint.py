@@ -8,17 +8,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from course_utils.authoring.build import (
-    LessonError,
-    checked_exercise,
-    learner_notebook,
-    output_problems,
-    read_source,
-    solved_notebook,
-    solved_path,
-    stored,
-    tags,
-)
+from course_utils.desk.authoring.build import learner_notebook, output_problems, solved_notebook, stored
+from course_utils.desk.lesson import LessonError, checked_exercise, read_source, solved_path, tags
 
 LINES = 40  # in a code cell
 MEDIAN = 10

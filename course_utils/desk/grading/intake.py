@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from course_utils.authoring.build import STUB, check_arguments, grade_id, lessons, read_source, tags
+from course_utils.desk.lesson import STUB, check_arguments, grade_id, lessons, read_source, tags
 
 FILE_LIMIT = 20 << 20  # bytes of one notebook
 ZIP_LIMIT = 200 << 20  # bytes of a zip in a zip

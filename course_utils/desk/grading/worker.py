@@ -22,8 +22,8 @@ def main() -> None:
 
     import torch
 
+    from course_utils.desk.grading import wire
     from course_utils.exercises.engine import observe
-    from course_utils.grading import wire
 
     torch.set_num_threads(1)
     page = types.ModuleType("__main__")

@@ -20,11 +20,11 @@ import jinja2
 import nbformat
 from nbformat import NotebookNode
 
-from course_utils.authoring.build import grade_id
 from course_utils.data import write_atomically
-from course_utils.grading.grade import Result
-from course_utils.grading.intake import Assignment
-from course_utils.grading.release import release
+from course_utils.desk.grading.grade import Result
+from course_utils.desk.grading.intake import Assignment
+from course_utils.desk.grading.release import release
+from course_utils.desk.lesson import grade_id
 
 GRADEBOOK = "gradebook.db"
 Manual = dict[tuple[str, str, str], tuple[float | None, str]]

@@ -8,7 +8,6 @@ jupytext reads the source, nbgrader's own preprocessors blank the exercises, nbc
 the tags a cell can carry.
 """
 
-import ast
 import base64
 import hashlib
 import io
@@ -17,7 +16,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jupytext
 import nbformat
 import PIL.Image
 from jupyter_client.kernelspec import KernelSpecManager
@@ -30,19 +28,26 @@ from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.preprocessors import ClearOutput, ClearSolutions, ComputeChecksums, LockCells
 
 from course_utils.data import write_atomically
+from course_utils.desk.lesson import (
+    ANSWER,
+    BEGIN,
+    END,
+    STUB,
+    LessonError,
+    checked_exercise,
+    grade_id,
+    learner_path,
+    read_source,
+    repository,
+    solved_path,
+    tags,
+    without_markers,
+)
 from course_utils.runtime import VARIES
 
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
-
 GENERATOR = 1  # raise it when this file changes what it writes
-ROOT = Path(__file__).parents[2]
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
-STUB = 'raise NotImplementedError("your turn")'
-ANSWER = "*Your answer here.*"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_STANDS_IN = "A live widget: run this cell to use it."
 IMAGE_LIMIT = 1_000_000  # bytes of images in one notebook; beyond that, git and GitHub's viewer suffer
@@ -64,10 +69,6 @@ from course_utils.runtime import setup
 lesson = setup("{lesson}", seed=0)"""
 
 
-class LessonError(Exception):
-    """A lesson cannot be built; the message says which cell, and why."""
-
-
 # ---------------------------------------------------------------- from source to notebooks
 
 
@@ -77,6 +78,7 @@ def learner_notebook(source_path: Path, repo_url: str | None = None) -> Notebook
     nb.cells = [cell for cell in nb.cells if "rubric" not in tags(cell)]
     solutions = {cell.metadata.exercise: without_markers(cell.source) for cell in nb.cells if "exercise" in tags(cell)}
     clear = ClearSolutions(code_stub={"python": STUB}, text_stub=ANSWER)
+    clear.begin_solution_delimeter, clear.end_solution_delimeter = BEGIN, END
     try:
         for preprocessor in (clear, LockCells(), ComputeChecksums(), ClearOutput()):
             nb, _ = preprocessor.preprocess(nb, {})
@@ -132,44 +134,6 @@ def _notebook(source_path: Path, repo_url: str | None, folder: str) -> NotebookN
     return nbformat.from_dict(nb)
 
 
-def read_source(source_path: Path) -> NotebookNode:
-    """The cells of a lesson's source as jupytext reads them, without jupytext's notes on blank lines."""
-    nb = jupytext.read(source_path, fmt="py:percent")
-    for cell in nb.cells:
-        for key in [key for key in cell.metadata if key.startswith("lines_to_")]:
-            del cell.metadata[key]
-    return nb
-
-
-def tags(cell: NotebookNode) -> set[str]:
-    """The tags of a cell."""
-    return set(cell.metadata.get("tags", []))
-
-
-def checked_exercise(source: str) -> str | None:
-    """The exercise that a check cell checks: the first argument of its call of `check`, or None."""
-    checked = check_arguments(source)
-    return checked[0] if checked else None
-
-
-def check_arguments(source: str) -> tuple[str, ...] | None:
-    """What a check cell hands to `check`, as text: the exercise, and its function's name. None if it calls none."""
-    try:
-        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    except SyntaxError:
-        return None
-    for call in calls:
-        match call:
-            case ast.Call(func=ast.Name(id="check"), args=[ast.Constant(value=str(exercise)), *others]):
-                return exercise, *map(ast.unparse, others)
-    return None
-
-
-def grade_id(name: str, check: bool = False) -> str:
-    """nbgrader's name for the cell of an exercise or a question, or of an exercise's check: it allows no dots."""
-    return name.replace(".", "-") + ("-check" if check else "")
-
-
 def _grading_metadata(cell: NotebookNode, points: dict[str, int | float | None], source_path: Path) -> None:
     """Mark exercises, checks and free-text questions the way nbgrader does in its own user interface."""
     kinds = tags(cell) & {"exercise", "check", "manual"}
@@ -202,12 +166,6 @@ def _fold(exercise: str, solution: str) -> NotebookNode:
     cell = new_markdown_cell(text, metadata={"tags": ["solution-fold"]})
     cell.id = grade_id(exercise) + "-solution"
     return cell
-
-
-def without_markers(source: str) -> str:
-    """A cell without the lines that mark where its solution begins and ends."""
-    marks = (ClearSolutions.begin_solution_delimeter.default_value, ClearSolutions.end_solution_delimeter.default_value)
-    return "\n".join(line for line in source.split("\n") if not any(mark in line for mark in marks))
 
 
 def _badge(repo_url: str, path: str) -> str | None:
@@ -340,35 +298,6 @@ def output_problems(nb: NotebookNode) -> list[str]:
 
 
 # ---------------------------------------------------------------- committed files
-
-
-def lessons(names: list[str] | None = None, root: Path = ROOT) -> list[Path]:
-    """The sources of all lessons in order, or of those named: by number, slug, file name or the start of one."""
-    found = sorted((root / "notebooks" / "src").glob("[0-9][0-9]_*.py"))
-    if not names:
-        return found
-    chosen = []
-    for name in names:
-        stem = Path(name).stem
-        if not (matching := [path for path in found if path.stem.startswith(stem) or path.stem[3:] == stem]):
-            raise LessonError(f"no lesson {name!r}; there are: {', '.join(path.stem for path in found) or 'none yet'}")
-        chosen += matching
-    return sorted(set(chosen))
-
-
-def learner_path(source_path: Path) -> Path:
-    """notebooks/src/NN_slug.py -> notebooks/NN_slug.ipynb"""
-    return source_path.parents[1] / f"{source_path.stem}.ipynb"
-
-
-def solved_path(source_path: Path) -> Path:
-    """notebooks/src/NN_slug.py -> notebooks/solutions/NN_slug.ipynb"""
-    return source_path.parents[1] / "solutions" / f"{source_path.stem}.ipynb"
-
-
-def repository() -> str:
-    """The course's address, as pyproject.toml names it."""
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 
 def build_lesson(path: Path, force: bool = False, *, repo_url: str | None = None, timeout: int = 300) -> str:

@@ -17,7 +17,7 @@ import typer
 
 # Everything heavy (torch, jupytext) is imported inside the commands, so that `course --help` answers at once.
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 DISTRIBUTION = "diffusion-from-scratch"
 
@@ -218,17 +218,18 @@ def lessons(
     from tqdm import tqdm
 
     try:
-        from course_utils.authoring import build
-        from course_utils.authoring.lint import lint_lesson
         from course_utils.data import write_atomically
+        from course_utils.desk import lesson
+        from course_utils.desk.authoring import build
+        from course_utils.desk.authoring.lint import lint_lesson
     except ModuleNotFoundError as error:
         _stop(f"{error.name} is missing: run `make lessons`, which brings it, with Python 3.11 or newer")
 
     if repo:
         _name_repository(repo)
     try:
-        sources = build.lessons(names, ROOT)
-    except build.LessonError as error:
+        sources = lesson.lessons(names, ROOT)
+    except lesson.LessonError as error:
         _stop(str(error))
     failed = 0
     with tqdm(sources, unit="lesson", disable=not sys.stderr.isatty()) as bar:
@@ -238,14 +239,14 @@ def lessons(
             try:
                 problems = lint_lesson(path) + (build.out_of_step(path) if check else [])
                 done = "checked" if check else build.build_lesson(path, force, timeout=timeout)
-            except build.LessonError as error:
+            except lesson.LessonError as error:
                 problems, done = [str(error)], "FAILED"
             seconds = time.perf_counter() - start
             bar.write("\n".join([f"{path.stem:32} {done:10} {seconds:6.1f} s", *(f"    {line}" for line in problems)]))
             failed += done == "FAILED" or (check and bool(problems))
     readme = ROOT / "README.md"
     page = readme.read_text(encoding="utf-8")
-    if (fresh := build.with_badges(page, build.repository())) != page and not check:
+    if (fresh := build.with_badges(page, lesson.repository())) != page and not check:
         write_atomically(readme, fresh.encode())
         typer.echo("README.md: badges point at this repository now")
     if not sources:
@@ -263,7 +264,7 @@ def bench(
     parts: Annotated[list[str] | None, typer.Argument(help="Such as sampling; a wrong name lists them all.")] = None,
 ) -> None:
     """Measure what the README reports; `steps`, `grading`, `faults` and `race` only if named. Wants an idle machine."""
-    from course_utils.authoring.bench import PARTS
+    from course_utils.desk.upkeep.bench import PARTS
 
     chosen = parts or [part for part in PARTS if part not in ("steps", "grading", "faults", "race")]
     if unknown := [part for part in chosen if part not in PARTS]:
@@ -301,7 +302,7 @@ def train(
 ) -> None:
     """Train a network by a named recipe; Ctrl-C saves, and the same command goes on.
 
-    On several GPUs or machines: accelerate launch -m course_utils.cli train RECIPE. The steps are the same as on one.
+    On several GPUs or machines: accelerate launch -m course_utils.desk.cli train RECIPE. The steps are the same.
     """
     import dataclasses
 
@@ -497,15 +498,17 @@ def leaderboard(
 def _assignments(names: str | None) -> dict[str, Any]:
     """Lessons by number, such as "01,02"; all that have exercises if none are named."""
     try:
-        from course_utils.authoring import build
-        from course_utils.grading.intake import assignment
+        import nbgrader  # noqa: F401  # the extra [grade], which some commands use only at their end
+
+        from course_utils.desk import lesson as format
+        from course_utils.desk.grading.intake import assignment
     except ModuleNotFoundError as error:
         if sys.version_info < (3, 11):
             _stop(f"grading needs {error.name}, which needs Python 3.11 or newer")
         _stop(f'grading needs {error.name}: pip install -e ".[grade]"')
     try:
-        sources = build.lessons([name.strip() for name in names.split(",")] if names else None)
-    except build.LessonError as error:
+        sources = format.lessons([name.strip() for name in names.split(",")] if names else None)
+    except format.LessonError as error:
         _stop(str(error))
     found = {source.stem[:2]: assignment(source.stem[:2]) for source in sources}
     return {lesson: this for lesson, this in found.items() if this.exercises}
@@ -523,7 +526,7 @@ def release(
 ) -> None:
     """Write what is handed out: the lessons without solutions, in nbgrader's folders, with its metadata."""
     wanted = _assignments(lessons)
-    from course_utils.grading.release import release as write
+    from course_utils.desk.grading.release import release as write
 
     for path in write(out, list(wanted)):
         typer.echo(path)
@@ -547,9 +550,9 @@ def grade(
     from tqdm import tqdm
 
     wanted = _assignments(lessons)
-    from course_utils.grading import grade as grading
-    from course_utils.grading import intake, report
-    from course_utils.grading import sandbox as box
+    from course_utils.desk.grading import grade as grading
+    from course_utils.desk.grading import intake, report
+    from course_utils.desk.grading import sandbox as box
 
     if sandbox and not scheduler and not box.is_there():
         _stop(
@@ -583,7 +586,7 @@ def feedback(results: Annotated[Path, typer.Argument(help="Folder that course gr
     lessons = _graded(results)
     if not lessons:
         _stop(f"{results}: no results are there; course grade writes them")
-    from course_utils.grading import report
+    from course_utils.desk.grading import report
 
     typer.echo(report.write_reports(results, _assignments(",".join(lessons))))
 
@@ -594,8 +597,8 @@ def self_grade(notebook: Annotated[Path, typer.Argument(help="Your copy of a les
     if os.name != "posix":
         _stop("self-grade needs Linux, macOS or WSL; the check cells of the page say the same")
     wanted = _assignments(None)
-    from course_utils.grading import grade as grading
-    from course_utils.grading import intake
+    from course_utils.desk.grading import grade as grading
+    from course_utils.desk.grading import intake
 
     log: list[str] = []
     try:
