@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
+
 from course_utils import forward, runtime
 from course_utils.classifier import look_at
 from course_utils.data import denormalize, load_images, normalize
@@ -21,7 +23,6 @@ from course_utils.runtime import varies
 from course_utils.samplers import sample_ddpm, uniform_grid
 from course_utils.toy import IdealDenoiser
 from course_utils.widgets import choice, explore, slider
-from torch import Tensor
 
 use_style()
 digits, labels = load_images("mnist", "train")

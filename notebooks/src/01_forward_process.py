@@ -10,6 +10,8 @@ import time
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
+
 from course_utils import forward, parameterizations, schedules
 from course_utils.data import load_images, normalize
 from course_utils.exercises import check, progress
@@ -25,7 +27,6 @@ from course_utils.plotting import (
 from course_utils.runtime import varies
 from course_utils.toy import IdealDenoiser
 from course_utils.widgets import choice, explore, slider
-from torch import Tensor
 
 use_style()
 digits, labels = load_images("mnist", "train")

@@ -12,6 +12,8 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
+
 from course_utils import forward, parameterizations, samplers, schedules, variational
 from course_utils.data import load_images, normalize
 from course_utils.exercises import check, progress
@@ -27,7 +29,6 @@ from course_utils.plotting import (
 )
 from course_utils.toy import GaussianMixture, IdealDenoiser
 from course_utils.widgets import explore, slider
-from torch import Tensor
 
 use_style()
 digits, labels = load_images("mnist", "train", n=5000)

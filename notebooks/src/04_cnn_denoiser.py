@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from course_utils import denoisers, forward, losses, schedules, widgets
 from course_utils.data import load_images, normalize
 from course_utils.denoisers.embeddings import sinusoidal_embedding
@@ -28,8 +31,6 @@ from course_utils.plotting import (
 from course_utils.runtime import varies
 from course_utils.toy import Gaussian, GaussianMixture, IdealDenoiser
 from course_utils.widgets import explore, slider
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 use_style()
 digits, labels = load_images("mnist", "train", n=20_000)

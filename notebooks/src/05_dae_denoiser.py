@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor, nn
+
 from course_utils import forward, losses, parameterizations, samplers, schedules
 from course_utils.data import load_images, normalize
 from course_utils.denoisers import DAE, Denoiser
@@ -32,7 +34,6 @@ from course_utils.runtime import varies
 from course_utils.toy import GaussianMixture
 from course_utils.training import Training, train
 from course_utils.widgets import choice, explore, slider, watch
-from torch import Tensor, nn
 
 use_style()
 schedule = schedules.linear()

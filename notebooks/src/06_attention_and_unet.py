@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from course_utils import denoisers, forward, schedules, widgets
 from course_utils.data import load_images, normalize
 from course_utils.denoisers.attention import SelfAttention, attend
@@ -36,8 +39,6 @@ from course_utils.pretrained import load_denoiser
 from course_utils.recipes import pixel_moments
 from course_utils.runtime import varies
 from course_utils.widgets import choice, explore, slider
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 use_style()
 schedule = schedules.linear()

@@ -15,6 +15,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
 from course_utils import forward, losses, parameterizations, schedules
 from course_utils.classifier import look_at
 from course_utils.data import batches, load_images, normalize
@@ -36,8 +39,6 @@ from course_utils.recipes import pixel_moments
 from course_utils.runtime import varies
 from course_utils.training import EMA, Training, learning_rate, train
 from course_utils.widgets import choice, explore, slider, watch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 use_style()
 images, labels = load_images("mnist", "train")

@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor, nn
+
 from course_utils import (
     denoisers,
     forward,
@@ -39,7 +41,6 @@ from course_utils.plotting import (
 from course_utils.runtime import varies
 from course_utils.training import Training, train
 from course_utils.widgets import explore, slider
-from torch import Tensor, nn
 
 use_style()
 photos, labels = load_images(

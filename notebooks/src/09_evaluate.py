@@ -9,6 +9,9 @@
 # @title Imports and data
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from course_utils import forward, metrics, samplers, variational
 from course_utils.classifier import look_at
 from course_utils.data import denormalize, load_images, normalize
@@ -29,8 +32,6 @@ from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.runtime import varies
 from course_utils.toy import IdealDenoiser
 from course_utils.widgets import choice, explore, slider
-from torch import Tensor
-from torch.nn import functional as F
 
 use_style()
 seen, seen_labels = load_images("mnist", "train")  # what the network was trained on

@@ -12,6 +12,9 @@ import math
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
 from course_utils import (
     forward,
     metrics,
@@ -37,8 +40,6 @@ from course_utils.runtime import varies
 from course_utils.samplers import wrappers
 from course_utils.toy import Gaussian, GaussianMixture
 from course_utils.widgets import choice, explore
-from torch import Tensor
-from tqdm.auto import tqdm
 
 use_style()
 network = load_denoiser("mnist-unet", lesson.device)

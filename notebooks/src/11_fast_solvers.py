@@ -13,6 +13,8 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor
+
 from course_utils import leaderboard, samplers, schedules
 from course_utils.exercises import check, progress
 from course_utils.plotting import (
@@ -29,7 +31,6 @@ from course_utils.pretrained import load_denoiser
 from course_utils.runtime import varies
 from course_utils.toy import GaussianMixture
 from course_utils.widgets import choice, explore, slider
-from torch import Tensor
 
 use_style()
 network = load_denoiser("mnist-unet", lesson.device)

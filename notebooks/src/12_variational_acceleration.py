@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import torch
+from torch import Tensor, nn
+
 from course_utils import forward, metrics, samplers, schedules, variational
 from course_utils.classifier import look_at
 from course_utils.data import load_images, normalize
@@ -35,7 +37,6 @@ from course_utils.runtime import varies
 from course_utils.samplers import variational as steps
 from course_utils.toy import Gaussian, GaussianMixture
 from course_utils.widgets import choice, explore, slider, watch
-from torch import Tensor, nn
 
 use_style()
 denoise = load_denoiser("mnist-unet", lesson.device)

@@ -14,6 +14,9 @@ import time
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.colors import LogNorm
+from torch import Tensor
+
 from course_utils import forward, samplers, schedules, variational
 from course_utils.classifier import look_at
 from course_utils.data import denormalize, load_images, normalize
@@ -36,8 +39,6 @@ from course_utils.runtime import varies
 from course_utils.samplers import step_selection
 from course_utils.toy import GaussianMixture
 from course_utils.widgets import choice, explore, slider, watch
-from matplotlib.colors import LogNorm
-from torch import Tensor
 
 use_style()
 schedule = schedules.linear()
