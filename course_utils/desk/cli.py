@@ -273,7 +273,7 @@ def lessons(
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help="Such as sampling; a wrong name lists them all.")] = None,
 ) -> None:
-    """Measure what the README reports; `steps`, `grading`, `faults` and `race` only if named. Wants an idle machine."""
+    """Measure what docs/measured.md says, on an idle machine; `steps`, `grading`, `faults`, `race` only if named."""
     from course_utils.desk.upkeep.bench import PARTS
 
     chosen = parts or [part for part in PARTS if part not in ("steps", "grading", "faults", "race")]
