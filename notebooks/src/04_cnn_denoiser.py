@@ -182,10 +182,10 @@ show(
 # to the centre. The popular tutorial stacks three layers, so it sees 7 pixels across, a piece of a stroke. **How far
 # must a denoiser see?** For a Gaussian world we can compute it. Let the picture be a texture with covariance $K$. A
 # denoiser that sees a patch $P$ knows $y = \alpha_t x_P + \sigma_t \epsilon$, with covariance
-# $\alpha_t^2 K_{PP} + \sigma_t^2 I$. The best guess of the pixel $c$ in the middle is linear in $y$, and the error
+# $\alpha_t^2 K_{PP} + \sigma_t^2 I$. The best guess of the pixel $o$ in the middle is linear in $y$, and the error
 # that is left is the conditional variance of a Gaussian:
 #
-# $$\mathbb E\,|x_c - \hat x_c|^2 = K_{cc} - \alpha_t^2\, K_{cP}\,\bigl(\alpha_t^2 K_{PP} + \sigma_t^2 I\bigr)^{-1} K_{Pc}. \tag{4.2}$$
+# $$\mathbb E\,(x_o - \hat x_o)^2 = K_{oo} - \alpha_t^2\, K_{oP}\,\bigl(\alpha_t^2 K_{PP} + \sigma_t^2 I\bigr)^{-1} K_{Po}. \tag{4.2}$$
 #
 # No network with this receptive field has a smaller error, whatever its weights.
 

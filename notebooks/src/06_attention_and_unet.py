@@ -1146,7 +1146,7 @@ show(
 # knows hardly more than that the mean is zero. It has lost the picture on the way. *Rank collapse* is its name: without
 # skips and layers between, the differences shrink doubly exponentially with depth (Dong et al. 2021).
 #
-# **(b) tanh at the end.** Noise has no bounds, and neither have the targets $\epsilon$ and $v$. An answer in $(-1, 1)$
+# **(b) tanh at the end.** Noise has no bounds, and neither have targets made of it, as (3.15) and (3.16). An answer in $(-1, 1)$
 # can at best be the target, clipped, and lesson 04 has the price for a standard normal one, (4.13). Pixels of
 # the wallpaper lie beyond 1, too. *Predict: what does the least error, one fifth, become?*
 
