@@ -299,6 +299,9 @@ LOOK = """() => ({
     numbered: document.querySelectorAll('[data-mml-node="mlabeledtr"]').length,
     wide: ['html', 'body', '.main', '.content']  // furo's own pane scrolls, not the window
         .filter(name => [...document.querySelectorAll(name)].some(e => e.scrollWidth > e.clientWidth + 1)),
+    cut: [...document.querySelectorAll('article pre')]  // what cannot be scrolled to
+        .filter(e => e.scrollWidth > e.clientWidth + 1 && !['auto', 'scroll'].includes(getComputedStyle(e).overflowX))
+        .map(e => e.textContent.slice(0, 40)),
 })"""
 
 
@@ -312,9 +315,31 @@ def test_every_page_on_a_phone_without_a_network(site: Path, phone: tuple[object
         wrong += [f"{path.name}: {found.unset} formulas are not set"] if found.unset else []
         wrong += [f"{path.name}: a formula says {text}" for text in found.errors]
         wrong += [f"{path.name}: {name} is wider than the phone" for name in found.wide]
+        wrong += [f"{path.name}: code is cut: {code}" for code in found.cut]
         if path.stem in LESSONS and found.numbered != formulas(path.stem).numbered:
             wrong.append(f"{path.name}: {found.numbered} numbered formulas, not {formulas(path.stem).numbered}")
     assert wrong == []
+
+
+OPEN = "() => document.querySelectorAll('article details').forEach(fold => { fold.open = true; })"
+TOO_WIDE = """() => [...document.querySelectorAll('article .highlight pre')]
+    .filter(e => !e.closest('.cell_output') && e.scrollWidth > e.clientWidth + 1)
+    .map(e => e.textContent.slice(0, 60))"""
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_code_fits_into_its_box_beside_the_contents(browser: object, address: str, lesson: str) -> None:
+    """In a window of 1280 pixels, folded parts opened by a click on one and then all of them."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, base_url=address)
+    page.set_default_timeout(120_000)
+    page.goto(f"/notebooks/{lesson}.html")
+    fold = page.locator("article details.hide").nth(1)  # the imports
+    assert not fold.locator("pre").is_visible()
+    fold.locator("summary").click()
+    assert fold.locator("pre").is_visible()
+    page.evaluate(OPEN)
+    assert page.evaluate(TOO_WIDE) == []
+    page.close()
 
 
 def test_search_finds_tweedie(phone: tuple[object, list[str]]) -> None:
