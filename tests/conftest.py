@@ -1,4 +1,8 @@
-"""Every test of the package runs with its shape annotations enforced, and with the same random examples every time."""
+"""Every test of the package runs with its shape annotations enforced, and with the same random examples every time.
+
+The long tests begin first, so that no process works alone at the end; those of one module follow each other, since they
+share what is made once for a module. What is marked `weekly` is left out unless asked for.
+"""
 
 import os
 
@@ -15,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave jaxtyping's annotations unenforced: what a learner's notebook sees (tests/test_bad_input.py)",
     )
+    parser.addoption("--weekly", action="store_true", help="run what is marked `weekly` too: `make weekly`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,3 +29,19 @@ def pytest_configure(config: pytest.Config) -> None:
         from jaxtyping import install_import_hook
 
         install_import_hook("course_utils", "typecheck.check")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--weekly"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("weekly")])
+        items[:] = [item for item in items if not item.get_closest_marker("weekly")]
+    longest = {item.path: 0.0 for item in items}
+    for item in items:
+        longest[item.path] = max(longest[item.path], seconds(item))
+    items.sort(key=lambda item: (seconds(item) == 0, -longest[item.path], item.path, -seconds(item)))
+
+
+def seconds(item: pytest.Item) -> float:
+    """About how long a test takes, as its mark says: `slow(40)`; 5 where that only says `slow`, else 0."""
+    mark = item.get_closest_marker("slow")
+    return (mark.args or (5.0,))[0] if mark else 0.0
