@@ -148,11 +148,20 @@ def lab(
     port: Annotated[int, typer.Option(help="Port to try first; the next free one is taken.")] = 8888,
     browser: Annotated[bool, typer.Option(help="Open a browser, where there is one.")] = True,
 ) -> None:
-    """Open the lessons in JupyterLab, at the first one."""
+    """Open the lessons in JupyterLab, at the first one: your copies in `work/`, which nothing overwrites."""
     if not NOTEBOOKS.is_dir():
         _stop("the notebooks are not part of the installed package: clone the repository, and run `make lab` there")
-    start = NOTEBOOKS / "00_start_here.ipynb"
-    page = f"notebooks/{start.name}" if start.exists() else "notebooks"
+    from course_utils.data import DataError
+    from course_utils.desk import work
+
+    try:
+        told = work.prepare()
+    except DataError as error:
+        _stop(f"your copies of the lessons: {error}")
+    for sentence in told:
+        typer.echo(sentence)
+    start = work.latest("00")
+    page = start.relative_to(ROOT).as_posix() if start else work.FOLDER
     overrides = LAB_FOLDER / "labconfig" / "default_setting_overrides.json"
     overrides.parent.mkdir(parents=True, exist_ok=True)
     overrides.write_text(json.dumps(LAB_SETTINGS), encoding="utf-8")
@@ -164,6 +173,7 @@ def lab(
 
 def _lab_command(page: str, port: int, browser: bool) -> list[str]:
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", f"--ServerApp.port={port}"]
+    command += [f"--FileContentsManager.preferred_dir={ROOT / 'work'}"]  # what the file browser shows
     command += [f"--LabApp.default_url=/lab/tree/{page}", "--Application.log_level=WARN"]
     if not (browser and _has_browser()):
         command.append("--no-browser")
@@ -263,7 +273,7 @@ def lessons(
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help="Such as sampling; a wrong name lists them all.")] = None,
 ) -> None:
-    """Measure what the README reports; `steps`, `grading`, `faults` and `race` only if named. Wants an idle machine."""
+    """Measure what docs/measured.md says, on an idle machine; `steps`, `grading`, `faults`, `race` only if named."""
     from course_utils.desk.upkeep.bench import PARTS
 
     chosen = parts or [part for part in PARTS if part not in ("steps", "grading", "faults", "race")]
@@ -592,15 +602,20 @@ def feedback(results: Annotated[Path, typer.Argument(help="Folder that course gr
 
 
 @app.command(name="self-grade")
-def self_grade(notebook: Annotated[Path, typer.Argument(help="Your copy of a lesson.")]) -> None:
+def self_grade(
+    notebook: Annotated[Path, typer.Argument(help="A lesson's number, for your newest copy in `work/`; or a file.")],
+) -> None:
     """Grade your own notebook, as `course grade` would."""
     if os.name != "posix":
         _stop("self-grade needs Linux, macOS or WSL; the check cells of the page say the same")
     wanted = _assignments(None)
+    from course_utils.desk import work
     from course_utils.desk.grading import grade as grading
     from course_utils.desk.grading import intake
 
     log: list[str] = []
+    if not notebook.exists():
+        notebook = work.latest(notebook.name) or notebook
     try:
         found = list(intake.collect(notebook, wanted, log))
     except intake.IntakeError as error:
