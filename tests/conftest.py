@@ -5,11 +5,14 @@ share what is made once for a module. What is marked `weekly` is left out unless
 """
 
 import os
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("course", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "course", derandomize=True, deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("course")
 
 
@@ -45,3 +48,45 @@ def seconds(item: pytest.Item) -> float:
     """About how long a test takes, as its mark says: `slow(40)`; 5 where that only says `slow`, else 0."""
     mark = item.get_closest_marker("slow")
     return (mark.args or (5.0,))[0] if mark else 0.0
+
+
+EMPTIED = "(lambda page: [page.pop(name) for name in list(page) if name[:2] != '__'])(globals())"
+
+
+@pytest.fixture(scope="session")
+def idle_sandboxes() -> Iterator[dict[bool, list]]:
+    """Those that wait for the next test, within walls and without."""
+    idle: dict[bool, list] = {True: [], False: []}
+    yield idle
+    for sandbox in idle[True] + idle[False]:
+        sandbox.end()
+
+
+@pytest.fixture
+def warm(idle_sandboxes: dict[bool, list], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grading goes on in a sandbox that an earlier test left, its page emptied: to start one takes seconds.
+
+    For tests of grades. One that harms the process beyond its page, or is about how it starts, needs a fresh one.
+    """
+    from course_utils.desk.grading import grade, sandbox
+
+    class Warm(sandbox.Sandbox):
+        end = sandbox.Sandbox.close
+
+        def close(self) -> None:
+            try:
+                self.run(EMPTIED, 5)
+            except sandbox.SandboxError:  # dead, or busy: of no more use
+                self.end()
+            else:
+                self.waits_among.append(self)
+
+    def start(sandboxed: bool = True) -> sandbox.Sandbox:
+        try:
+            return idle_sandboxes[sandboxed].pop()
+        except IndexError:
+            new = Warm(sandboxed)
+            new.waits_among = idle_sandboxes[sandboxed]
+            return new
+
+    monkeypatch.setattr(grade, "Sandbox", start)

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 from pathlib import Path
 
@@ -447,7 +446,7 @@ def test_a_lesson_that_fails_is_not_written(built: Path) -> None:
         ("import sys\nsys.stderr.write('careful')", "writes to stderr(?s:.*)careful"),
         ("import warnings\nwarnings.warn('old')", "writes to stderr(?s:.*)UserWarning: old"),
         ("import os\nos._exit(1)", "[Kk]ernel died"),
-        ("import time\ntime.sleep(60)", "took longer than 5 seconds"),
+        ("import time\ntime.sleep(10**6)", "took longer than 5 seconds"),
         ("import ipywidgets\nipywidgets.IntSlider(4)", 'tag it "widget"'),
         ("import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()", "shows a picture without words"),
     ],
@@ -455,10 +454,9 @@ def test_a_lesson_that_fails_is_not_written(built: Path) -> None:
 )
 def test_a_cell_that_fails_is_shown(tmp_path: Path, code: str, message: str) -> None:
     cells = [nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_code_cell(f"# the one\n{code}")]
-    start = time.perf_counter()
+    limit = 5 if "sleep" in code else 1000
     with pytest.raises(LessonError, match=f"^this cell\n\n    # the one(?s:.*){message}"):
-        build.execute(nbformat.v4.new_notebook(cells=cells), tmp_path, timeout=5)
-    assert time.perf_counter() - start < 20
+        build.execute(nbformat.v4.new_notebook(cells=cells), tmp_path, timeout=limit)
 
 
 def test_too_many_bytes_of_images_are_refused() -> None:
@@ -690,7 +688,7 @@ def run_there(python: Path, cwd: Path, code: list[str], **environment: str) -> s
     )
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in code])
     client = NotebookClient(
-        nb, km=manager, timeout=300, coalesce_streams=True, resources={"metadata": {"path": str(cwd)}}
+        nb, km=manager, timeout=1800, coalesce_streams=True, resources={"metadata": {"path": str(cwd)}}
     )
     mine = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHONPATH", "COURSE_", "VIRTUAL_ENV"))
@@ -715,8 +713,7 @@ def borrowed_files(python: Path) -> dict[str, tuple[str, float]]:
     return {str(f): (str(f.resolve()), f.stat().st_mtime) for f in wanted}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.slow(80)
 def test_setup_cell_installs_the_course_and_leaves_torch_alone(
     lesson: Path, machine: Path, clone: Path, tmp_path: Path
 ) -> None:

@@ -140,7 +140,7 @@ def server(tmp_path: Path):
             command, env=environment, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        for _ in range(600):
+        for _ in range(6000):
             if found := re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*token=\w+", log.read_text()):
                 break
             assert running.poll() is None, log.read_text()
@@ -148,7 +148,7 @@ def server(tmp_path: Path):
         yield found[0], home, log
     finally:
         os.killpg(running.pid, signal.SIGTERM)
-        running.wait(30)
+        running.wait(600)
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_lab_greets_with_a_lesson_and_no_dialog(server: tuple[str, Path, Path]) 
     base, token = re.fullmatch(r"(http://[^/]+)/.*token=(\w+)", address).groups()
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(f"{base}{path}{'&' if '?' in path else '?'}token={token}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{base}{path}{'&' if '?' in path else '?'}token={token}", timeout=600) as answer:
             return answer.read().decode()
 
     notification = json.loads(get("/lab/api/settings/@jupyterlab/apputils-extension:notification"))

@@ -45,9 +45,17 @@ IDS = [question.id for question in THIS.exercises]
 WITHOUT = pytest.mark.skipif(not is_there(), reason="this machine has no sandbox: apt-get install bubblewrap")
 
 
+WARM = pytest.mark.usefixtures("warm")
+
+
 def sandboxed(test):
-    """Each starts Python and imports PyTorch in a sandbox: seconds."""
-    return pytest.mark.slow(WITHOUT(test))
+    """Its answers run in a sandbox, which may be one that an earlier test left."""
+    return pytest.mark.slow(WARM(WITHOUT(test)))
+
+
+def fresh(test):
+    """Each answer runs in a sandbox of its own: seconds, in which it starts Python and imports PyTorch."""
+    return pytest.mark.slow(10)(WITHOUT(test))
 
 
 STEP = "01.q_step"
@@ -618,14 +626,14 @@ def test_what_breaks_costs_its_own_exercise_alone(name, short_times):
     assert grades(with_step(BROKEN[name])) == {STEP: "wrong"} | OTHERS_RIGHT
 
 
-@sandboxed
+@fresh
 @pytest.mark.parametrize("name", HOSTILE)
 def test_what_is_meant_to_fool_the_check_does_not(name, short_times):
     verdicts = grades(with_step(HOSTILE[name]))
     assert verdicts[STEP] == "wrong"
 
 
-@sandboxed
+@fresh
 @pytest.mark.parametrize("name", FORGING)
 def test_what_speaks_to_the_grader_itself_is_flagged_and_earns_nothing(name, short_times):
     result = grade(read(with_step(FDS + FORGING[name])), THIS)
@@ -633,14 +641,14 @@ def test_what_speaks_to_the_grader_itself_is_flagged_and_earns_nothing(name, sho
     assert any("forged" in flag for flag in result.flags), result
 
 
-@sandboxed
+@fresh
 def test_floods_warnings_and_prints_cost_nothing():
     noisy = "import sys, warnings\ndef q_step(x_prev, beta, eps):\n    print('x' * 10_000_000)\n"
     noisy += "    warnings.warn('careful'); print('oh', file=sys.stderr)\n"
     assert grades(with_step(noisy + RIGHT_STEP.split("\n", 1)[1])) == ALL_RIGHT
 
 
-@sandboxed
+@fresh
 def test_nothing_of_the_machine_can_be_read_written_or_reached(tmp_path):
     """The answer is right if the harm succeeds: it must come out wrong."""
     secret = tmp_path / "grades.csv"
@@ -674,6 +682,7 @@ def test_nothing_of_the_machine_can_be_read_written_or_reached(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["grades.csv"]
 
 
+@WARM
 def test_without_a_sandbox_the_results_say_so(tmp_path):
     result = grade(read(notebook(answers=solutions(ONE))), THIS, sandboxed=False)
     assert statuses(result) == ALL_RIGHT
@@ -701,6 +710,7 @@ def test_imports_of_ours_that_fail_are_nobodys_grade():
         assert result.exercises == []
 
 
+@WARM
 def test_a_cell_that_is_no_python_and_definitions_that_end_it_are_told():
     nb = with_step("def q_step(x_prev, beta, eps:\n    return x_prev")
     (first, *_) = grade(read(nb), THIS, sandboxed=False).exercises
@@ -855,6 +865,7 @@ def test_reports_say_what_was_wrong_and_never_what_was_expected(tmp_path):
         assert book.find_grade(grade_id(text), THIS.slug, ONE, "ada").manual_score == 1.5
 
 
+@WARM
 def test_points_given_by_hand_are_for_the_text_that_was_read(tmp_path):
     (text,) = THIS.texts
 
@@ -881,6 +892,7 @@ def test_points_given_by_hand_are_for_the_text_that_was_read(tmp_path):
     assert row_after("Second thoughts.") == ("1.5", "0")
 
 
+@WARM
 def test_another_week_leaves_the_tables_of_the_first_as_they_are(tmp_path):
     class_of(tmp_path / "w0", {"ada.ipynb": as_bytes(notebook("00", solutions("00"))), "notes.txt": b"x"})
     class_of(tmp_path / "w1", {"ada.ipynb": as_bytes(notebook(answers=solutions(ONE))), "other.txt": b"x"})
@@ -951,7 +963,7 @@ def run_cli(*words):
     return CliRunner().invoke(cli.app, [str(word) for word in words])
 
 
-@sandboxed
+@fresh
 def test_from_release_to_feedback_by_the_commands_alone(tmp_path):
     done = run_cli("release", tmp_path / "class", "--lessons", "00")
     assert done.exit_code == 0, done.output
@@ -982,6 +994,7 @@ def test_without_a_sandbox_grading_refuses_and_says_what_to_install(tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
+@WARM
 def test_a_learner_gets_the_same_verdict_at_home(tmp_path):
     path = tmp_path / "01_forward_process.ipynb"
     path.write_bytes(as_bytes(with_step(WRONG_STEP)))

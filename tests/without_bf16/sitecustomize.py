@@ -1,7 +1,7 @@
 """For `make plain`: every Python that finds this folder on PYTHONPATH, kernels too, has a processor without bfloat16.
 
-The course asks `torch.cpu.get_capabilities`; that is replaced as soon as PyTorch has been imported, and not before, since
-many a process here needs no PyTorch.
+The course asks `torch.cpu.get_capabilities`; that is replaced when somebody imports PyTorch, and not before, since many
+processes here do without.
 """
 
 import importlib.abc
