@@ -37,7 +37,24 @@ def test_help_is_readable_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     for command in ("doctor", "lab", "lessons"):
         assert command in done.stdout
+    for panel in (cli.LEARN, cli.TEACH, cli.MAKE):
+        assert panel in done.stdout
     assert done.stdout.endswith("set()\n")
+
+
+def test_help_names_what_there_is_to_choose_and_an_example() -> None:
+    from course_utils import pretrained, recipes
+    from course_utils.desk.upkeep import bench
+
+    def names(text: str) -> set[str]:
+        return set(re.findall(r"[\w-]+", text)) - {"if", "named"}
+
+    assert names(cli.RECIPES) == set(recipes.RECIPES)
+    assert names(cli.SHIPPED) == set(pretrained.read_manifest())
+    assert names(cli.PARTS) == set(bench.PARTS)
+    for command in cli.app.registered_commands:
+        name = command.name or command.callback.__name__.replace("_", "-")
+        assert command.epilog.startswith(f"Example: course {name}")
 
 
 # ---------------------------------------------------------------- course doctor

@@ -28,8 +28,16 @@ LAB_SETTINGS = {
     "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 30},
 }
 
+LEARN, TEACH, MAKE = "Learn", "Teach a class", "Make the course"
+# Said here, since the modules that know them import PyTorch; tests/test_cli.py compares.
+RECIPES = (
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier; mnist-smoke"
+)
+SHIPPED = "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier"
+PARTS = "size, imports, forward, attention, training, sampling, lessons; if named: steps, grading, faults, race"
+
 app = typer.Typer(
-    help="Diffusion models from scratch: look at this machine, open the lessons, build them.",
+    help="Diffusion models from scratch: learn, teach, and make the course.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,7 +52,7 @@ def _stop(message: str) -> NoReturn:
 # ---------------------------------------------------------------- course doctor
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course doctor")
 def doctor() -> None:
     """Say what works on this machine and, where something does not, what to do about it."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without ✔ shows ?
@@ -143,7 +151,7 @@ CHECKS: list[tuple[str, Callable[[], str], bool, str]] = [
 # ---------------------------------------------------------------- course lab
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course lab --port 8890")
 def lab(
     port: Annotated[int, typer.Option(help="Port to try first; the next free one is taken.")] = 8888,
     browser: Annotated[bool, typer.Option(help="Open a browser, where there is one.")] = True,
@@ -210,7 +218,7 @@ def _has_browser() -> bool:
 # ---------------------------------------------------------------- course lessons
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE, epilog="Example: course lessons 01 07")
 def lessons(
     names: Annotated[
         list[str] | None, typer.Argument(help="Lessons, such as 01 or forward_process; all of them if none.")
@@ -269,9 +277,9 @@ def lessons(
 # ---------------------------------------------------------------- course bench
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE, epilog="Example: course bench sampling")
 def bench(
-    parts: Annotated[list[str] | None, typer.Argument(help="Such as sampling; a wrong name lists them all.")] = None,
+    parts: Annotated[list[str] | None, typer.Argument(help=f"Of {PARTS}.")] = None,
 ) -> None:
     """Measure what docs/measured.md says, on an idle machine; `steps`, `grading`, `faults`, `race` only if named."""
     from course_utils.desk.upkeep.bench import PARTS
@@ -299,9 +307,9 @@ def _name_repository(url: str) -> None:
 # ---------------------------------------------------------------- course train
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course train mnist-unet --steps 2000")
 def train(
-    recipe: Annotated[str, typer.Argument(help="Such as mnist-unet; a wrong name lists them all.")],
+    recipe: Annotated[str, typer.Argument(help=f"One of {RECIPES}.")],
     steps: Annotated[int | None, typer.Option(min=1, help="In all; the recipe's own number if not given.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on where a run stopped, or begin again.")] = True,
@@ -394,9 +402,9 @@ def _accelerator() -> Any:
 # ---------------------------------------------------------------- course ship, course evaluate
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE, epilog="Example: course ship mnist-unet")
 def ship(
-    recipe: Annotated[str, typer.Argument(help="Such as mnist-unet; a wrong name lists them all.")],
+    recipe: Annotated[str, typer.Argument(help=f"One of {RECIPES}.")],
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
 ) -> None:
     """Put a trained network into data/checkpoints, for the lessons to load: averaged weights, float16."""
@@ -414,9 +422,9 @@ def ship(
     typer.echo(f"{path}: {path.stat().st_size:,} bytes. Measure it: course evaluate {recipe} --record")
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course evaluate mnist-unet --n 1000 --steps 20")
 def evaluate(
-    name: Annotated[str, typer.Argument(help="A shipped network, such as mnist-unet.")],
+    name: Annotated[str, typer.Argument(help=f"One of {SHIPPED}.")],
     n: Annotated[int, typer.Option(min=2, help="Samples to draw.")] = 10_000,
     steps: Annotated[int, typer.Option(min=1, help="Steps a sample.")] = 50,
     sampler: Annotated[str, typer.Option(help="ddim, or ddpm, which puts noise back on the way.")] = "ddim",
@@ -469,9 +477,9 @@ def evaluate(
         pretrained.write_manifest(manifest)
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course leaderboard mnist-unet --calls 10")
 def leaderboard(
-    name: Annotated[str, typer.Argument(help="A shipped denoiser.")] = "mnist-unet",
+    name: Annotated[str, typer.Argument(help="mnist-unet, cifar10-unet or another shipped denoiser.")] = "mnist-unet",
     n: Annotated[int, typer.Option(min=2, help="Samples a row; rows of another n stand apart.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the noise that every sampler starts from.")] = 0,
     calls: Annotated[
@@ -529,7 +537,7 @@ def _graded(folder: Path) -> list[str]:
     return sorted({path.parent.name for path in (folder / "results").glob("[0-9][0-9]/*.json")})
 
 
-@app.command()
+@app.command(rich_help_panel=TEACH, epilog="Example: course release class --lessons 01,02")
 def release(
     out: Annotated[Path, typer.Argument(help="Folder of the class.")],
     lessons: Annotated[str | None, typer.Option(help="Such as 01,02; all if not given.")] = None,
@@ -542,7 +550,7 @@ def release(
         typer.echo(path)
 
 
-@app.command()
+@app.command(rich_help_panel=TEACH, epilog="Example: course grade handed-in.zip --out class --lessons 01")
 def grade(
     submissions: Annotated[
         Path, typer.Argument(help="A notebook, a folder of them or of students' folders, or a zip.")
@@ -590,7 +598,7 @@ def grade(
         _stop("not graded, and nobody's fault but this machine's; the same command tries again:\n" + "\n".join(failed))
 
 
-@app.command()
+@app.command(rich_help_panel=TEACH, epilog="Example: course feedback class")
 def feedback(results: Annotated[Path, typer.Argument(help="Folder that course grade wrote.")]) -> None:
     """Write grades.csv and the learners' pages again, with the points given by hand in formgrader since."""
     lessons = _graded(results)
@@ -601,7 +609,7 @@ def feedback(results: Annotated[Path, typer.Argument(help="Folder that course gr
     typer.echo(report.write_reports(results, _assignments(",".join(lessons))))
 
 
-@app.command(name="self-grade")
+@app.command(name="self-grade", rich_help_panel=LEARN, epilog="Example: course self-grade 01")
 def self_grade(
     notebook: Annotated[Path, typer.Argument(help="A lesson's number, for your newest copy in `work/`; or a file.")],
 ) -> None:
