@@ -28,8 +28,8 @@ test: ## check everything: environment, style, unit tests, every notebook
 check: lint quick ## the quick part of `make test`, for before a commit
 
 oldest: PYTHON = python3.10
-oldest: .cache/oldest.txt ## fast tests, and LESSONS="00 01 …", on the oldest versions that pyproject.toml allows
-	$(MAKE) environment quick notebooks PYTHON=$(PYTHON) VENV=.cache/oldest PINS=$< \
+oldest: .cache/oldest.txt ## unit tests, and LESSONS="00 01 …", on the oldest versions that pyproject.toml allows
+	$(MAKE) environment unit notebooks PYTHON=$(PYTHON) VENV=.cache/oldest PINS=$< \
 	    LESSONS="$(or $(LESSONS),00 01 02 03 06 10)"
 
 canary: ## all tests and lessons on the newest versions of everything
@@ -40,7 +40,7 @@ plain: ## all tests and lessons as on a machine without bfloat16 and AVX-512, wh
 	@ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 PYTHONPATH=$(CURDIR)/tests/without_bf16 \
 	    MAKE="$(MAKE)" tests/parts environment unit bare notebooks
 
-weekly: $(VENV)/.all ## what seldom says anything new: every learner's copy, every mutant, assertions under other seeds
+weekly: $(VENV)/.all ## what takes long and seldom says anything new: learner's copies executed, trainings repeated
 	$(PYTEST) -q $(WORKERS) --weekly -m weekly
 	$(BIN)/course bench robust
 

@@ -264,6 +264,7 @@ def test_learners_checks_are_locked_and_checksummed(lesson: Path) -> None:
     assert [cell.metadata.get("editable", True) for cell in graded] == [True, False] * 3 + [True]
 
 
+@pytest.mark.slow
 def test_no_dialog_and_no_version_number_greets_the_learner(built: Path) -> None:
     for path in (learner_path(built), solved_path(built)):
         metadata = nbformat.read(path, as_version=4).metadata
@@ -418,6 +419,7 @@ def test_the_solved_copy_stores_what_its_cells_show(built: Path) -> None:
     assert all("execution" not in cell.metadata for cell in nb.cells)
 
 
+@pytest.mark.slow
 def test_the_learners_copy_runs_to_its_end_unsolved(built: Path) -> None:
     nb = build.execute(build.learner_notebook(built, REPO), built.parents[1])
     assert all("not yet" in cell.outputs[0].data["text/plain"] for cell in tagged(nb, "check"))
@@ -431,6 +433,7 @@ def test_no_widget_state_is_stored(built: Path) -> None:
     assert slider.outputs[0].data == {"text/plain": build.WIDGET_STANDS_IN}
 
 
+@pytest.mark.slow
 def test_a_lesson_that_fails_is_not_written(built: Path) -> None:
     built.write_text(edited(('print("before")', "1 / 0  # here")), encoding="utf-8")
     before = files(built)
@@ -439,6 +442,7 @@ def test_a_lesson_that_fails_is_not_written(built: Path) -> None:
     assert files(built) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "message"),
     [

@@ -210,6 +210,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_lessons_builds_what_changed_and_says_how_long_it_took(checkout: Path) -> None:
     code, output = course("lessons")
     assert code == 0, output
@@ -228,6 +229,7 @@ def test_lessons_check_changes_nothing_and_fails_when_out_of_step(checkout: Path
     assert not (checkout / "notebooks" / "00_small.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_lessons_shows_the_cell_that_fails(checkout: Path) -> None:
     (checkout / "notebooks" / "src" / "00_small.py").write_text(
         "# %% [markdown]\n# # 00 · S\n\n# %%\n1 / 0\n", encoding="utf-8"

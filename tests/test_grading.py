@@ -682,6 +682,7 @@ def test_nothing_of_the_machine_can_be_read_written_or_reached(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["grades.csv"]
 
 
+@pytest.mark.slow
 @WARM
 def test_without_a_sandbox_the_results_say_so(tmp_path):
     result = grade(read(notebook(answers=solutions(ONE))), THIS, sandboxed=False)
@@ -700,6 +701,7 @@ def test_a_sandbox_that_does_not_start_is_nobodys_grade(command, said, monkeypat
     assert not grading.path_of(tmp_path, "ada", ONE).exists()
 
 
+@pytest.mark.slow
 def test_imports_of_ours_that_fail_are_nobodys_grade():
     for broken in ("import no_such_module", "import os\nos._exit(1)", "while True: pass"):
         this = dataclasses.replace(THIS, prelude=broken)
@@ -710,6 +712,7 @@ def test_imports_of_ours_that_fail_are_nobodys_grade():
         assert result.exercises == []
 
 
+@pytest.mark.slow
 @WARM
 def test_a_cell_that_is_no_python_and_definitions_that_end_it_are_told():
     nb = with_step("def q_step(x_prev, beta, eps:\n    return x_prev")
@@ -865,6 +868,7 @@ def test_reports_say_what_was_wrong_and_never_what_was_expected(tmp_path):
         assert book.find_grade(grade_id(text), THIS.slug, ONE, "ada").manual_score == 1.5
 
 
+@pytest.mark.slow
 @WARM
 def test_points_given_by_hand_are_for_the_text_that_was_read(tmp_path):
     (text,) = THIS.texts
@@ -892,6 +896,7 @@ def test_points_given_by_hand_are_for_the_text_that_was_read(tmp_path):
     assert row_after("Second thoughts.") == ("1.5", "0")
 
 
+@pytest.mark.slow
 @WARM
 def test_another_week_leaves_the_tables_of_the_first_as_they_are(tmp_path):
     class_of(tmp_path / "w0", {"ada.ipynb": as_bytes(notebook("00", solutions("00"))), "notes.txt": b"x"})
@@ -994,6 +999,7 @@ def test_without_a_sandbox_grading_refuses_and_says_what_to_install(tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @WARM
 def test_a_learner_gets_the_same_verdict_at_home(tmp_path):
     path = tmp_path / "01_forward_process.ipynb"

@@ -728,6 +728,7 @@ def test_course_train_shares_a_run_between_processes_and_goes_on_alone(tmp_path:
         assert loss_a == pytest.approx(loss_b, rel=0.01)  # bfloat16, where the machine has it, rounds each share anew
 
 
+@pytest.mark.slow(10)
 @pytest.mark.skipif(torch.__version__.startswith("2.4."), reason="PyTorch 2.4 cannot compile through jaxtyping's hook")
 def test_a_compiled_run_calls_the_compiled_network_and_keeps_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.torch, "compile", functools.partial(torch.compile, backend="eager"))
