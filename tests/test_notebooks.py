@@ -235,6 +235,28 @@ def test_the_room_in_which_pages_run_has_no_network_and_one_empty_folder() -> No
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
 
 
+FOUND = """
+import os
+from pathlib import Path
+
+assert not (Path.home() / "left").exists(), "another page was here"
+(Path.home() / "left").touch()
+print(os.environ["HOME"] == os.environ["TMPDIR"])
+"""
+
+
+@pytest.mark.slow
+def test_solved_copies_are_replayed_the_last_lesson_first_and_each_in_a_home_of_its_own(tmp_path: Path) -> None:
+    cell = nbformat.v4.new_code_cell(FOUND, outputs=[nbformat.v4.new_output("stream", name="stdout", text="False\n")])
+    for name in ("01_a", "02_b"):
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
+    command = [sys.executable, "-m", "pytest", "-v", "--nbval", "--nbval-current-env", "-p", "replay"]
+    there = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    done = subprocess.run([*command, "."], cwd=tmp_path, env=there, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.index("02_b.ipynb::Cell 0 PASSED") < done.stdout.index("01_a.ipynb::Cell 0 PASSED")
+
+
 @pytest.mark.slow(40)
 @pytest.mark.timeout(7200)
 @pytest.mark.skipif(os.name != "posix", reason="tests/alone is a script for a shell")
