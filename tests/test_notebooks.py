@@ -252,7 +252,7 @@ def test_solved_copies_are_replayed_the_last_lesson_first_and_each_in_a_home_of_
     there = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     done = subprocess.run([*command, "."], cwd=tmp_path, env=there, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.index("02_b.ipynb::Cell 0 PASSED") < done.stdout.index("01_a.ipynb::Cell 0 PASSED")
+    assert done.stdout.index("02_b.ipynb") < done.stdout.index("01_a.ipynb")
 
 
 @pytest.mark.slow(40)
