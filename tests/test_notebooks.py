@@ -248,7 +248,7 @@ def test_solved_copies_are_replayed_the_last_lesson_first_and_each_in_a_home_of_
     cell = nbformat.v4.new_code_cell(FOUND, execution_count=1)
     for name in ("01_a", "02_b"):
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
-    command = [sys.executable, "-m", "pytest", "-v", "--nbval", "--nbval-current-env", "-p", "replay"]
+    command = [sys.executable, "-m", "pytest", "-rA", "--nbval", "--nbval-current-env", "-p", "replay"]
     there = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     done = subprocess.run([*command, "."], cwd=tmp_path, env=there, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
