@@ -77,7 +77,7 @@ ADDRESS = """\
     repo = os.environ.get("COURSE_REPO", repo)"""
 NO_ADDRESS = """\
     repo = os.environ.get("COURSE_REPO")
-    assert repo, "This copy has no address yet; make lessons REPO=https://… gives it one\""""
+    assert repo, "This copy has no address; make lessons REPO=https://… gives it one\""""
 
 
 # ---------------------------------------------------------------- from source to notebooks
