@@ -483,6 +483,8 @@ CALLS = {
     "runtime.device_name": {"device": torch.device("cpu")},
     "runtime.data_source": {},
     "runtime.keep_freed_memory": {},
+    "runtime.fit_threads": {"root": FOLDER},
+    "runtime.usable_cpus": {"root": FOLDER},
     "runtime.version": {"distribution": "torch"},
     "runtime.varies": {},
 }  # fmt: skip
@@ -502,6 +504,7 @@ INSIDE = {
     *("denoisers.unet.ResBlock", "denoisers.unet.ResBlock.forward", "denoisers.embeddings.NoiseEmbedding.forward"),
     *(f"denoisers.table.{one}" for one in ("count_flops", "activation_bytes", "receptive_field", "images_per_second")),
     *("training.EMA.update", "training.EMA.copy_to", "training.learning_rate"),
+    *("runtime.fit_threads", "runtime.usable_cpus"),
     *("data.parse_json", "data.pixels_sha256", "data.decode_mosaic", "data.decode_labels", "data.write_atomically"),
     *("recipes.settings_of", "recipes.log_row", "recipes.pixel_moments", "recipes.make_model", "recipes.load_data"),
     *("leaderboard.Counted", "leaderboard.Counted.__call__", "metrics.reference", "metrics.floor_of"),
