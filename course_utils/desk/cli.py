@@ -472,10 +472,11 @@ def leaderboard(
     from tqdm import tqdm
 
     from course_utils import leaderboard as board
+    from course_utils import pretrained
     from course_utils.data import DataError
 
-    if name not in board.pretrained.read_manifest():
-        _stop(f"{name}: no such network is shipped. There are {', '.join(board.pretrained.read_manifest())}")
+    if name not in pretrained.read_manifest():
+        _stop(f"{name}: no such network is shipped. There are {', '.join(pretrained.read_manifest())}")
     try:
         budgets = [int(budget) for budget in calls.split(",")]
     except ValueError:
