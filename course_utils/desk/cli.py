@@ -263,12 +263,25 @@ def lessons(
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help="Such as sampling; a wrong name lists them all.")] = None,
 ) -> None:
-    """Measure what the README reports; `steps`, `grading`, `faults` and `race` only if named. Wants an idle machine."""
-    from course_utils.desk.upkeep.bench import PARTS
+    """Measure what the README reports; what takes long only if named. Wants an idle machine.
 
-    chosen = parts or [part for part in PARTS if part not in ("steps", "grading", "faults", "race")]
+    `course bench robust 11 13` tries these lessons' assertions with other seeds, threads and precisions.
+    """
+    from course_utils.desk.upkeep.bench import LONG, PARTS
+
+    if parts and parts[0] == "robust":
+        from course_utils.desk.lesson import LessonError
+        from course_utils.desk.upkeep.robust import robust
+
+        try:
+            for row in robust(parts[1:]):
+                typer.echo(row)
+        except LessonError as error:
+            _stop(str(error))
+        return
+    chosen = parts or [part for part in PARTS if part not in LONG]
     if unknown := [part for part in chosen if part not in PARTS]:
-        _stop(f"no part is called {unknown[0]!r}; there are {', '.join(PARTS)}")
+        _stop(f"no part is called {unknown[0]!r}; there are {', '.join(PARTS)}, robust")
     for part in chosen:
         for row in PARTS[part]():
             typer.echo(row)

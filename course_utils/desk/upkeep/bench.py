@@ -503,3 +503,4 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "faults": faults,
     "race": race,
 }
+LONG = ("steps", "grading", "faults", "race")  # only if named
