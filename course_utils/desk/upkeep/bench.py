@@ -490,7 +490,14 @@ def faults(n: int = 100) -> Iterator[str]:
     yield f"of {n} small faults in the code of the maths and sample floors the tests notice {noticed}"
 
 
-PARTS: dict[str, Callable[[], Iterator[str]]] = {
+def assertions(*names: str) -> Iterator[str]:
+    """The assertions of the lessons named, of all of them otherwise, with other seeds, threads and precisions."""
+    from course_utils.desk.upkeep.robust import robust
+
+    yield from robust(names)
+
+
+PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "size": repository_size,
     "imports": imports,
     "forward": forward_process,
@@ -502,5 +509,6 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "grading": grading,
     "faults": faults,
     "race": race,
+    "robust": assertions,
 }
-LONG = ("steps", "grading", "faults", "race")  # only if named
+LONG = ("steps", "grading", "faults", "race", "robust")  # only if named
