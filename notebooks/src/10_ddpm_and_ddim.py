@@ -3,9 +3,10 @@
 #
 # *You will skip steps. First with noise, then without: derive the family of walks that one trained network serves,
 # compute what each of them loses, choose the times to visit, and see what a walk without noise can do that no other
-# can. About 80 minutes; five exercises.*
+# can. About 80 minutes to read and run, 65 to solve its five exercises.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports and data
 import itertools
 import math
 
@@ -14,11 +15,26 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from course_utils import forward, metrics, parameterizations, samplers, schedules, variational
+from course_utils import (
+    forward,
+    metrics,
+    parameterizations,
+    samplers,
+    schedules,
+    variational,
+)
 from course_utils.classifier import look_at
 from course_utils.data import denormalize, load_images, normalize
 from course_utils.exercises import check, progress
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, image_grid, show, use_style
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    image_grid,
+    show,
+    use_style,
+)
 from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.runtime import varies
 from course_utils.samplers import wrappers
@@ -32,7 +48,9 @@ schedule = network.schedule  # 1,000 noise levels
 
 def denoise(x_t: Tensor, t: int, **cond: object) -> Tensor:
     """The shipped network, in the precision that this machine is fast in."""
-    with torch.autocast(lesson.device.type, lesson.dtype, enabled=lesson.dtype != torch.float32):
+    with torch.autocast(
+        lesson.device.type, lesson.dtype, enabled=lesson.dtype != torch.float32
+    ):
         return network(x_t, t, **cond)
 
 
@@ -49,7 +67,9 @@ start = torch.randn(5, 1, 28, 28, generator=lesson.generator).to(lesson.device)
 kinds, first = {1.0: "noise put back", 0.0: "none put back"}, {}
 for eta, n in itertools.product(kinds, (10, 30, 100)):
     grid, noise = samplers.uniform_grid(schedule, n), torch.Generator().manual_seed(1)
-    first[eta, n] = samplers.sample_ddim(denoise, start, schedule, grid, eta=eta, generator=noise).cpu()
+    first[eta, n] = samplers.sample_ddim(
+        denoise, start, schedule, grid, eta=eta, generator=noise
+    ).cpu()
 show(
     image_grid(
         torch.cat(list(first.values())),
@@ -57,12 +77,16 @@ show(
         row_labels=[f"{kinds[eta]}\n{n} steps" for eta, n in first],
         size=0.75,
     ),
-    "Five digits by 10, 30 and 100 steps. With noise put back the three rows show different digits. Without it they show the "
+    "Five digits by 10, 30 and 100 steps. With noise put back the three rows show "
+    "different digits. Without it they show the "
     "same five digits, a little cleaner with more steps.",
 )
 
 # %%
-moved = {eta: (first[eta, 30] - first[eta, 100]).square().mean().sqrt().item() for eta in kinds}
+moved = {
+    eta: (first[eta, 30] - first[eta, 100]).square().mean().sqrt().item()
+    for eta in kinds
+}
 for eta, change in moved.items():
     varies(f"{kinds[eta]}: from 30 steps to 100 a pixel changes by {change:.2f}")
 assert moved[0.0] < moved[1.0] / 3
@@ -121,8 +145,12 @@ for n in (5, 10, 50, 250, 1000):
     times = samplers.uniform_grid(schedule, n)
     lost, measured = missing_with_noise(times), ""
     if n <= 50:
-        drawn = samplers.sample_ddpm(bell.denoiser(schedule), many, schedule, times, generator=lesson.generator)
-        assert abs(drawn.var().item() / (1 - lost) - 1) < 4 * (2 / 20_000) ** 0.5  # four standard errors
+        drawn = samplers.sample_ddpm(
+            bell.denoiser(schedule), many, schedule, times, generator=lesson.generator
+        )
+        assert (
+            abs(drawn.var().item() / (1 - lost) - 1) < 4 * (2 / 20_000) ** 0.5
+        )  # four standard errors
         measured = f"   20,000 walks have {drawn.var():.3f}"
     print(f"{n:4} steps: {lost:6.1%} of the variance is missing{measured}")
 
@@ -169,13 +197,23 @@ choices = {
     r"all noise new, $c = \sigma_s$": lambda t, s: sigma_of(s),
 }
 chance = 4.5 / 4000**0.5  # 4.5 standard errors, for there are 150 comparisons
-x_0, grid, paths = torch.full((4000, 1), 0.8).double(), samplers.uniform_grid(schedule, 25), {}
+x_0, grid, paths = (
+    torch.full((4000, 1), 0.8).double(),
+    samplers.uniform_grid(schedule, 25),
+    {},
+)
 for name, choose in choices.items():
-    paths[name] = [forward.q_sample(x_0, 1000, schedule, forward.noise_like(x_0, lesson.generator))]
+    paths[name] = [
+        forward.q_sample(x_0, 1000, schedule, forward.noise_like(x_0, lesson.generator))
+    ]
     for t, s in itertools.pairwise(grid[:-1]):
         (alpha_s, sigma_s), c = schedule.coeffs(s), choose(t, s)
         eps = parameterizations.eps_from_x0(paths[name][-1], x_0, t, schedule)
-        x = alpha_s * x_0 + (sigma_s**2 - c**2).sqrt() * eps + c * forward.noise_like(x_0, lesson.generator)
+        x = (
+            alpha_s * x_0
+            + (sigma_s**2 - c**2).sqrt() * eps
+            + c * forward.noise_like(x_0, lesson.generator)
+        )
         assert abs(x.mean() - alpha_s * 0.8) < chance * sigma_s
         assert abs(x.std() / sigma_s - 1) < chance / 2**0.5
         paths[name].append(x)
@@ -187,14 +225,22 @@ for name, choose in choices.items():
 figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.1), sharey=True)
 alpha, sigma = schedule.coeffs(torch.tensor(grid[:-1]))
 for axis, (name, path) in zip(axes, paths.items(), strict=True):
-    axis.fill_between(grid[:-1], alpha * 0.8 - 2 * sigma, alpha * 0.8 + 2 * sigma, color=BLACK, alpha=0.08)
+    axis.fill_between(
+        grid[:-1],
+        alpha * 0.8 - 2 * sigma,
+        alpha * 0.8 + 2 * sigma,
+        color=BLACK,
+        alpha=0.08,
+    )
     axis.plot(grid[:-1], torch.cat(path, 1)[:5].T, lw=0.8)
     axis.set(xlabel="t", title=name, xlim=(1000, 0))
 axes[0].set_ylabel("$x_t$, given $x_0 = 0.8$")
 show(
     figure,
-    "Five paths of each process, from t = 1000 to 40. With all noise kept they are smooth curves; with the posterior they "
-    "wander; with all noise new they jump about. All three fill the same grey band of two standard deviations.",
+    "Five paths of each process, from t = 1000 to 40. With all noise kept they are "
+    "smooth curves; with the posterior they "
+    "wander; with all noise new they jump about. All three fill the same grey band of "
+    "two standard deviations.",
 )
 
 # %% [markdown]
@@ -214,7 +260,7 @@ show(
 # $\eta = 1$ is ancestral sampling; $\eta = 0$ draws nothing on the way and is called DDIM, as is the family.
 #
 # ### Exercise 1 · How much noise is new
-# *5 minutes · easy · Eq. (10.5).* For several jumps at once, from `t[i]` to `s[i]`.
+# *10 minutes · easy · Eq. (10.5).* For several jumps at once, from `t[i]` to `s[i]`.
 
 
 # %% tags=["exercise"] exercise="10.sigma" points=1
@@ -244,13 +290,21 @@ check("10.sigma", new_noise)
 # $$x_s = \alpha_s\,\hat x_0 + \sqrt{\sigma_s^2 - c^2}\;\hat\epsilon + c\,z. \tag{10.6}$$
 #
 # ### Exercise 2 · One step of DDIM
-# *10 minutes · medium · Eqs. (10.5) and (10.6).* One jump from `t` to `s` for the whole batch. At $s = 0$ it must give
+# *15 minutes · medium · Eqs. (10.5) and (10.6).* One jump from `t` to `s` for the whole batch. At $s = 0$ it must give
 # the guess itself.
 
 
 # %% tags=["exercise"] exercise="10.ddim_step" points=2
 # Exercise 10.ddim_step
-def ddim_step(x_t: Tensor, x0_hat: Tensor, t: int, s: int, eta: float, alpha_bar: Tensor, z: Tensor) -> Tensor:
+def ddim_step(
+    x_t: Tensor,
+    x0_hat: Tensor,
+    t: int,
+    s: int,
+    eta: float,
+    alpha_bar: Tensor,
+    z: Tensor,
+) -> Tensor:
     """x_s of Eq. (10.6). x_t, x0_hat, z: (b, …); s < t; alpha_bar: (T + 1,)."""
     ### BEGIN SOLUTION
     a_t, a_s = alpha_bar[t], alpha_bar[s]
@@ -282,9 +336,21 @@ angle = torch.arange(5).double() * 2 * math.pi / 5
 spots = GaussianMixture(1.5 * torch.stack([angle.cos(), angle.sin()], 1), 0.2**2)
 points = torch.randn(300, 2, dtype=torch.float64, generator=lesson.generator)
 ends = []
-for sample, options in [(samplers.sample_ddim, {"eta": 1.0}), (samplers.sample_ddpm, {})]:
+for sample, options in [
+    (samplers.sample_ddim, {"eta": 1.0}),
+    (samplers.sample_ddpm, {}),
+]:
     noise = torch.Generator().manual_seed(0)
-    ends.append(sample(spots.denoiser(schedule), points, schedule, fifty, generator=noise, **options))
+    ends.append(
+        sample(
+            spots.denoiser(schedule),
+            points,
+            schedule,
+            fifty,
+            generator=noise,
+            **options,
+        )
+    )
 assert torch.allclose(*ends, rtol=1e-9, atol=1e-9)
 print("eta = 1 is ancestral sampling")
 
@@ -305,12 +371,19 @@ x0_hat = x_0 + 0.2 * forward.noise_like(x_0, lesson.generator)  # some guess
 for eta in (0.3, 1.0):
     c = eta * forward.q_posterior(x_t, x_0, t, schedule, s)[1].sqrt()
     k = (sigma_s**2 - c**2).sqrt()
-    means = [alpha_s * x + k * parameterizations.eps_from_x0(x_t, x, t, schedule) for x in (x_0, x0_hat)]
+    means = [
+        alpha_s * x + k * parameterizations.eps_from_x0(x_t, x, t, schedule)
+        for x in (x_0, x0_hat)
+    ]
     kl = variational.gaussian_kl(means[0], c**2, means[1], c**2)
     weight = (alpha_s - k * alpha_t / sigma_t) ** 2 / (2 * c**2)
-    assert torch.allclose(kl, weight * (x_0 - x0_hat).square().sum((1, 2, 3)), rtol=1e-9)
+    assert torch.allclose(
+        kl, weight * (x_0 - x0_hat).square().sum((1, 2, 3)), rtol=1e-9
+    )
 snr_s, snr_t = (schedule.log_snr(time).exp() for time in (s, t))
-assert torch.allclose(weight, (snr_s - snr_t) / 2, rtol=1e-9)  # eta = 1: (3.10), for a jump
+assert torch.allclose(
+    weight, (snr_s - snr_t) / 2, rtol=1e-9
+)  # eta = 1: (3.10), for a jump
 print("the KL is the weighted squared error; for eta = 1 with the weight of (3.10)")
 
 # %% [markdown]
@@ -348,7 +421,10 @@ def missing(times: list[int], eta: float, S: float = 1.0) -> float:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.coeffs(t), schedule.coeffs(s)
         guess = alpha_t * S / (alpha_t**2 * S + sigma_t**2)  # x0_hat / x_t, Eq. (3.12)
         c = eta * schedules.transition(s, t, schedule)[1].sqrt() * sigma_s / sigma_t
-        A = alpha_s * guess + (sigma_s**2 - c**2).clamp(min=0).sqrt() * (1 - alpha_t * guess) / sigma_t
+        A = (
+            alpha_s * guess
+            + (sigma_s**2 - c**2).clamp(min=0).sqrt() * (1 - alpha_t * guess) / sigma_t
+        )
         V = A**2 * V + c**2
     return 1 - V.item() / S
 
@@ -359,7 +435,10 @@ for n in (5, 10, 50, 250, 1000):
     turned = 1 - phi[times].diff().cos().square().prod().item()
     assert math.isclose(missing(times, 0.0), turned, rel_tol=1e-8)
     assert math.isclose(missing(times, 1.0), missing_with_noise(times), rel_tol=1e-8)
-    print(f"{n:4} steps: missing without noise {turned:6.1%}, with it {missing_with_noise(times):6.1%}")
+    print(
+        f"{n:4} steps: missing without noise {turned:6.1%}, with it "
+        f"{missing_with_noise(times):6.1%}"
+    )
 
 # %% [markdown]
 # The walk without noise loses less, at every length. Both losses fall like $1/n$ in the end. Is that so for worlds that
@@ -367,33 +446,51 @@ for n in (5, 10, 50, 250, 1000):
 # lesson follow them to many digits. On the left, how far DDIM is off at the end; on the right (10.2) and (10.10).
 
 # %% tags=["figure"]
-smooth, ns = schedules.VPLinear(), [5, 10, 20, 40, 80, 160, 320]  # time without a grid, so that n may grow
+smooth, ns = (
+    schedules.VPLinear(),
+    [5, 10, 20, 40, 80, 160, 320],
+)  # time without a grid, so that n may grow
 exact, field = samplers.sample_heun, spots.denoiser(smooth)
 truth = exact(field, points[:100], smooth, samplers.uniform_grid(smooth, 1500))
 errors = []
 for n in ns:
-    end = samplers.sample_ddim(field, points[:100], smooth, samplers.uniform_grid(smooth, n))
+    end = samplers.sample_ddim(
+        field, points[:100], smooth, samplers.uniform_grid(smooth, n)
+    )
     errors.append((end - truth).norm(dim=1).median().item())
 slope = math.log2(errors[-2] / errors[-1])
 assert 0.9 < slope < 1.1
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 2.6))
 left.loglog(ns, errors, "o-", ms=4, label="DDIM, five spots")
-left.loglog(ns, [errors[-1] * ns[-1] / n for n in ns], ":", color=BLACK, lw=1, label="1/n")
-left.set(xlabel="steps n", ylabel="distance from the exact end", title="One walk: how far off (median of 100)")
+left.loglog(
+    ns, [errors[-1] * ns[-1] / n for n in ns], ":", color=BLACK, lw=1, label="1/n"
+)
+left.set(
+    xlabel="steps n",
+    ylabel="distance from the exact end",
+    title="One walk: how far off (median of 100)",
+)
 lengths = [2, 5, 10, 20, 50, 100, 200, 500, 1000]
 for eta, colour in [(0.0, BLUE), (0.5, GREEN), (1.0, ORANGE)]:
     lost = [missing(samplers.uniform_grid(schedule, n), eta) for n in lengths]
     right.loglog(lengths, lost, "o-", ms=4, color=colour, label=rf"$\eta$ = {eta:g}")
-right.loglog(lengths, [lost[-1] * 1000 / n for n in lengths], ":", color=BLACK, lw=1, label="1/n")
+right.loglog(
+    lengths, [lost[-1] * 1000 / n for n in lengths], ":", color=BLACK, lw=1, label="1/n"
+)
 right.set(
-    xlabel="steps n", ylabel="share of the variance", title="Many walks: variance missing, $N(0, 1)$", ylim=(0.002, 2)
+    xlabel="steps n",
+    ylabel="share of the variance",
+    title="Many walks: variance missing, $N(0, 1)$",
+    ylim=(0.002, 2),
 )
 for axis in (left, right):
     axis.legend(fontsize=8)
 show(
     figure,
-    "Log-log plots against the number of steps. Left: DDIM's distance from the exact end point falls along a line of slope "
-    "minus one. Right: the missing variance for eta 0, 0.5 and 1 falls likewise, eta 0 lowest.",
+    "Log-log plots against the number of steps. Left: DDIM's distance from the exact "
+    "end point falls along a line of slope "
+    "minus one. Right: the missing variance for eta 0, 0.5 and 1 falls likewise, eta "
+    "0 lowest.",
 )
 print(f"doubling 160 steps divides the error by {2**slope:.2f}")
 
@@ -411,7 +508,7 @@ print(f"doubling 160 steps divides the error by {2**slope:.2f}")
 # and 0 below.
 #
 # ### Exercise 3 · A time grid
-# *5 minutes · easy · Eq. (10.11).* For a schedule that counts whole times: round to the nearest. $n$ steps have $n + 1$
+# *10 minutes · easy · Eq. (10.11).* For a schedule that counts whole times: round to the nearest. $n$ steps have $n + 1$
 # ends.
 
 
@@ -448,24 +545,39 @@ for row, make in enumerate(GRIDS.values()):
     times = torch.tensor(make(schedule, 10)[:-1])
     left.plot(times, 0 * times - row, "o", ms=4)
     right.plot(schedule.coeffs(times)[1], 0 * times - row, "o", ms=4)
-left.set(xlabel="t", yticks=range(0, -4, -1), yticklabels=GRIDS, xlim=(1030, -30), ylim=(-3.5, 0.5))
+left.set(
+    xlabel="t",
+    yticks=range(0, -4, -1),
+    yticklabels=GRIDS,
+    xlim=(1030, -30),
+    ylim=(-3.5, 0.5),
+)
 left.set_title("Ten steps: where the network is asked")
 right.set(xlabel=r"noise there, $\sigma_t$", xlim=(1.03, -0.03))
 show(
     figure,
-    "Ten times of four grids, against t and against the noise level. Leading starts at 901. Leading and linspace have a last "
+    "Ten times of four grids, against t and against the noise level. Leading starts "
+    "at 901. Leading and linspace have a last "
     "time almost without noise. Quadratic has half of its times below t = 300.",
 )
 
 # %%
 # Eq. (10.11)
-print("10 steps    first   signal there   last   noise there   missing: S = 1   S = 0.04")
+print(
+    "10 steps    first   signal there   last   noise there   missing: S = 1   S = 0.04"
+)
 for name, make in GRIDS.items():
     times = make(schedule, 10)
     (alpha, _), (_, sigma) = schedule.coeffs(times[0]), schedule.coeffs(times[-2])
     lost = [missing(times, 0.0, S) for S in (1.0, 0.04)]
-    print(f"{name:10} {times[0]:6} {alpha:13.3f} {times[-2]:7} {sigma:12.2f} {lost[0]:16.0%} {lost[1]:10.0%}")
-even, quadratic = (missing(make(schedule, 10), 0.0, 0.04) for make in (GRIDS["uniform"], GRIDS["quadratic"]))
+    print(
+        f"{name:10} {times[0]:6} {alpha:13.3f} {times[-2]:7} {sigma:12.2f} "
+        f"{lost[0]:16.0%} {lost[1]:10.0%}"
+    )
+even, quadratic = (
+    missing(make(schedule, 10), 0.0, 0.04)
+    for make in (GRIDS["uniform"], GRIDS["quadratic"])
+)
 assert quadratic < even / 2
 
 # %% [markdown]
@@ -490,51 +602,82 @@ assert quadratic < even / 2
 
 # %% tags=["widget"]
 classifier = load_classifier("mnist", lesson.device)
-(train, _), (test, test_labels) = (load_images("mnist", split) for split in ("train", "test"))
+(train, _), (test, test_labels) = (
+    load_images("mnist", split) for split in ("train", "test")
+)
 train, test = normalize(train), normalize(test)
-many_digits = train[torch.randperm(60_000, generator=lesson.generator)[:10_000]].flatten(1)
+many_digits = train[
+    torch.randperm(60_000, generator=lesson.generator)[:10_000]
+].flatten(1)
 centre = many_digits.mean(0)
-variances, components = torch.linalg.eigh(torch.cov(many_digits.T.double()))  # rising: the last are the largest
+variances, components = torch.linalg.eigh(
+    torch.cov(many_digits.T.double())
+)  # rising: the last are the largest
 largest = components[:, -32:].float()
 reference = (many_digits - centre) @ largest
-wish, x_T = torch.arange(300) % 10, torch.randn(300, 1, 28, 28, generator=lesson.generator).to(lesson.device)
+wish, x_T = (
+    torch.arange(300) % 10,
+    torch.randn(300, 1, 28, 28, generator=lesson.generator).to(lesson.device),
+)
 
 
 def distance(images: Tensor) -> float:
-    """Fréchet distance to the training digits, in principal components of the pixels."""
+    """Fréchet distance to the training digits, in principal components of the
+    pixels."""
     return metrics.fid((images.clamp(-1, 1).flatten(1) - centre) @ largest, reference)
 
 
 def judge(times: list[int], eta: float) -> tuple[float, float, Tensor]:
     """Distance to real digits, share seen as the class wished for, and the digits."""
     noise, label = torch.Generator().manual_seed(2), wish.to(lesson.device)
-    x_0 = samplers.sample_ddim(denoise, x_T, schedule, times, eta=eta, generator=noise, label=label).cpu()
+    x_0 = samplers.sample_ddim(
+        denoise, x_T, schedule, times, eta=eta, generator=noise, label=label
+    ).cpu()
     seen = look_at(classifier, denormalize(x_0))[1]
     return distance(x_0), (seen == wish).float().mean().item(), x_0
 
 
-tries = {(n, eta): (samplers.uniform_grid(schedule, n), eta) for n in (5, 10) for eta in (0.0, 1.0)}
+tries = {
+    (n, eta): (samplers.uniform_grid(schedule, n), eta)
+    for n in (5, 10)
+    for eta in (0.0, 1.0)
+}
 tries["quadratic"] = samplers.quadratic_grid(schedule, 10), 0.0
-results = {name: judge(*how) for name, how in tqdm(tries.items(), desc="300 digits of each kind")}
+results = {
+    name: judge(*how)
+    for name, how in tqdm(tries.items(), desc="300 digits of each kind")
+}
 floor = distance(test[torch.randperm(10_000, generator=lesson.generator)[:300]])
 
 # %% [markdown]
 # The first eight of each:
 
 # %% tags=["figure"]
-rows = {rf"{n} steps, $\eta$ = {eta:g}": results[n, eta][2][:8] for eta in (0.0, 1.0) for n in (5, 10)}
+rows = {
+    rf"{n} steps, $\eta$ = {eta:g}": results[n, eta][2][:8]
+    for eta in (0.0, 1.0)
+    for n in (5, 10)
+}
 show(
-    image_grid(torch.cat(list(rows.values())), columns=8, row_labels=list(rows), size=0.75),
-    "The digits 0 to 7, each wished for. With eta 0 both rows show the same digits, softer in five steps. With eta 1 each row "
+    image_grid(
+        torch.cat(list(rows.values())), columns=8, row_labels=list(rows), size=0.75
+    ),
+    "The digits 0 to 7, each wished for. With eta 0 both rows show the same digits, "
+    "softer in five steps. With eta 1 each row "
     "shows others; five steps give smooth, simple shapes.",
 )
 
 # %%
 for n, eta in itertools.product((5, 10), (0.0, 1.0)):
-    varies(f"{n:2} steps, eta {eta:g}: distance {results[n, eta][0]:5.1f}   can be read {results[n, eta][1]:6.1%}")
+    varies(
+        f"{n:2} steps, eta {eta:g}: distance {results[n, eta][0]:5.1f}   can be read "
+        f"{results[n, eta][1]:6.1%}"
+    )
 varies(f"floor: 300 real digits, distance {floor:.1f}")
 for n in (5, 10):
-    assert results[n, 0.0][0] < results[n, 1.0][0]  # without noise the set is closer to the real one
+    assert (
+        results[n, 0.0][0] < results[n, 1.0][0]
+    )  # without noise the set is closer to the real one
 for eta in (0.0, 1.0):
     assert results[10, eta][0] < results[5, eta][0]  # and more steps help both
 assert min(readable for _, readable, _ in results.values()) > 0.85
@@ -563,8 +706,13 @@ def sharpness(images: Tensor) -> float:
     return torch.nn.functional.conv2d(images, kernel).square().mean().item()
 
 
-uniform, quadratic, real = (sharpness(x) for x in (results[10, 0.0][2], results["quadratic"][2], test[:1000]))
-varies(f"sharpness: uniform {uniform:.2f}, quadratic {quadratic:.2f}, real digits {real:.2f}")
+uniform, quadratic, real = (
+    sharpness(x) for x in (results[10, 0.0][2], results["quadratic"][2], test[:1000])
+)
+varies(
+    f"sharpness: uniform {uniform:.2f}, quadratic {quadratic:.2f}, real digits "
+    f"{real:.2f}"
+)
 assert uniform < 0.95 * quadratic  # the same noises, the same digits
 
 # %% [markdown]
@@ -575,30 +723,53 @@ assert uniform < 0.95 * quadratic  # the same noises, the same digits
 
 # %% tags=["widget"]
 # Eq. (10.6)
-etas = torch.tensor([0.0, 0.5, 1.0], device=lesson.device).repeat_interleave(3)[:, None, None, None]
+etas = torch.tensor([0.0, 0.5, 1.0], device=lesson.device).repeat_interleave(3)[
+    :, None, None, None
+]
 walks = {}
 for n in tqdm((5, 10, 20, 50, 100, 1000), desc="walks of 5 to 1,000 steps"):
     x, noise = start[:3].repeat(3, 1, 1, 1), torch.Generator().manual_seed(1)
     for t, s in itertools.pairwise(samplers.uniform_grid(schedule, n)):
         with torch.no_grad():
             x0_hat, (alpha_s, sigma_s) = denoise(x, t), schedule.coeffs(s)
-        c = etas * (schedules.transition(s, t, schedule)[1].sqrt() * sigma_s / schedule.coeffs(t)[1]).item()
+        c = (
+            etas
+            * (
+                schedules.transition(s, t, schedule)[1].sqrt()
+                * sigma_s
+                / schedule.coeffs(t)[1]
+            ).item()
+        )
         eps = parameterizations.eps_from_x0(x, x0_hat, t, schedule)
-        z = forward.noise_like(x[:3], noise).repeat(3, 1, 1, 1)  # the same for every eta
-        x = alpha_s.item() * x0_hat + (sigma_s.item() ** 2 - c**2).clamp(min=0).sqrt() * eps + c * z
+        z = forward.noise_like(x[:3], noise).repeat(
+            3, 1, 1, 1
+        )  # the same for every eta
+        x = (
+            alpha_s.item() * x0_hat
+            + (sigma_s.item() ** 2 - c**2).clamp(min=0).sqrt() * eps
+            + c * z
+        )
     walks[n] = x.cpu()
-assert (walks[100][:3] - first[0.0, 100][:3]).square().mean().sqrt() < 0.1  # eta = 0 again, up to rounding
+assert (
+    walks[100][:3] - first[0.0, 100][:3]
+).square().mean().sqrt() < 0.1  # eta = 0 again, up to rounding
 
 
 def same_noise(n: int, eta: float) -> plt.Figure:
     """The three digits of the first three noises."""
     i = round(eta * 2) * 3
-    return image_grid(walks[n][i : i + 3], columns=3, size=1.3, title=rf"{n:,} steps, $\eta$ = {eta:g}")
+    return image_grid(
+        walks[n][i : i + 3],
+        columns=3,
+        size=1.3,
+        title=rf"{n:,} steps, $\eta$ = {eta:g}",
+    )
 
 
 explore(
     same_noise,
-    alt="Three digits drawn from the same three noises with the chosen number of steps and eta.",
+    alt="Three digits drawn from the same three noises with the chosen number of "
+    "steps and eta.",
     n=choice("steps", {f"{n:,}": n for n in walks}, 10),
     eta=choice("eta", {"0": 0.0, "0.5": 0.5, "1": 1.0}, 0.0),
 )
@@ -610,16 +781,30 @@ explore(
 # %% tags=["figure"]
 figure = plt.figure(figsize=(5.4, 2.6))
 for i, (eta, colour) in enumerate([(0, BLUE), (0.5, GREEN), (1, ORANGE)]):
-    off = {n: (x - walks[1000])[3 * i : 3 * i + 3].square().mean().sqrt().item() for n, x in walks.items() if n < 1000}
-    plt.loglog(off.keys(), off.values(), "o-", ms=4, color=colour, label=rf"$\eta$ = {eta}")
+    off = {
+        n: (x - walks[1000])[3 * i : 3 * i + 3].square().mean().sqrt().item()
+        for n, x in walks.items()
+        if n < 1000
+    }
+    plt.loglog(
+        off.keys(), off.values(), "o-", ms=4, color=colour, label=rf"$\eta$ = {eta}"
+    )
     if eta == 0:
         exact_end = off
-plt.loglog([5, 100], [5 * exact_end[5] / n for n in (5, 100)], ":", color=BLACK, lw=1, label="1/n")
+plt.loglog(
+    [5, 100],
+    [5 * exact_end[5] / n for n in (5, 100)],
+    ":",
+    color=BLACK,
+    lw=1,
+    label="1/n",
+)
 plt.gca().set(xlabel="steps n", ylabel="change of a pixel (rms)", ylim=(0.003, 2))
 plt.legend(fontsize=8, ncols=2)
 show(
     figure,
-    "Distance from the picture of 1,000 steps against the number of steps. For eta 0 it falls roughly like 1/n; for eta 0.5 "
+    "Distance from the picture of 1,000 steps against the number of steps. For eta 0 "
+    "it falls roughly like 1/n; for eta 0.5 "
     "and 1 it stays large, since another number of steps draws other noise.",
 )
 assert exact_end[100] < exact_end[10] / 3
@@ -643,7 +828,10 @@ for t in (1000, 900, 600, 300, 50):
     kept = wrappers.clip_x0(lambda x_t, t, raw=raw: raw)(x_t, t)
     before, after = (raw - x_0).square(), (kept - x_0).square()
     assert (after <= before).all()  # pixel by pixel
-    varies(f"{t:4} {(raw.abs() > 1).float().mean():8.1%}   {before.mean():.5f}  {after.mean():.5f}")
+    varies(
+        f"{t:4} {(raw.abs() > 1).float().mean():8.1%}   {before.mean():.5f}  "
+        f"{after.mean():.5f}"
+    )
 
 # %% [markdown]
 # Where it matters is where a guess is *pushed*: by guidance, for example, the subject of lesson 15. The guess for a
@@ -655,7 +843,7 @@ for t in (1000, 900, 600, 300, 50):
 # \hat x_0 \leftarrow \operatorname{clip}(\hat x_0, -s, s) / s. \tag{10.13}$$
 #
 # ### Exercise 4 · Dynamic thresholding
-# *10 minutes · medium · Eq. (10.13).* Images of any shape, each with its own $s$. `x.quantile(q, dim=1)` takes
+# *15 minutes · medium · Eq. (10.13).* Images of any shape, each with its own $s$. `x.quantile(q, dim=1)` takes
 # quantiles along rows.
 
 
@@ -693,22 +881,41 @@ def pushed(x_t: Tensor, t: int, label: Tensor) -> Tensor:
 
 
 ten, label = samplers.uniform_grid(schedule, 10), wish[:10].to(lesson.device)
-rows, outside = {"real digits": torch.stack([test[test_labels == c][0] for c in range(6)])}, {}
-for name, wrap in [("as it is", lambda f: f), ("clipped", wrappers.clip_x0), ("dynamic", wrappers.dynamic_threshold)]:
+rows, outside = (
+    {"real digits": torch.stack([test[test_labels == c][0] for c in range(6)])},
+    {},
+)
+for name, wrap in [
+    ("as it is", lambda f: f),
+    ("clipped", wrappers.clip_x0),
+    ("dynamic", wrappers.dynamic_threshold),
+]:
     steps = []
-    x_0 = samplers.sample_ddim(wrap(pushed), x_T[:6], schedule, ten, callback=steps.append, label=label[:6])
+    x_0 = samplers.sample_ddim(
+        wrap(pushed), x_T[:6], schedule, ten, callback=steps.append, label=label[:6]
+    )
     rows[name] = x_0.cpu()
-    outside[name] = torch.stack([(step.x0_hat.abs() > 1).float().mean() for step in steps]).mean().item()
+    outside[name] = (
+        torch.stack([(step.x0_hat.abs() > 1).float().mean() for step in steps])
+        .mean()
+        .item()
+    )
 show(
-    image_grid(torch.cat(list(rows.values())), columns=6, row_labels=list(rows), size=0.75),
-    "The digits 0 to 5 under a strong push. As it is and clipped: fat, clear digits on black. With dynamic thresholding: grey "
+    image_grid(
+        torch.cat(list(rows.values())), columns=6, row_labels=list(rows), size=0.75
+    ),
+    "The digits 0 to 5 under a strong push. As it is and clipped: fat, clear digits "
+    "on black. With dynamic thresholding: grey "
     "digits on a grey, restless ground.",
 )
 
 # %%
 flat = {name: (x.abs() > 0.9).float().mean().item() for name, x in rows.items()}
 for name in outside:
-    varies(f"{name}: {outside[name]:.0%} of the guesses' pixels outside [-1, 1]; {flat[name]:.0%} end black or white")
+    varies(
+        f"{name}: {outside[name]:.0%} of the guesses' pixels outside [-1, 1]; "
+        f"{flat[name]:.0%} end black or white"
+    )
 varies(f"real digits: {flat['real digits']:.0%} of the pixels are black or white")
 assert outside["as it is"] > 0.05
 assert outside["clipped"] == outside["dynamic"] == 0
@@ -739,12 +946,16 @@ def ascend(x: Tensor, times: list[int]) -> Tensor:
     """From a picture to its noise, along rising times."""
     for t, s in itertools.pairwise(times):
         x0_hat, (alpha_s, sigma_s) = denoise(x, t), schedule.coeffs(s)
-        x = alpha_s.item() * x0_hat + sigma_s.item() * parameterizations.eps_from_x0(x, x0_hat, t, schedule)
+        x = alpha_s.item() * x0_hat + sigma_s.item() * parameterizations.eps_from_x0(
+            x, x0_hat, t, schedule
+        )
     return x
 
 
 photos, found, again = test[10:16].to(lesson.device), {}, {}
-first_level = forward.q_sample(photos, 1, schedule, forward.noise_like(photos, lesson.generator))
+first_level = forward.q_sample(
+    photos, 1, schedule, forward.noise_like(photos, lesson.generator)
+)
 for n in (10, 30, 100):
     times = samplers.linspace_grid(schedule, n)
     found[n] = ascend(first_level, times[-2::-1])  # 1, …, 1000
@@ -754,10 +965,15 @@ show(
     image_grid(
         torch.cat([photos, found[100], *again.values()]).cpu(),
         columns=6,
-        row_labels=["real, unseen", "its noise", *(f"{n} steps\nup and down" for n in again)],
+        row_labels=[
+            "real, unseen",
+            "its noise",
+            *(f"{n} steps\nup and down" for n in again),
+        ],
         size=0.75,
     ),
-    "Six real digits; the noise found for each, which looks like any noise; and the digits drawn from it again, with 10, 30 "
+    "Six real digits; the noise found for each, which looks like any noise; and the "
+    "digits drawn from it again, with 10, 30 "
     "and 100 steps: rough, then nearly the same.",
 )
 
@@ -767,7 +983,10 @@ show(
 # %%
 varies("off by", *(f"{d:.3f} ({n} steps)" for n, d in off.items()), "rms")
 too_clean = ascend(photos, samplers.linspace_grid(schedule, 30)[-2::-1])
-varies(f"spread of the noise found: {found[30].std():.2f}, wanted 1; without the invisible noise {too_clean.std():.2f}")
+varies(
+    f"spread of the noise found: {found[30].std():.2f}, wanted 1; without the "
+    f"invisible noise {too_clean.std():.2f}"
+)
 assert abs(found[30].std() - 1) < 0.2
 assert too_clean.std() < 0.75
 assert off[100] < off[30] < off[10]
@@ -782,7 +1001,7 @@ assert off[100] < off[30] < off[10]
 # \cos\theta = \frac{a\cdot b}{|a|\,|b|}. \tag{10.15}$$
 #
 # ### Exercise 5 · Between two noises
-# *10 minutes · medium · Eq. (10.15).* A batch of pairs, each with its own angle; one $w$ for all.
+# *15 minutes · medium · Eq. (10.15).* A batch of pairs, each with its own angle; one $w$ for all.
 
 
 # %% tags=["exercise"] exercise="10.slerp" points=2
@@ -790,9 +1009,13 @@ assert off[100] < off[30] < off[10]
 def slerp(a: Tensor, b: Tensor, w: float) -> Tensor:
     """The noise between a and b, (b, …), at w from 0 (a) to 1 (b)."""
     ### BEGIN SOLUTION
-    cosine = (a * b).flatten(1).sum(1) / (a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1))
+    cosine = (a * b).flatten(1).sum(1) / (
+        a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
+    )
     theta = cosine.acos().reshape(-1, *[1] * (a.ndim - 1))
-    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(theta)
+    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(
+        theta
+    )
     ### END SOLUTION
 
 
@@ -811,14 +1034,19 @@ check("10.slerp", slerp)
 # Eq. (10.15)
 def between(a: Tensor, b: Tensor, w: float) -> Tensor:
     """Slerp, as in exercise 5."""
-    theta = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).acos()[:, None, None, None]
-    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(theta)
+    theta = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).acos()[
+        :, None, None, None
+    ]
+    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(
+        theta
+    )
 
 
 one, other = found[100][2:3], found[100][5:6]  # the noises of two real digits
 ws = torch.linspace(0, 1, 9).tolist()
 on_sphere, on_line = (
-    torch.cat([f(w) for w in ws]) for f in (lambda w: between(one, other, w), lambda w: (1 - w) * one + w * other)
+    torch.cat([f(w) for w in ws])
+    for f in (lambda w: between(one, other, w), lambda w: (1 - w) * one + w * other)
 )
 fine = samplers.linspace_grid(schedule, 50)
 faded = torch.cat([(1 - w) * photos[2:3] + w * photos[5:6] for w in ws])
@@ -830,7 +1058,8 @@ show(
         row_labels=["along the sphere", "straight line", "pixels faded"],
         size=0.75,
     ),
-    "From a nine to a five in nine frames. Along the sphere and along the straight line every frame is a stroke of its own; "
+    "From a nine to a five in nine frames. Along the sphere and along the straight "
+    "line every frame is a stroke of its own; "
     "faded pixels show both digits at once.",
 )
 
@@ -841,11 +1070,18 @@ show(
 # %%
 a, b = x_T[:100], x_T[100:200]
 spread = {}
-for name, x in {"the noises themselves": a, "sphere": between(a, b, 0.5), "line": (a + b) / 2}.items():
+for name, x in {
+    "the noises themselves": a,
+    "sphere": between(a, b, 0.5),
+    "line": (a + b) / 2,
+}.items():
     length = x.flatten(1).norm(dim=1).mean().item() / 784**0.5
     x_0 = samplers.sample_ddim(denoise, x, schedule, ten)
     spread[name] = x_0.flatten(1).var(0).sum().item()
-    varies(f"{name}: length {length:.2f} of the right one; variance of the digits {spread[name]:.0f}")
+    varies(
+        f"{name}: length {length:.2f} of the right one; variance of the digits "
+        f"{spread[name]:.0f}"
+    )
 assert spread["line"] < 0.85 * spread["sphere"]
 
 # %% [markdown]
@@ -868,7 +1104,9 @@ assert spread["line"] < 0.85 * spread["sphere"]
 
 # %% tags=["figure"]
 # Eq. (10.16)
-def naive_walk(model, x: Tensor, times: list[int], generator: torch.Generator, **cond: object) -> Tensor:
+def naive_walk(
+    model, x: Tensor, times: list[int], generator: torch.Generator, **cond: object
+) -> Tensor:
     """Visits fewer times, with the formula for single steps."""
     for t, s in itertools.pairwise(times):
         beta, sigma = schedule.betas[t].item(), schedule.coeffs(t)[1].item()
@@ -882,16 +1120,26 @@ rows, agree = {}, {}
 some, seen_as = x_T[:20], wish[:20].to(lesson.device)
 for n in (20, 50):
     grid = samplers.uniform_grid(schedule, n)
-    naive = naive_walk(denoise, some, grid, torch.Generator().manual_seed(3), label=seen_as)
+    naive = naive_walk(
+        denoise, some, grid, torch.Generator().manual_seed(3), label=seen_as
+    )
     ddim = samplers.sample_ddim(denoise, some, schedule, grid, label=seen_as)
     for name, x in [(f"naive, {n} steps", naive), (f"DDIM, {n} steps", ddim)]:
         rows[name] = x[:5].cpu()
-        agree[name] = (look_at(classifier, denormalize(x))[1] == wish[:20]).float().mean().item()
+        agree[name] = (
+            (look_at(classifier, denormalize(x))[1] == wish[:20]).float().mean().item()
+        )
 show(
-    image_grid(torch.cat(list(rows.values())), columns=5, row_labels=list(rows), size=0.75),
-    "The naive step-skipper: noise after 20 and after 50 steps. DDIM on the same grids: clean digits.",
+    image_grid(
+        torch.cat(list(rows.values())), columns=5, row_labels=list(rows), size=0.75
+    ),
+    "The naive step-skipper: noise after 20 and after 50 steps. DDIM on the same "
+    "grids: clean digits.",
 )
-varies("seen as the digit wished for:", *(f"{name} {share:.0%};" for name, share in agree.items()))
+varies(
+    "seen as the digit wished for:",
+    *(f"{name} {share:.0%};" for name, share in agree.items()),
+)
 for n in (20, 50):
     assert agree[f"naive, {n} steps"] < 0.5 < 0.75 < agree[f"DDIM, {n} steps"]
 
@@ -905,9 +1153,17 @@ for n in (20, 50):
 narrow = Gaussian(torch.zeros(1).double(), 0.04)
 for name, data in [("S = 1", bell), ("S = 0.04", narrow)]:
     for n in (20, 1000):
-        end = naive_walk(data.denoiser(schedule), many[:5000], samplers.uniform_grid(schedule, n), lesson.generator)
+        end = naive_walk(
+            data.denoiser(schedule),
+            many[:5000],
+            samplers.uniform_grid(schedule, n),
+            lesson.generator,
+        )
         share = end.var().item() / {"S = 1": 1.0, "S = 0.04": 0.04}[name]
-        print(f"data {name:8} naive walk in {n:4} steps: {share:5.2f} times the variance of the data")
+        print(
+            f"data {name:8} naive walk in {n:4} steps: {share:5.2f} times the "
+            "variance of the data"
+        )
         wanted = 20 if (name, n) == ("S = 0.04", 20) else 1
         assert (share > wanted) if wanted > 1 else abs(share - 1) < 0.1
 
@@ -919,7 +1175,9 @@ t, s, x, x0_hat = 600, 400, many[:100], many[100:200]
 jump = 1 - schedule.alpha_bar[t] / schedule.alpha_bar[s]
 eps = parameterizations.eps_from_x0(x, x0_hat, t, schedule)
 cured = (x - jump / schedule.coeffs(t)[1] * eps) / (1 - jump).sqrt()
-assert torch.allclose(cured, forward.q_posterior(x, x0_hat, t, schedule, s)[0], rtol=1e-9)
+assert torch.allclose(
+    cured, forward.q_posterior(x, x0_hat, t, schedule, s)[0], rtol=1e-9
+)
 print("with the variance of the jump the formula holds")
 
 # %% [markdown]
@@ -939,15 +1197,23 @@ except IndexError as error:
 
 # %% tags=["figure"]
 steps = []
-right_end = samplers.sample_ddim(denoise, x_T[:6], schedule, ten, callback=steps.append, label=label[:6])
+right_end = samplers.sample_ddim(
+    denoise, x_T[:6], schedule, ten, callback=steps.append, label=label[:6]
+)
 last = steps[-1]
 a_s = stored[99 - 100].item()  # meant: clean data
 wrong_end = a_s**0.5 * last.x0_hat + (1 - a_s) ** 0.5 * parameterizations.eps_from_x0(
     last.x_t, last.x0_hat, last.t, schedule
 )
 show(
-    image_grid(torch.cat([right_end, wrong_end]).cpu(), columns=6, row_labels=["right", "index $-1$"], size=0.75),
-    "Six digits by DDIM; below, the same walks with the last jump to index minus one: pure noise.",
+    image_grid(
+        torch.cat([right_end, wrong_end]).cpu(),
+        columns=6,
+        row_labels=["right", "index $-1$"],
+        size=0.75,
+    ),
+    "Six digits by DDIM; below, the same walks with the last jump to index minus one: "
+    "pure noise.",
 )
 assert wrong_end.std() > 0.8
 assert a_s == schedule.alpha_bar[1000]
@@ -973,17 +1239,27 @@ assert a_s == schedule.alpha_bar[1000]
 m, means, predicted = centre.double(), {}, {}
 for top, second in [(1000, 960), (801, 760)]:
     (alpha, sigma), grid = schedule.coeffs(top), [top, *range(second, 0, -40), 0]
-    factors = alpha * (variances.clamp(min=0) / (alpha**2 * variances + sigma**2)).sqrt()
+    factors = (
+        alpha * (variances.clamp(min=0) / (alpha**2 * variances + sigma**2)).sqrt()
+    )
     predicted[top] = (m - components @ (factors * (components.T @ m))).mean().item()
-    means[top] = samplers.sample_ddim(denoise, x_T[:60], schedule, grid).mean((1, 2, 3)).cpu()
-    varies(f"from t = {top}: mean brightness {means[top].mean():.3f}, predicted {predicted[top]:.3f}")
+    means[top] = (
+        samplers.sample_ddim(denoise, x_T[:60], schedule, grid).mean((1, 2, 3)).cpu()
+    )
+    varies(
+        f"from t = {top}: mean brightness {means[top].mean():.3f}, predicted "
+        f"{predicted[top]:.3f}"
+    )
 apart, told = means[801] - means[1000], predicted[801] - predicted[1000]
 chance = (apart.std() / 60**0.5).item()
 varies(
-    f"brighter by {apart.mean():.3f}, give or take {chance:.3f}; predicted {told:.3f}; real digits have {m.mean():.3f}"
+    f"brighter by {apart.mean():.3f}, give or take {chance:.3f}; predicted "
+    f"{told:.3f}; real digits have {m.mean():.3f}"
 )
 assert apart.mean() > 4 * chance  # from the same 60 noises: four standard errors
-assert 1 / 3 < apart.mean() / told < 3  # the right size, for digits that are not Gaussian
+assert (
+    1 / 3 < apart.mean() / told < 3
+)  # the right size, for digits that are not Gaussian
 
 # %% [markdown]
 # Four hundredths of the signal were missing at the start, and the digits come out a little brighter on average. On
