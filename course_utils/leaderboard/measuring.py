@@ -1,6 +1,11 @@
 """Measuring: draw a plan's samples, look at them, and make a row of it.
 
 Every sampler starts from the same noise, of the same seed, and is drawn in the precision that suits the machine.
+
+What precision does to FID: five rows of `mnist-unet` with n = 1000 (DDIM, UniPC-3 on the quadratic grid and DDPM at 10
+calls, the first two at 20) drawn in float32 instead of bfloat16, from the same noises, differ by -0.0003 to -0.0000.
+The standard error of such a difference is 0.0002 to 0.0007 (bootstrap over the noises), a row's interval ± 0.04. To
+repeat it, `measure(name, denoiser, plan, n=1000, precision=p)` for both p.
 """
 
 import math

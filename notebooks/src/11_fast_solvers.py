@@ -1099,11 +1099,11 @@ for grid, colour, look, up in (
 axis.axhline(at_ten["ddpm", "uniform"].fid, color=BLACK, lw=1, ls="--", label="ddpm")
 axis.axhline(many[0].floor, color=BLACK, lw=1, ls=":", label="real images")
 axis.set(
-    xlim=(0.03, 0.17),
     ylim=(0, None),
     xlabel="distance to the end of the path (section 7)",
     ylabel="FID, n = 10,000",
 )
+axis.margins(x=0.12)  # for the last name
 axis.legend(fontsize=8, loc="upper right")
 show(
     figure,
