@@ -902,11 +902,9 @@ def ends(x_T: Tensor) -> Tensor:
     return samplers.sample_heun(exact, x_T, twin, samplers.quadratic_grid(twin, 300))
 
 
-def spots_noise(n: int, seed: int) -> tuple[Tensor, Tensor]:
+def spots_noise(n: int) -> tuple[Tensor, Tensor]:
     """n noises and their ends."""
-    x_T = torch.randn(
-        n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    x_T = torch.randn(n, 2, generator=lesson.generator, dtype=torch.float64)
     return x_T, ends(x_T)
 
 
@@ -921,7 +919,7 @@ def miss(grid: list[float], x_T: Tensor, target: Tensor) -> float:
     )
 
 
-many, judges = spots_noise(256, seed=1), spots_noise(2000, seed=2)
+many, judges = spots_noise(256), spots_noise(2000)
 start_from = samplers.quadratic_grid(twin, 5)
 
 # %% tags=["widget", "open"]
@@ -1066,18 +1064,18 @@ show(
 # DDIM digits than the plain uniform one. Whoever optimises one number and reports another should measure both.
 #
 # **A grid that was tuned on its test seeds.** Ten steps have nine free times. Tune them on two noises, and report how
-# well they do on these two; then ask two thousand others. (Four different pairs, and the mean of what came out: a single
-# pair could be picked to show anything.) *Predict: of the gain on the pair, how much is left on the others?*
+# well they do on these two; then ask two thousand others. (Twelve different pairs, and the mean of what came out: a
+# single pair could be picked to show anything, and four still could.) *Predict: of the gain on the pair, how much is left on the others?*
 
 # %%
 begin = samplers.quadratic_grid(twin, 10)
-pairs = [spots_noise(2, seed) for seed in range(5, 9)]
+pairs = [spots_noise(2) for _ in range(12)]
 
 
 def tuned(noises: tuple[Tensor, Tensor]) -> list[float]:
     """Ten DDIM steps whose times were moved for these noises."""
     *_, last = step_selection.learn_times(
-        exact, *noises, twin, begin, steps=100, lr=0.1, order=1
+        exact, *noises, twin, begin, steps=50, lr=0.15, order=1
     )
     return last.timesteps
 
@@ -1122,14 +1120,14 @@ axis.barh(
     label="on 2,000 others",
 )
 axis.set_yticks(range(3), list(verdict))
-axis.set(xlabel="distance to the teacher, ten DDIM steps", xlim=(0, 0.17))
+axis.set(xlabel="distance to the teacher, ten DDIM steps", xlim=(0, None))
 axis.invert_yaxis()
-axis.legend(fontsize=8, loc="right")
+axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 show(
     figure,
-    "Pairs of bars. Tuned on two noises, the distance on these two is halved, and on "
-    "two thousand others hardly smaller than "
-    "without tuning; tuned on 256 it is smallest on the others.",
+    "Pairs of bars. Tuned on two noises, the distance on these two falls by about a "
+    "third, and on two thousand others by a tenth; tuned on 256 it is smallest on the "
+    "others.",
 )
 
 # %%
@@ -1144,11 +1142,11 @@ for name, (own, others) in gain.items():
     varies(
         f"{name:17} on the two noises {own:.0%} nearer, on 2,000 others {others:.0%}"
     )
-assert gain["tuned on the two"][0] > 2.5 * gain["tuned on the two"][1]
+assert gain["tuned on the two"][0] > 1.5 * gain["tuned on the two"][1]
 assert gain["tuned on 256"][1] > 1.2 * gain["tuned on the two"][1]
 
 # %% [markdown]
-# Nine numbers have much room to fit four coordinates. What the pair reports is several times what is there. The same
+# Nine numbers have much room to fit four coordinates. What the pair reports is a few times what is there. The same
 # happens, more quietly, to whoever tries a hundred grids on one seed and reports the best. **What chose the grid may not
 # judge it.**
 #
