@@ -1054,9 +1054,9 @@ show(
 # The gradient found a grid between the uniform and the quadratic one: the first call is fixed, and the other two have
 # moved towards the picture. What the bound wanted lies further on, and ends further from the teacher than either. Note
 # what is *not* claimed. Nearer to the teacher is what it was trained for. Whether its digits are better, too, is another
-# question, and a few dozen of them could not answer it. And sixty-four noises do for two free times. (With sixteen, it
-# happens that what was learned is no nearer than the uniform grid on noises that it never met. Section 7 has more of
-# that.)
+# question, and a few dozen of them could not answer it. And sixty-four noises do for two free times. Five
+# steps have four, and twenty noises are too few for them: of two such grids that we learned, one was nearer than the
+# uniform grid on noises that it never met, and one further away. Section 7 has more of that.
 #
 # ## 7 · What usually goes wrong
 #
