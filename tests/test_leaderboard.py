@@ -77,6 +77,7 @@ def test_a_plan_is_the_longest_grid_within_its_budget(contender, budget):
     assert plan.timesteps[-1] == 0
 
 
+@pytest.mark.slow(10)
 def test_everything_is_planned_cheap_ones_first():
     plans = planned(linear(), budgets=(5, 10, 1000))
     assert [plan.nfe for plan in plans] == sorted(plan.nfe for plan in plans)
@@ -102,6 +103,7 @@ def test_images_are_counted_not_batches():
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(10)
 def test_a_row_is_the_fid_of_the_samples_that_it_names(board):
     """The same figure from the pieces: noise, sampler, bytes, features, distance."""
     ddim = Contender("ddim", sample_ddim, "quadratic")
@@ -122,6 +124,7 @@ def test_a_row_is_the_fid_of_the_samples_that_it_names(board):
     assert row.low <= row.fid <= row.high
 
 
+@pytest.mark.slow(10)
 def test_the_floor_is_a_mean_over_disjoint_draws_of_real_images(board, monkeypatch):
     real, draws = metrics.reference("mnist"), []
 
@@ -141,6 +144,7 @@ def test_the_floor_is_a_mean_over_disjoint_draws_of_real_images(board, monkeypat
         metrics.floor_of("mnist", 601)
 
 
+@pytest.mark.slow(10)
 def test_every_sampler_starts_from_the_same_noise(board):
     starts = {}
     for row in board():
@@ -154,6 +158,7 @@ def test_every_sampler_starts_from_the_same_noise(board):
 # --- the file --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(10)
 def test_a_run_that_was_stopped_goes_on_where_it_was(board, tmp_path):
     first = board()
     before = [next(first) for _ in range(3)]
@@ -183,6 +188,7 @@ def machine(monkeypatch):
     return lambda able: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
 
 
+@pytest.mark.slow(10)
 def test_a_table_goes_on_in_the_precision_of_the_machine(board, machine, tmp_path):
     """Whatever its first rows were drawn in; and what is there is not measured again."""
     machine(BF16)
@@ -195,6 +201,7 @@ def test_a_table_goes_on_in_the_precision_of_the_machine(board, machine, tmp_pat
     assert first.key not in {row.key for row in others}
 
 
+@pytest.mark.slow(10)
 def test_other_weights_are_measured_again(board, tmp_path, monkeypatch):
     next(board())
     manifest = pretrained.read_manifest()
@@ -219,6 +226,7 @@ def test_a_table_holds_one_seed_and_the_weights_that_are_shipped(tmp_path):
                 show([mine, other])
 
 
+@pytest.mark.slow(10)
 def test_ones_own_sampler_is_drawn_in_the_precision_of_the_machine(board, machine, monkeypatch):
     """The network is asked in it, not only the row labelled so, beside a table that is stored in bfloat16."""
     assert {row.precision for row in leaderboard.stored("mnist-unet")} == {"bfloat16"}
@@ -237,6 +245,7 @@ def test_ones_own_sampler_is_drawn_in_the_precision_of_the_machine(board, machin
         assert (set(asked), f"torch.{mine.precision}") == ({precision}, str(precision))
 
 
+@pytest.mark.slow(10)
 def test_progress_is_told_of_every_call(board):
     done = []
     plans = leaderboard.missing(n=20, budgets=(3, 5, 40))
@@ -282,6 +291,7 @@ def test_the_stored_table_is_of_the_shipped_weights(name):
 # --- a sampler of one's own ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(10)
 def test_ones_own_sampler_is_measured_like_the_others_and_written_nowhere(board, tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "data_dir", lambda: tmp_path)
 
@@ -294,6 +304,7 @@ def test_ones_own_sampler_is_measured_like_the_others_and_written_nowhere(board,
     assert not (tmp_path / rows.FOLDER).exists()
 
 
+@pytest.mark.slow(10)
 def test_what_is_no_sampler_is_said(board):
     with pytest.raises(ValueError, match="grid: wanted one of uniform, quadratic, log_snr, karras, got 'even'"):
         leaderboard.add("mine", sample_ddim, grid="even")

@@ -42,6 +42,7 @@ def source(tmp_path):
     return path
 
 
+@pytest.mark.slow(10)
 def test_a_lesson_is_tried_under_each_circumstance_and_what_failed_is_told(source, tmp_path, monkeypatch):
     runs = [Circumstances(0, 2, "float32"), Circumstances(1, 1, "bfloat16")]
     monkeypatch.setattr(robust, "lessons", lambda names: [source])
