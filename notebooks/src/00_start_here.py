@@ -1,10 +1,11 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# *The whole idea of diffusion, run in front of you; then how this course works, what its symbols mean, and where it goes.
-# About 15 minutes; one warm-up exercise.*
+# *The whole idea of diffusion, run in front of you; then how this course works, what its symbols mean, and where it
+# goes. About 15 minutes to read and run, 3 to solve the one warm-up exercise.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports and data
 import os
 from itertools import pairwise
 
@@ -36,14 +37,31 @@ schedule = denoise.schedule  # noise levels t = 0 … 1000
 # after the other from the top (Shift + Enter), and see.
 
 # %% tags=["figure"]
-x_T, wish, steps = torch.randn(4, 1, 28, 28, generator=lesson.generator), torch.tensor([2, 3, 6, 8]), []
+x_T, wish, steps = (
+    torch.randn(4, 1, 28, 28, generator=lesson.generator),
+    torch.tensor([2, 3, 6, 8]),
+    [],
+)
 grid = uniform_grid(schedule, 50)
-sample_ddpm(denoise, x_T, schedule, grid, generator=lesson.generator, callback=steps.append, label=wish)
+sample_ddpm(
+    denoise,
+    x_T,
+    schedule,
+    grid,
+    generator=lesson.generator,
+    callback=steps.append,
+    label=wish,
+)
 shown = [steps[i] for i in (0, 15, 22, 26, 30, 34, 38, 42, 46)]
 film = torch.stack([*(step.x_t for step in shown), steps[-1].x_s], dim=1)
 show(
-    image_grid(film.flatten(0, 1), columns=10, titles=[*(f"t = {step.t}" for step in shown), "t = 0"]),
-    "Four rows of ten frames. Each begins as pure noise; strokes show from t = 400 on; each ends as a clear digit.",
+    image_grid(
+        film.flatten(0, 1),
+        columns=10,
+        titles=[*(f"t = {step.t}" for step in shown), "t = 0"],
+    ),
+    "Four rows of ten frames. Each begins as pure noise; strokes show from t = 400 "
+    "on; each ends as a clear digit.",
 )
 
 # %% [markdown]
@@ -72,10 +90,15 @@ x_0 = digits[labels == 3][7:8]
 eps = forward.noise_like(x_0, lesson.generator)
 alpha_t, sigma_t = schedule.coeffs(300)
 x_t = forward.q_sample(x_0, 300, schedule, eps)
-titles = ["picture $x_0$", r"noise $\epsilon$", rf"${alpha_t:.2f}\,x_0 + {sigma_t:.2f}\,\epsilon$"]
+titles = [
+    "picture $x_0$",
+    r"noise $\epsilon$",
+    rf"${alpha_t:.2f}\,x_0 + {sigma_t:.2f}\,\epsilon$",
+]
 show(
     image_grid(torch.cat([x_0, eps, x_t]), titles=titles, size=1.5),
-    "A handwritten three, a square of noise, and their mixture at t = 300, in which the three can just be seen.",
+    "A handwritten three, a square of noise, and their mixture at t = 300, in which "
+    "the three can just be seen.",
 )
 
 # %% [markdown]
@@ -88,13 +111,20 @@ show(
 
 # %% tags=["figure"]
 times = [1000, 800, 700, 600, 500, 450, 400, 300, 200]
-noisy = [forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator)) for t in times]
+noisy = [
+    forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
+    for t in times
+]
 guesses = [denoise(x_t, t) for x_t, t in zip(noisy, times, strict=True)]
 show(
     image_grid(
-        torch.cat(noisy + guesses), columns=9, titles=[f"t = {t}" for t in times], row_labels=["given", "guess"]
+        torch.cat(noisy + guesses),
+        columns=9,
+        titles=[f"t = {t}" for t in times],
+        row_labels=["given", "guess"],
     ),
-    "The three under less and less noise; below, the guess: a grey blur of all digits at first, the very three at the end.",
+    "The three under less and less noise; below, the guess: a grey blur of all digits "
+    "at first, the very three at the end.",
 )
 
 # %% [markdown]
@@ -114,12 +144,20 @@ show(
 # Eq. (0.2)
 step = steps[28]  # of the film above
 x_t, guess = step.x_t[:1], step.x0_hat[:1]
-mean, variance = forward.q_posterior(x_t, guess, step.t, schedule, s=300)  # a x_t + b x0_hat, and c squared
+mean, variance = forward.q_posterior(
+    x_t, guess, step.t, schedule, s=300
+)  # a x_t + b x0_hat, and c squared
 x_s = mean + variance.sqrt() * forward.noise_like(x_t, lesson.generator)
-titles = [f"$x_t$, t = {step.t}", r"guess $\hat x_0$", "towards the guess", "noise back: $x_s$, s = 300"]
+titles = [
+    f"$x_t$, t = {step.t}",
+    r"guess $\hat x_0$",
+    "towards the guess",
+    "noise back: $x_s$, s = 300",
+]
 show(
     image_grid(torch.cat([x_t, guess, mean, x_s]), titles=titles, size=1.6),
-    "A noisy picture at t = 440, the denoiser's guess, the step towards it, and the step with a little noise put back.",
+    "A noisy picture at t = 440, the denoiser's guess, the step towards it, and the "
+    "step with a little noise put back.",
 )
 
 # %% [markdown]
@@ -130,16 +168,28 @@ show(
 
 # %%
 # Eq. (0.2)
-def walk(x: Tensor, n: int, generator: torch.Generator, label: Tensor | None = None, put_back: float = 1.0) -> Tensor:
+def walk(
+    x: Tensor,
+    n: int,
+    generator: torch.Generator,
+    label: Tensor | None = None,
+    put_back: float = 1.0,
+) -> Tensor:
     """n steps from noise to pictures; `put_back` scales the noise that is put back."""
-    for t, s in pairwise(uniform_grid(schedule, n)):  # for n = 4: 1000, 750, 500, 250, 0
-        mean, variance = forward.q_posterior(x, denoise(x, t, label=label), t, schedule, s)
+    for t, s in pairwise(
+        uniform_grid(schedule, n)
+    ):  # for n = 4: 1000, 750, 500, 250, 0
+        mean, variance = forward.q_posterior(
+            x, denoise(x, t, label=label), t, schedule, s
+        )
         x = mean + put_back * variance.sqrt() * forward.noise_like(x, generator)
     return x
 
 
 seeded = [torch.Generator().manual_seed(1) for _ in range(2)]
-drawn = sample_ddpm(denoise, x_T, schedule, uniform_grid(schedule, 10), generator=seeded[0])
+drawn = sample_ddpm(
+    denoise, x_T, schedule, uniform_grid(schedule, 10), generator=seeded[0]
+)
 assert torch.equal(walk(x_T, 10, seeded[1]), drawn)
 
 # %% [markdown]
@@ -154,7 +204,8 @@ show(
         titles=[*(f"t = {step.t}" for step in shown), "t = 0"],
         row_labels=["$x_t$", r"guess $\hat x_0$"],
     ),
-    "Above the film of one digit, below the guess at each frame: first a blur of all digits, then a shape, then details.",
+    "Above the film of one digit, below the guess at each frame: first a blur of all "
+    "digits, then a shape, then details.",
 )
 
 # %% [markdown]
@@ -167,15 +218,26 @@ show(
 
 # %% tags=["figure"]
 noise = torch.randn(20, 1, 28, 28, generator=lesson.generator)
-put_back, left_out = walk(noise, 50, lesson.generator), walk(noise, 50, lesson.generator, put_back=0.0)
+put_back, left_out = (
+    walk(noise, 50, lesson.generator),
+    walk(noise, 50, lesson.generator, put_back=0.0),
+)
 show(
-    image_grid(torch.cat([put_back[:10], left_out[:10]]), columns=10, row_labels=["put back", "left out"]),
-    "Ten digits of many kinds drawn with the noise put back; below, from the same ten noises without it, ten times the same one.",
+    image_grid(
+        torch.cat([put_back[:10], left_out[:10]]),
+        columns=10,
+        row_labels=["put back", "left out"],
+    ),
+    "Ten digits of many kinds drawn with the noise put back; below, from the same ten "
+    "noises without it, ten times the same one.",
 )
 
 # %%
 classifier = load_classifier("mnist")
-kinds = {name: look_at(classifier, denormalize(x))[1] for name, x in [("put back", put_back), ("left out", left_out)]}
+kinds = {
+    name: look_at(classifier, denormalize(x))[1]
+    for name, x in [("put back", put_back), ("left out", left_out)]
+}
 for name, seen in kinds.items():
     varies(f"{name}: 0 to 9 drawn {seen.bincount(minlength=10).tolist()} times")
 assert len(kinds["put back"].unique()) >= 5
@@ -198,8 +260,13 @@ rows, few, wish = [], (1, 2, 5, 10, 25, 50), torch.arange(10)
 for n in few:
     rows.append(walk(noise[:10], n, lesson.generator, wish))
 show(
-    image_grid(torch.cat(rows), columns=10, row_labels=[f"{n} step{'s' * (n > 1)}" for n in few]),
-    "The digits 0 to 9, each wished for, in 1 to 50 steps: one gives blurred averages, two and five soft shapes, ten and more digits.",
+    image_grid(
+        torch.cat(rows),
+        columns=10,
+        row_labels=[f"{n} step{'s' * (n > 1)}" for n in few],
+    ),
+    "The digits 0 to 9, each wished for, in 1 to 50 steps: one gives blurred "
+    "averages, two and five soft shapes, ten and more digits.",
 )
 
 # %% [markdown]
@@ -215,7 +282,8 @@ show(
 
 # %% tags=["figure"]
 def nearest(x: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the nearest of the digits is, in grey levels (of 255; root mean square), and which one it is."""
+    """How far the nearest of the digits is, in grey levels (of 255;
+    root mean square), and which one it is."""
     distance = torch.cdist(x.flatten(1), among.flatten(1))
     return distance.min(1).values / 28 * 127.5, distance.argmin(1)
 
@@ -223,8 +291,11 @@ def nearest(x: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
 drawn = rows[-1]
 far, which = nearest(drawn, digits)
 show(
-    image_grid(torch.cat([drawn, digits[which]]), columns=10, row_labels=["drawn", "nearest"]),
-    "Ten drawn digits; below each the training digit most like it: nearly all of the same kind, with other strokes.",
+    image_grid(
+        torch.cat([drawn, digits[which]]), columns=10, row_labels=["drawn", "nearest"]
+    ),
+    "Ten drawn digits; below each the training digit most like it: nearly all of the "
+    "same kind, with other strokes.",
 )
 
 # %% [markdown]
@@ -233,12 +304,29 @@ show(
 # all 2,000, each as heavy as it fits. No network comes closer to the truth about that world. *Predict: what does it draw?*
 
 # %%
-new = normalize(load_images("mnist", "test")[0])[torch.randperm(10_000, generator=lesson.generator)[:100]]
+new = normalize(load_images("mnist", "test")[0])[
+    torch.randperm(10_000, generator=lesson.generator)[:100]
+]
 world = digits[:2000]
-perfect = sample_ddpm(IdealDenoiser(world, schedule), noise[:10], schedule, grid, generator=lesson.generator)
-copies = torch.cdist(perfect.flatten(1), world.flatten(1), compute_mode="donot_use_mm_for_euclid_dist").min(1).values
+perfect = sample_ddpm(
+    IdealDenoiser(world, schedule),
+    noise[:10],
+    schedule,
+    grid,
+    generator=lesson.generator,
+)
+copies = (
+    torch.cdist(
+        perfect.flatten(1),
+        world.flatten(1),
+        compute_mode="donot_use_mm_for_euclid_dist",
+    )
+    .min(1)
+    .values
+)
 varies(
-    f"off from the nearest training digit, of 255 grey levels: drawn {far.mean():.0f}, new {nearest(new, digits)[0].mean():.0f}"
+    "off from the nearest training digit, of 255 grey levels: drawn "
+    f"{far.mean():.0f}, new {nearest(new, digits)[0].mean():.0f}"
 )
 print(f"drawn with the perfect denoiser: {copies.max() / 28 * 127.5:.0f}")
 assert copies.max() / 28 * 127.5 < 0.5  # the same, once rounded to bytes
@@ -261,7 +349,14 @@ def draw(n: int, seed: int, kind: str) -> plt.Figure:
     noise = torch.randn(8, 1, 28, 28, generator=generator)
     label = None if kind == "any" else torch.full((8,), int(kind))
     return image_grid(
-        sample_ddpm(denoise, noise, schedule, uniform_grid(schedule, n), generator=generator, label=label)
+        sample_ddpm(
+            denoise,
+            noise,
+            schedule,
+            uniform_grid(schedule, n),
+            generator=generator,
+            label=label,
+        )
     )
 
 
@@ -312,7 +407,7 @@ check("00.mix", lambda x_0, eps, alpha_t, sigma_t: alpha_t * x_0 + (1 - alpha_t)
 # The third answer is yours to see.
 #
 # ### Exercise 1 · Mix a picture with noise
-# *2 minutes · easy · Eq. (0.1).* `x_0` and `eps` are tensors of one shape, `alpha_t` and `sigma_t` are numbers.
+# *3 minutes · easy · Eq. (0.1).* `x_0` and `eps` are tensors of one shape, `alpha_t` and `sigma_t` are numbers.
 
 
 # %% tags=["exercise"] exercise="00.mix" points=1
@@ -371,12 +466,18 @@ check("00.mix", mix)
 # %%
 memory = "unknown"
 if hasattr(os, "sysconf"):  # not on Windows
-    memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    memory = (
+        f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    )
 varies(f"device: {runtime.device_name(lesson.device)}")
 varies(f"precision for training: {str(lesson.dtype).removeprefix('torch.')}")
 varies(f"processor cores: {os.cpu_count()}, memory: {memory}")
 if lesson.device.type == "cuda":
-    varies(f"GPU memory: {torch.cuda.get_device_properties(lesson.device).total_memory / 2**30:.1f} GiB")
+    varies(
+        "GPU memory: "
+        f"{torch.cuda.get_device_properties(lesson.device).total_memory / 2**30:.1f} "
+        "GiB"
+    )
 
 # %% [markdown]
 # Whatever it says, it is enough: every lesson runs from start to end on two cores without a GPU. Lessons 00 to 03 compute on the

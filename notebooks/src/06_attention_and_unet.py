@@ -1,10 +1,12 @@
 # %% [markdown]
 # # 06 · Attention and the U-Net
 #
-# *You will write self-attention, find out what each of its parts is for by leaving it out, count what it costs, and
-# put together the network that most diffusion models use. About 75 minutes; five exercises.*
+# *You will write self-attention, find out what each of its parts is for by leaving it out, count what it costs, and put
+# together the network that most diffusion models use. About 75 minutes to read and run, 65 to solve its five
+# exercises.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports and data
 import itertools
 import math
 import time
@@ -22,7 +24,17 @@ from course_utils.denoisers.attention import SelfAttention, attend
 from course_utils.denoisers.embeddings import sinusoidal_2d
 from course_utils.denoisers.layers import zeroed
 from course_utils.exercises import check, progress
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, to_pixels, use_style
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    image_grid,
+    show,
+    to_pixels,
+    use_style,
+)
 from course_utils.pretrained import load_denoiser
 from course_utils.recipes import pixel_moments
 from course_utils.runtime import varies
@@ -40,21 +52,26 @@ schedule = schedules.linear()
 
 # %% tags=["figure"]
 def wallpaper(n: int) -> tuple[Tensor, Tensor]:
-    """n clean wallpapers x_0 of variance 1, and x = x_0 + noise of variance 1; each (n, 1, 8, 8)."""
+    """n clean wallpapers x_0 of variance 1, and x = x_0 + noise of variance 1;
+    each (n, 1, 8, 8)."""
     tile = torch.randn(n, 1, 4, 4, generator=lesson.generator)
     x_0 = tile.tile(1, 1, 2, 2)
     return x_0, x_0 + forward.noise_like(x_0, lesson.generator)
 
 
 test_x0, test_x = wallpaper(4000)
-mean_of_four = test_x.unflatten(2, (2, 4)).unflatten(4, (2, 4)).mean((2, 4)).tile(1, 1, 2, 2)
+mean_of_four = (
+    test_x.unflatten(2, (2, 4)).unflatten(4, (2, 4)).mean((2, 4)).tile(1, 1, 2, 2)
+)
 show(
     image_grid(
-        torch.cat([test_x0[:1], test_x[:1], test_x[:1] / 2, 0.8 * mean_of_four[:1]]) / 2.5,
+        torch.cat([test_x0[:1], test_x[:1], test_x[:1] / 2, 0.8 * mean_of_four[:1]])
+        / 2.5,
         titles=["wallpaper", "with noise", "best from 1 pixel", "best from 4"],
         size=1.6,
     ),
-    "A wallpaper of four equal tiles, the same in noise, and two guesses. The one from single pixels is as noisy as "
+    "A wallpaper of four equal tiles, the same in noise, and two guesses. The one "
+    "from single pixels is as noisy as "
     "before. The one from four pixels each looks like the wallpaper.",
 )
 
@@ -79,10 +96,14 @@ class Step(NamedTuple):
     loss: float
 
 
-def learn(network: nn.Module, steps: int, batch: int = 32, lr: float = 1e-2) -> Iterator[Step]:
+def learn(
+    network: nn.Module, steps: int, batch: int = 32, lr: float = 1e-2
+) -> Iterator[Step]:
     """Train a network on fresh wallpapers to answer with x_0."""
     optimizer = torch.optim.Adam(network.parameters(), lr)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    rate = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=steps, pct_start=0.1
+    )
     for step in range(1, steps + 1):
         x_0, x = (images.to(lesson.device) for images in wallpaper(batch))
         loss = (network(x) - x_0).square().mean()
@@ -93,17 +114,26 @@ def learn(network: nn.Module, steps: int, batch: int = 32, lr: float = 1e-2) -> 
         yield Step(step, loss.item())
 
 
-layers = [nn.Conv2d(1, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 1, 3, padding=1)]
-cnn = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2]).to(lesson.device)
+layers = [
+    nn.Conv2d(1, 32, 3, padding=1),
+    nn.Conv2d(32, 32, 3, padding=1),
+    nn.Conv2d(32, 1, 3, padding=1),
+]
+cnn = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2]).to(
+    lesson.device
+)
 for _ in widgets.watch(learn(cnn, 150), 150, label="three convolutions"):
     pass
 
 
 # %%
 def error(network: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-    """Mean squared error on the 4,000 wallpapers kept for tests, and its standard error."""
+    """Mean squared error on the 4,000 wallpapers kept for tests, and its standard
+    error."""
     with torch.no_grad():
-        each = (network(test_x.to(lesson.device)).cpu() - test_x0).square().mean((1, 2, 3))
+        each = (
+            (network(test_x.to(lesson.device)).cpu() - test_x0).square().mean((1, 2, 3))
+        )
     return each.mean().item(), (each.std() / len(each) ** 0.5).item()
 
 
@@ -113,7 +143,9 @@ best = (0.8 * mean_of_four - test_x0).square().mean((1, 2, 3))
 assert abs(best.mean() - 1 / 5) < 4 * best.std() / 4000**0.5
 cnn_error, spread = error(cnn)
 varies(f"three convolutions: {cnn_error:.3f}")
-assert 1 / 2 - 4 * spread < cnn_error < 0.6  # the lower end is a theorem: it sees no twin
+assert (
+    1 / 2 - 4 * spread < cnn_error < 0.6
+)  # the lower end is a theorem: it sees no twin
 
 # %% [markdown]
 # One half, and no training will change that. A fourth layer would just reach the twins, as this world is small. In a
@@ -151,22 +183,33 @@ assert 1 / 2 - 4 * spread < cnn_error < 0.6  # the lower end is a theorem: it se
 # Eq. (6.3)
 sizes, largest = [1, 4, 16, 64, 256], {"with the root": [], "without": []}
 for d in sizes:
-    q, k = (torch.randn(500, 64, d, generator=lesson.generator, dtype=torch.float64) for _ in range(2))
+    q, k = (
+        torch.randn(500, 64, d, generator=lesson.generator, dtype=torch.float64)
+        for _ in range(2)
+    )
     dots = q[:, :1] @ k.mT  # 500 queries, 64 keys each
     for name, logits in [("with the root", dots / math.sqrt(d)), ("without", dots)]:
         largest[name].append(logits.softmax(-1).amax(-1).mean())
-    products = q[:, 0] * k[:, 0]  # 500 · d independent products, of variance 1 and fourth moment 9
+    products = (
+        q[:, 0] * k[:, 0]
+    )  # 500 · d independent products, of variance 1 and fourth moment 9
     assert abs(products.square().mean() - 1) < 4 * (8 / products.numel()) ** 0.5
 figure = plt.figure(figsize=(5.5, 2.6))
 for (name, values), colour in zip(largest.items(), (BLUE, ORANGE), strict=True):
     plt.semilogx(sizes, values, "o-", color=colour, label=name)
 plt.axhline(1 / 64, color=BLACK, lw=1, ls=":", label="all equal")
-plt.gca().set(xlabel="d, numbers in a query", ylabel="largest of 64 weights", ylim=(0, 1), xticks=sizes)
+plt.gca().set(
+    xlabel="d, numbers in a query",
+    ylabel="largest of 64 weights",
+    ylim=(0, 1),
+    xticks=sizes,
+)
 plt.gca().set_xticklabels(sizes)
 plt.legend(fontsize=8)
 show(
     figure,
-    "The largest of 64 attention weights against d. With the root it stays near a tenth. Without, it climbs to nine tenths.",
+    "The largest of 64 attention weights against d. With the root it stays near a "
+    "tenth. Without, it climbs to nine tenths.",
 )
 assert largest["with the root"][3] < 0.2 < 0.7 < largest["without"][3]
 
@@ -175,7 +218,7 @@ assert largest["with the root"][3] < 0.2 < 0.7 < largest["without"][3]
 # if one weight is near one. The layer would stick to its first, random choice.
 #
 # ### Exercise 1 · Attention
-# *10 minutes · medium · Eq. (6.2).* Any number of batch dimensions in front. `.mT` swaps the last two dimensions of a
+# *15 minutes · medium · Eq. (6.2).* Any number of batch dimensions in front. `.mT` swaps the last two dimensions of a
 # tensor.
 
 
@@ -204,7 +247,10 @@ check("06.attend", my_attend)
 
 # %%
 # Eq. (6.2)
-q, k, v = (torch.randn(2, 3, 49, 16, generator=lesson.generator, dtype=torch.float64) for _ in range(3))
+q, k, v = (
+    torch.randn(2, 3, 49, 16, generator=lesson.generator, dtype=torch.float64)
+    for _ in range(3)
+)
 difference = (attend(q, k, v) - F.scaled_dot_product_attention(q, k, v)).abs().max()
 print("agrees with torch.nn.functional.scaled_dot_product_attention")
 assert difference < 1e-6
@@ -216,7 +262,7 @@ assert difference < 1e-6
 # $$\mathrm{head}_m = \mathrm{attend}(Q_m, K_m, V_m), \qquad y = \bigl[\mathrm{head}_1, \dots, \mathrm{head}_h\bigr]\,W_\text{out}. \tag{6.4}$$
 #
 # ### Exercise 2 · Splitting heads
-# *5 minutes · medium · Eq. (6.4).* From `(b, n, c)` to `(b, heads, n, c/heads)`. Head 0 gets the first $c/h$ features
+# *10 minutes · medium · Eq. (6.4).* From `(b, n, c)` to `(b, heads, n, c/heads)`. Head 0 gets the first $c/h$ features
 # of *every* pixel. Careful: `reshape` alone gives this shape as well, and trains, and is wrong: head 0 would get all
 # features of the first pixels.
 
@@ -247,9 +293,13 @@ check("06.split_heads", split_heads)
 
 # %%
 def weights_of(block: SelfAttention, x: Tensor) -> Tensor:
-    """The attention weights (b, heads, n, n) of a block whose input is x (b, c, height, width)."""
+    """The attention weights (b, heads, n, n) of a block whose input is x (b, c,
+    height, width)."""
     tokens = block.norm(x).flatten(2).mT  # (b, n, c): the pixels in a row
-    q, k, _ = (part.unflatten(-1, (block.heads, -1)).transpose(1, 2) for part in block.qkv(tokens).chunk(3, dim=-1))
+    q, k, _ = (
+        part.unflatten(-1, (block.heads, -1)).transpose(1, 2)
+        for part in block.qkv(tokens).chunk(3, dim=-1)
+    )
     return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), dim=-1)
 
 
@@ -257,7 +307,11 @@ block = SelfAttention(16, heads=4).double()
 block.out.reset_parameters()  # it starts at zero; section 3 says why
 x = torch.randn(2, 16, 6, 5, generator=lesson.generator, dtype=torch.float64)
 # Eq. (6.4)
-values = block.qkv(block.norm(x).flatten(2).mT)[..., 32:].unflatten(-1, (4, -1)).transpose(1, 2)
+values = (
+    block.qkv(block.norm(x).flatten(2).mT)[..., 32:]
+    .unflatten(-1, (4, -1))
+    .transpose(1, 2)
+)
 joined = (weights_of(block, x) @ values).transpose(1, 2).flatten(2)
 assert torch.allclose(block(x), x + block.out(joined).mT.reshape(x.shape), atol=1e-6)
 assert torch.allclose(weights_of(block, x).sum(-1), torch.ones(2, 4, 30).double())
@@ -287,7 +341,9 @@ def shuffled(x: Tensor) -> Tensor:
 
 
 assert torch.allclose(block(shuffled(x)), shuffled(block(x)))
-assert not torch.allclose(block(shuffled(x) + place), shuffled(block(x + place)), atol=1e-2)
+assert not torch.allclose(
+    block(shuffled(x) + place), shuffled(block(x + place)), atol=1e-2
+)
 print("without positions: shuffling before is shuffling after. With them: it is not")
 
 # %% [markdown]
@@ -303,7 +359,10 @@ class Looker(nn.Module):
     def __init__(self, *blocks: nn.Module, width: int = 32):
         super().__init__()
         self.first, self.last = nn.Conv2d(1, width, 1), nn.Conv2d(width, 1, 1)
-        self.place, self.blocks = nn.Parameter(torch.randn(width, 8, 8)), nn.Sequential(*blocks)
+        self.place, self.blocks = (
+            nn.Parameter(torch.randn(width, 8, 8)),
+            nn.Sequential(*blocks),
+        )
 
     def embed(self, x: Tensor) -> Tensor:
         return self.first(x) + self.place
@@ -319,31 +378,50 @@ for _ in widgets.watch(learn(looker, 400, lr=2e-2), 400, label="one attention bl
 # %% tags=["figure"]
 looker_error, _ = error(looker)
 varies(f"one attention block: {looker_error:.3f}, three convolutions: {cnn_error:.3f}")
-assert looker_error < 0.35  # less than halfway from the twins' 1/5 to the single pixel's 1/2
+assert (
+    looker_error < 0.35
+)  # less than halfway from the twins' 1/5 to the single pixel's 1/2
 queries = [(1, 1), (3, 6), (6, 2)]
 with torch.no_grad():
-    weights = weights_of(looker.blocks[0], looker.embed(test_x[:256].to(lesson.device))).mean((0, 1)).cpu()
+    weights = (
+        weights_of(looker.blocks[0], looker.embed(test_x[:256].to(lesson.device)))
+        .mean((0, 1))
+        .cpu()
+    )
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.5), width_ratios=[1, 1, 1, 1.2])
 for axis, (row, column) in zip(axes, queries, strict=False):
-    picture = axis.imshow(weights[8 * row + column].reshape(8, 8), vmin=0, vmax=0.5, cmap="viridis")
+    picture = axis.imshow(
+        weights[8 * row + column].reshape(8, 8), vmin=0, vmax=0.5, cmap="viridis"
+    )
     axis.plot(column, row, "x", color="white", ms=9, mew=2)
     axis.set(xticks=[], yticks=[], title=f"pixel ({row}, {column}) asks")
 figure.colorbar(picture, ax=axes[2], label="weight")
-axes[3].barh(["convolutions", "attention"], [cnn_error, looker_error], color=[ORANGE, BLUE])
+axes[3].barh(
+    ["convolutions", "attention"], [cnn_error, looker_error], color=[ORANGE, BLUE]
+)
 for floor, name in [(1 / 2, "1 look"), (1 / 5, "4 looks")]:
     axes[3].axvline(floor, color=BLACK, lw=1, ls="--")
     axes[3].text(floor - 0.01, 1.62, name, ha="center", fontsize=8)
 axes[3].set(xlabel="error", xlim=(0, 0.6))
 show(
     figure,
-    "For three asking pixels, where they look: a few bright dots, which are their twins. A bar chart: convolutions stay at the error of one look, one half; attention comes close to that of four looks, one fifth.",
+    "For three asking pixels, where they look: a few bright dots, which are their "
+    "twins. A bar chart: convolutions stay at the error of one look, one half; "
+    "attention comes close to that of four looks, one fifth.",
 )
 twins = torch.tensor(
-    [[r % 4 == s % 4 and c % 4 == d % 4 for s in range(8) for d in range(8)] for r in range(8) for c in range(8)]
+    [
+        [r % 4 == s % 4 and c % 4 == d % 4 for s in range(8) for d in range(8)]
+        for r in range(8)
+        for c in range(8)
+    ]
 )
 share = weights.masked_fill(~twins, 0).sum(1).mean()
 itself = weights.diagonal().mean()
-varies(f"of its attention a pixel gives {share - itself:.0%} to its three twins, and {itself:.0%} to itself")
+varies(
+    f"of its attention a pixel gives {share - itself:.0%} to its three twins, and "
+    f"{itself:.0%} to itself"
+)
 assert share > 0.5  # 4 pixels of 64
 
 # %% [markdown]
@@ -380,10 +458,14 @@ assert torch.equal(y, x)  # the identity, exactly
 
 
 def gradients() -> dict[str, bool]:
-    """Which of the block's two linear layers has a gradient; that of x is asserted on the way."""
+    """Which of the block's two linear layers has a gradient;
+    that of x is asserted on the way."""
     block.zero_grad()
     (block(x) * seed).sum().backward()
-    return {name: bool(getattr(block, name).weight.grad.abs().sum() > 0) for name in ("qkv", "out")}
+    return {
+        name: bool(getattr(block, name).weight.grad.abs().sum() > 0)
+        for name in ("qkv", "out")
+    }
 
 
 print("learns at step 1:", gradients())
@@ -409,14 +491,15 @@ assert gradients() == {"qkv": True, "out": True}
 # kept until the gradient comes back: $h\,n^2$ numbers.
 #
 # ### Exercise 3 · Where attention becomes dearer
-# *5 minutes · easy · Eq. (6.7).* A square picture of side $s$ has $n = s^2$ pixels. From which side on does an
+# *10 minutes · easy · Eq. (6.7).* A square picture of side $s$ has $n = s^2$ pixels. From which side on does an
 # attention block cost more than one convolution? Return the smallest whole $s$.
 
 
 # %% tags=["exercise"] exercise="06.dearer_from" points=1
 # Exercise 06.dearer_from
 def dearer_from(channels: int) -> int:
-    """The smallest side at which attention costs more operations than a 3 × 3 convolution."""
+    """The smallest side at which attention costs more operations than a 3 × 3
+    convolution."""
     ### BEGIN SOLUTION
     side = 1
     while 4 * side**2 <= 10 * channels:  # 4 n² c + 8 n c² <= 18 n c²
@@ -458,14 +541,20 @@ layers = {
     "attention, fused": SelfAttention(c, heads, fused=True),
     "3 × 3 convolution": nn.Conv2d(c, c, 3, padding=1),
 }
-cost = {name: [denoisers.describe(Only(layer), (c, s, s)) for s in sides] for name, layer in layers.items()}
+cost = {
+    name: [denoisers.describe(Only(layer), (c, s, s)) for s in sides]
+    for name, layer in layers.items()
+}
 # Eq. (6.7)
 for name, formula in [
     ("attention, weights kept", lambda n: 8 * n * c**2 + 4 * n**2 * c),
     ("3 × 3 convolution", lambda n: 18 * n * c**2),
 ]:
     assert [d.flops for d in cost[name]] == [formula(s * s) for s in sides]
-of_pairs = [d.flops - 8 * s * s * c**2 for d, s in zip(cost["attention, weights kept"], sides, strict=True)]
+of_pairs = [
+    d.flops - 8 * s * s * c**2
+    for d, s in zip(cost["attention, weights kept"], sides, strict=True)
+]
 slopes = [math.log(b / a) / math.log(4) for a, b in itertools.pairwise(of_pairs)]
 print("slope of the pairs' operations against H · W:", slopes)
 assert slopes == [2.0, 2.0]
@@ -493,17 +582,39 @@ for (name, found), colour in zip(cost.items(), (ORANGE, PINK, BLUE), strict=True
     taken = [milliseconds(layers[name], s) for s in sides]
     slope = math.log(taken[-1] / taken[0]) / math.log(areas[-1] / areas[0])
     varies(f"{name}: time grows like (H · W) to the power of {slope:.2f}")
-    numbers = [d.flops / 1e6 for d in found], [d.activation_bytes / 1e6 for d in found], taken
+    numbers = (
+        [d.flops / 1e6 for d in found],
+        [d.activation_bytes / 1e6 for d in found],
+        taken,
+    )
     for axis, values in zip(axes, numbers, strict=True):
-        axis.loglog(areas, values, "o--" if "fused" in name else "o-", color=colour, ms=4, label=name)
-for axis, name in zip(axes, ("operations (millions)", "memory for the gradient (MB)", "time (ms)"), strict=True):
-    axis.set(xlabel="H · W (pixels)", ylabel=name, xticks=areas, xticklabels=["7²", "14²", "28²"])
+        axis.loglog(
+            areas,
+            values,
+            "o--" if "fused" in name else "o-",
+            color=colour,
+            ms=4,
+            label=name,
+        )
+for axis, name in zip(
+    axes,
+    ("operations (millions)", "memory for the gradient (MB)", "time (ms)"),
+    strict=True,
+):
+    axis.set(
+        xlabel="H · W (pixels)",
+        ylabel=name,
+        xticks=areas,
+        xticklabels=["7²", "14²", "28²"],
+    )
     axis.minorticks_off()
 axes[0].legend(fontsize=7)
 show(
     figure,
-    "Operations, memory and time against the number of pixels, on log axes, for attention with weights kept, fused "
-    "attention and a convolution. Attention rises more steeply than the convolution; fused attention's memory does not.",
+    "Operations, memory and time against the number of pixels, on log axes, for "
+    "attention with weights kept, fused "
+    "attention and a convolution. Attention rises more steeply than the convolution; "
+    "fused attention's memory does not.",
 )
 
 # %% [markdown]
@@ -527,7 +638,7 @@ show(
 # times less.
 #
 # ### Exercise 4 · Space to depth
-# *10 minutes · hard · Eq. (6.8).* With `reshape` and `permute`, for any block size `r` that divides both sides.
+# *15 minutes · hard · Eq. (6.8).* With `reshape` and `permute`, for any block size `r` that divides both sides.
 # (PyTorch has it as `F.pixel_unshuffle`; write it without.)
 
 
@@ -561,7 +672,10 @@ assert folded.shape == (1, 4, 14, 14)
 assert torch.equal(F.pixel_shuffle(folded, 2), seven)  # nothing is lost
 body = nn.Conv2d(c, c, 3, padding=1)
 at_full, at_half = (denoisers.describe(Only(body), (c, s, s)).flops for s in (28, 14))
-print(f"the same convolution at 28 × 28 and at 14 × 14: {at_full / at_half:.0f} times cheaper")
+print(
+    f"the same convolution at 28 × 28 and at 14 × 14: {at_full / at_half:.0f} times "
+    "cheaper"
+)
 assert at_full == 4 * at_half
 
 # %% [markdown]
@@ -575,7 +689,7 @@ assert at_full == 4 * at_half
 # $$y = \frac{x - \mu_{bg}}{\sqrt{v_{bg} + \varepsilon}}, \qquad \mu_{bg},\ v_{bg}: \text{ mean and variance of all channels in } g \text{, at all pixels.} \tag{6.9}$$
 #
 # ### Exercise 5 · GroupNorm
-# *10 minutes · medium · Eq. (6.9).* Groups are neighbouring channels. The variance is the mean of the squared differences
+# *15 minutes · medium · Eq. (6.9).* Groups are neighbouring channels. The variance is the mean of the squared differences
 # from $\mu_{bg}$: divided by the number of values, not by one less. (The learned scale and shift of each channel are left out.)
 
 
@@ -585,7 +699,10 @@ def group_norm(x: Tensor, groups: int, eps: float) -> Tensor:
     """Eq. (6.9). x: (b, c, h, w); groups: a divisor of c."""
     ### BEGIN SOLUTION
     grouped = x.reshape(len(x), groups, -1)
-    mean, variance = grouped.mean(-1, keepdim=True), grouped.var(-1, keepdim=True, correction=0)
+    mean, variance = (
+        grouped.mean(-1, keepdim=True),
+        grouped.var(-1, keepdim=True, correction=0),
+    )
     return ((grouped - mean) / (variance + eps).sqrt()).reshape(x.shape)
     ### END SOLUTION
 
@@ -615,7 +732,8 @@ noise = forward.noise_like(others, lesson.generator)
 
 
 def features_of_the_seven(norm: nn.Module, t_of_others: int) -> Tensor:
-    """Normalised features of the first picture, at t = 100, among others at another t."""
+    """Normalised features of the first picture, at t = 100, among others at another
+    t."""
     t = torch.full((64,), t_of_others)
     t[0] = 100
     alpha = schedule.coeffs(t)[0].reshape(-1, 1, 1, 1).float()
@@ -625,9 +743,19 @@ def features_of_the_seven(norm: nn.Module, t_of_others: int) -> Tensor:
 
 
 moved = {}
-for name, norm in {"BatchNorm": nn.BatchNorm2d(64), "GroupNorm": nn.GroupNorm(4, 64)}.items():
-    among_clean, among_noise = features_of_the_seven(norm, 100), features_of_the_seven(norm, 1000)
-    moved[name] = ((among_noise - among_clean).square().mean() / among_clean.square().mean()).sqrt().item()
+for name, norm in {
+    "BatchNorm": nn.BatchNorm2d(64),
+    "GroupNorm": nn.GroupNorm(4, 64),
+}.items():
+    among_clean, among_noise = (
+        features_of_the_seven(norm, 100),
+        features_of_the_seven(norm, 1000),
+    )
+    moved[name] = (
+        ((among_noise - among_clean).square().mean() / among_clean.square().mean())
+        .sqrt()
+        .item()
+    )
 varies(f"the seven's features move by {moved['BatchNorm']:.0%} with BatchNorm")
 print(f"and by {moved['GroupNorm']:.0%} with GroupNorm")
 assert moved["GroupNorm"] < 1e-6
@@ -646,15 +774,25 @@ assert moved["BatchNorm"] > 0.1
 
 # %%
 unet = denoisers.UNet(channels=1, widths=(64, 128), blocks=1, attention=(1,))
-parts = {name: part for name, part in unet.named_modules() if isinstance(part, type(unet.middle[0]))}
+parts = {
+    name: part
+    for name, part in unet.named_modules()
+    if isinstance(part, type(unet.middle[0]))
+}
 parts |= {"first": unet.first, "shrink": unet.shrink[0], "last": unet.last}
-ran: list[tuple[str, Tensor, Tensor]] = []  # name, input, output, in the order in which they ran
+ran: list[
+    tuple[str, Tensor, Tensor]
+] = []  # name, input, output, in the order in which they ran
 hooks = [
-    part.register_forward_hook(lambda _, inputs, output, name=name: ran.append((name, inputs[0], output)))
+    part.register_forward_hook(
+        lambda _, inputs, output, name=name: ran.append((name, inputs[0], output))
+    )
     for name, part in parts.items()
 ]
 with torch.no_grad():
-    for weight in unet.parameters():  # blocks that start as the identity could not be told from their inputs
+    for weight in (
+        unet.parameters()
+    ):  # blocks that start as the identity could not be told from their inputs
         weight.normal_(std=0.05, generator=lesson.generator)
     unet(seven, torch.zeros(1))
 for hook in hooks:
@@ -663,30 +801,52 @@ skips = [
     (i, j)
     for j, (_, wide, _) in enumerate(ran)
     for i, (_, _, early) in enumerate(ran[: max(j - 1, 0)])
-    if wide.shape[2:] == early.shape[2:] and torch.equal(wide[:, -early.shape[1] :], early)
+    if wide.shape[2:] == early.shape[2:]
+    and torch.equal(wide[:, -early.shape[1] :], early)
 ]
 print("skips:", ", ".join(f"{ran[i][0]} → {ran[j][0]}" for i, j in skips))
 
 # %% tags=["figure"]
 figure, axis = plt.subplots(figsize=(10, 3.9))
 level = {28: 2.0, 14: 1.0, 7: 0.0}
-boxes = [("image", seven), *[(name, output) for name, _, output in ran], ("answer", seven)]
+boxes = [
+    ("image", seven),
+    *[(name, output) for name, _, output in ran],
+    ("answer", seven),
+]
 for i, (name, output) in enumerate(boxes):
     channels, side = output.shape[1:3]
-    attends = name in parts and not isinstance(getattr(parts[name], "attention", nn.Identity()), nn.Identity)
+    attends = name in parts and not isinstance(
+        getattr(parts[name], "attention", nn.Identity()), nn.Identity
+    )
     half = 0.16 + 0.1 * math.log2(side / 7)
     axis.add_patch(
         plt.Rectangle(
-            (i - 0.3, level[side] - half), 0.6, 2 * half, fc=ORANGE if attends else BLUE, alpha=0.25, ec=BLACK
+            (i - 0.3, level[side] - half),
+            0.6,
+            2 * half,
+            fc=ORANGE if attends else BLUE,
+            alpha=0.25,
+            ec=BLACK,
         )
     )
-    axis.text(i, level[side], f"{channels}\n× {side}²", ha="center", va="center", fontsize=8)
     axis.text(
-        i, level[side] - half - 0.05, f"{name}\n+ attention" if attends else name, ha="center", va="top", fontsize=7.5
+        i, level[side], f"{channels}\n× {side}²", ha="center", va="center", fontsize=8
+    )
+    axis.text(
+        i,
+        level[side] - half - 0.05,
+        f"{name}\n+ attention" if attends else name,
+        ha="center",
+        va="top",
+        fontsize=7.5,
     )
     if i:
         axis.annotate(
-            "", (i - 0.3, level[side]), (i - 0.7, level[boxes[i - 1][1].shape[2]]), arrowprops={"arrowstyle": "->"}
+            "",
+            (i - 0.3, level[side]),
+            (i - 0.7, level[boxes[i - 1][1].shape[2]]),
+            arrowprops={"arrowstyle": "->"},
         )
 for i, j in skips:
     top = level[ran[i][2].shape[2]] + 0.34
@@ -694,16 +854,26 @@ for i, j in skips:
         "",
         (j + 1, top),
         (i + 1, top),
-        arrowprops={"arrowstyle": "->", "color": GREEN, "lw": 1.8, "connectionstyle": "arc3,rad=-0.18"},
+        arrowprops={
+            "arrowstyle": "->",
+            "color": GREEN,
+            "lw": 1.8,
+            "connectionstyle": "arc3,rad=-0.18",
+        },
     )
 axis.set(xlim=(-0.6, len(boxes) - 0.4), ylim=(-0.55, 2.6))
 axis.axis("off")
 show(
     figure,
-    "The U-Net as boxes from left to right: the image of 28 by 28, its stem and first block at 14 by 14, three blocks with attention "
-    "at 7 by 7, and back up. Arrows carry the two blocks on the way down across to the way up.",
+    "The U-Net as boxes from left to right: the image of 28 by 28, its stem and first "
+    "block at 14 by 14, three blocks with attention "
+    "at 7 by 7, and back up. Arrows carry the two blocks on the way down across to "
+    "the way up.",
 )
-assert [(ran[i][0], ran[j][0]) for i, j in skips] == [("down.1.0", "up.1.0"), ("down.0.0", "up.0.0")]
+assert [(ran[i][0], ran[j][0]) for i, j in skips] == [
+    ("down.1.0", "up.1.0"),
+    ("down.0.0", "up.0.0"),
+]
 
 # %% [markdown]
 # Here are all denoisers of the course so far, side by side. *Which one has most weights, which one most operations?
@@ -728,7 +898,10 @@ print(denoisers.compare(networks, (1, 28, 28)))
 # whole picture. Weights say little about cost. Which of them denoises best for its money, lesson 07 measures.
 
 # %%
-with_stem, without = (denoisers.describe(networks[name], (1, 28, 28)) for name in ("U-Net", "U-Net, no stem"))
+with_stem, without = (
+    denoisers.describe(networks[name], (1, 28, 28))
+    for name in ("U-Net", "U-Net, no stem")
+)
 assert without.flops > 4 * with_stem.flops
 assert without.activation_bytes > 4 * with_stem.activation_bytes
 
@@ -744,10 +917,16 @@ denoise = load_denoiser("mnist-attention", lesson.device)
 held_out, held_out_labels = load_images("mnist", "test", n=200)
 clean = normalize(held_out)
 for t in (100, 300, 600):
-    x_t = forward.q_sample(clean, t, schedule, forward.noise_like(clean, lesson.generator))
+    x_t = forward.q_sample(
+        clean, t, schedule, forward.noise_like(clean, lesson.generator)
+    )
     with torch.no_grad():
-        x0_hat = denoise(x_t.to(lesson.device), t, label=held_out_labels.to(lesson.device)).cpu()
-    left_over = ((x0_hat - clean).square().mean() * (schedule.log_snr(t).exp() + 1 / std**2)).item()
+        x0_hat = denoise(
+            x_t.to(lesson.device), t, label=held_out_labels.to(lesson.device)
+        ).cpu()
+    left_over = (
+        (x0_hat - clean).square().mean() * (schedule.log_snr(t).exp() + 1 / std**2)
+    ).item()
     varies(f"t = {t}: {left_over:.2f} of the line's error")
     assert left_over < 0.8
 
@@ -761,7 +940,8 @@ noise = forward.noise_like(seven, lesson.generator)
 
 
 def look(digit: str, t: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x_t, the denoiser's answer, and its last block's attention weights (heads, 49, 49)."""
+    """x_t, the denoiser's answer, and its last block's attention weights (heads, 49,
+    49)."""
     x_t = forward.q_sample(pictures[digit], t, schedule, noise)
     attention, seen = denoise.network.blocks[-1].attention, []
     hook = attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -780,7 +960,9 @@ def draw_row(axes: list[plt.Axes], digit: str, t: int, row: int, column: int) ->
     axes[1].imshow(to_pixels(x0_hat)[0], vmin=0, vmax=1)
     for axis, one in zip(axes[2:], maps, strict=True):
         axis.imshow(one, cmap="viridis", vmin=0)
-        axis.contour(to_pixels(pictures[digit])[0], [0.5], colors="white", linewidths=0.8)
+        axis.contour(
+            to_pixels(pictures[digit])[0], [0.5], colors="white", linewidths=0.8
+        )
     for axis in axes:
         axis.plot(column, row, "x", color=ORANGE, ms=8, mew=2.5)
         axis.set(xticks=[], yticks=[])
@@ -791,7 +973,9 @@ def explore_attention(digit: str, t: int, row: int, column: int) -> plt.Figure:
     """One row of pictures for the widget."""
     figure, axes = plt.subplots(1, 6, figsize=(10, 2.1))
     draw_row(list(axes), digit, t, row, column)
-    for axis, title in zip(axes, ["$x_t$", r"$\hat x_0$", *[f"head {i}" for i in range(1, 5)]], strict=True):
+    for axis, title in zip(
+        axes, ["$x_t$", r"$\hat x_0$", *[f"head {i}" for i in range(1, 5)]], strict=True
+    ):
         axis.set_title(title)
     return figure
 
@@ -803,7 +987,8 @@ def explore_attention(digit: str, t: int, row: int, column: int) -> plt.Figure:
 # %% tags=["widget"]
 explore(
     explore_attention,
-    alt="The noisy digit with the asking pixel, the denoiser's answer, and for four heads where the pixel looks.",
+    alt="The noisy digit with the asking pixel, the denoiser's answer, and for four "
+    "heads where the pixel looks.",
     digit=choice("digit", list(pictures), "7"),
     t=slider("t", 1, 1000, 200),
     row=slider("row", 0, 27, 9),
@@ -818,12 +1003,20 @@ asked = [(100, 9, 17), (600, 9, 17), (100, 2, 2), (600, 2, 2)]
 figure, axes = plt.subplots(4, 6, figsize=(9, 6))
 for row_of_axes, (t, row, column) in zip(axes, asked, strict=True):
     draw_row(list(row_of_axes), "7", t, row, column)
-    row_of_axes[0].set_ylabel(f"{'stroke' if row == 9 else 'corner'}\nt = {t}", rotation=0, ha="right", va="center")
-for axis, title in zip(axes[0], ["$x_t$", r"$\hat x_0$", *[f"head {i}" for i in range(1, 5)]], strict=True):
+    row_of_axes[0].set_ylabel(
+        f"{'stroke' if row == 9 else 'corner'}\nt = {t}",
+        rotation=0,
+        ha="right",
+        va="center",
+    )
+for axis, title in zip(
+    axes[0], ["$x_t$", r"$\hat x_0$", *[f"head {i}" for i in range(1, 5)]], strict=True
+):
     axis.set_title(title)
 show(
     figure,
-    "Attention maps of four heads for a pixel on the stroke of a seven and one in the corner, at t = 100 and 600. The maps "
+    "Attention maps of four heads for a pixel on the stroke of a seven and one in the "
+    "corner, at t = 100 and 600. The maps "
     "differ between heads and between the two pixels.",
 )
 
@@ -839,11 +1032,16 @@ square = torch.ones(28, 28)
 square[9 - 3 : 9 + 4, 17 - 3 : 17 + 4] = 0  # 1 where the three convolutions see nothing
 for t in (100, 300, 600):
     x_t = forward.q_sample(seven, t, schedule, noise).to(lesson.device)
-    x_in = (denoise.scales(x_t, t)[0] * (x_t - schedule.coeffs(t)[0].item() * mean)).requires_grad_(True)
-    denoise.network(x_in, schedule.log_snr(t).float().expand(1).to(lesson.device))[0, 0, 9, 17].backward()
+    x_in = (
+        denoise.scales(x_t, t)[0] * (x_t - schedule.coeffs(t)[0].item() * mean)
+    ).requires_grad_(True)
+    denoise.network(x_in, schedule.log_snr(t).float().expand(1).to(lesson.device))[
+        0, 0, 9, 17
+    ].backward()
     reach = x_in.grad[0, 0].square().cpu()
     varies(
-        f"t = {t}: {(reach * square).sum() / reach.sum():.0%} of the squared gradient lies farther than 3 pixels away"
+        f"t = {t}: {(reach * square).sum() / reach.sum():.0%} of the squared gradient "
+        "lies farther than 3 pixels away"
     )
     assert (reach > 0).all()  # the whole picture, corners included
 assert (reach * square).sum() < 0.25 * reach.sum()
@@ -875,12 +1073,17 @@ class Bare(SelfAttention):
 
 
 def differences(stack: Looker) -> list[float]:
-    """How different the pixels are after 0, 1, 2, … blocks, from 1 (nothing in common) to 0 (all the same)."""
+    """How different the pixels are after 0, 1, 2, … blocks, from 1 (nothing in common)
+    to 0 (all the same)."""
     with torch.no_grad():
         h, found = stack.embed(test_x[:32]), []
         for block in [nn.Identity(), *stack.blocks]:
             h = block(h)
-            found.append(((h - h.mean((2, 3), keepdim=True)).square().sum() / h.square().sum()).sqrt().item())
+            found.append(
+                ((h - h.mean((2, 3), keepdim=True)).square().sum() / h.square().sum())
+                .sqrt()
+                .item()
+            )
     return found
 
 
@@ -909,28 +1112,47 @@ curves = {}
 for name, stack in [("x + attention", good), ("attention alone", bare)]:
     lesson.generator.manual_seed(1)
     stack.to(lesson.device)
-    curves[name] = [step.loss for step in widgets.watch(learn(stack, 120, 16, lr=3e-3), 120, label=name)]
+    curves[name] = [
+        step.loss
+        for step in widgets.watch(learn(stack, 120, 16, lr=3e-3), 120, label=name)
+    ]
 
 # %% tags=["figure"]
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.7))
-for (name, found), colour, size in zip(left.items(), (BLUE, GREEN, ORANGE), (11, 5, 5), strict=True):
-    axes[0].semilogy(range(5), [max(d, 1e-7) for d in found], "o-", ms=size, color=colour, label=name)
+for (name, found), colour, size in zip(
+    left.items(), (BLUE, GREEN, ORANGE), (11, 5, 5), strict=True
+):
+    axes[0].semilogy(
+        range(5), [max(d, 1e-7) for d in found], "o-", ms=size, color=colour, label=name
+    )
 for name, colour in zip(curves, (BLUE, ORANGE), strict=True):
     smooth = torch.tensor(curves[name]).unfold(0, 10, 1).mean(1)
     axes[1].plot(range(10, 10 + len(smooth)), smooth, color=colour)
-axes[0].set(xlabel="blocks", ylabel="difference of pixels", xticks=range(5), title="before training")
+axes[0].set(
+    xlabel="blocks",
+    ylabel="difference of pixels",
+    xticks=range(5),
+    title="before training",
+)
 axes[0].legend(fontsize=8)
 axes[1].axhline(1, color=BLACK, lw=1, ls=":")
 axes[1].axhline(0.5, color=BLACK, lw=1, ls="--")
 axes[1].text(60, 0.53, "one look", fontsize=8)
 axes[1].text(60, 1.03, "no look at all", fontsize=8)
-axes[1].set(xlabel="step", ylabel="loss, mean of 10 steps", ylim=(0.3, 1.6), title="training")
+axes[1].set(
+    xlabel="step", ylabel="loss, mean of 10 steps", ylim=(0.3, 1.6), title="training"
+)
 show(
     figure,
-    "Left, the difference between pixels after 0 to 4 blocks: constant or nearly so with residuals, falling by orders of "
-    "magnitude without. Right, training losses: with residuals one half, without near one, where nothing is learned.",
+    "Left, the difference between pixels after 0 to 4 blocks: constant or nearly so "
+    "with residuals, falling by orders of "
+    "magnitude without. Right, training losses: with residuals one half, without near "
+    "one, where nothing is learned.",
 )
-errors = {name: error(stack)[0] for name, stack in [("x + attention", good), ("attention alone", bare)]}
+errors = {
+    name: error(stack)[0]
+    for name, stack in [("x + attention", good), ("attention alone", bare)]
+}
 varies(", ".join(f"{name}: {value:.3f}" for name, value in errors.items()))
 assert errors["x + attention"] < 0.6 < 0.75 < errors["attention alone"]
 
@@ -944,14 +1166,21 @@ assert errors["x + attention"] < 0.6 < 0.75 < errors["attention alone"]
 # the wallpaper lie beyond 1, too. *Predict: what does the least error, one fifth, become?*
 
 # %%
-floor = 4 * 0.5 * math.erfc(1 / math.sqrt(2)) - 2 * math.exp(-0.5) / math.sqrt(2 * math.pi)
+floor = 4 * 0.5 * math.erfc(1 / math.sqrt(2)) - 2 * math.exp(-0.5) / math.sqrt(
+    2 * math.pi
+)
 z = torch.randn(200_000, generator=lesson.generator, dtype=torch.float64)
 cut = (z - z.clamp(-1, 1)).square()
-print(f"the best answer within (-1, 1) to a standard normal target is off by {floor:.3f}")
+print(
+    f"the best answer within (-1, 1) to a standard normal target is off by {floor:.3f}"
+)
 assert abs(cut.mean() - floor) < 4 * cut.std() / len(z) ** 0.5
 answer = 0.8 * mean_of_four  # of the wallpaper, exact, Eq. (6.1)
 clipped = (answer.clamp(-1, 1) - test_x0).square().mean((1, 2, 3))
-print(f"on the wallpaper it raises the least error from {best.mean():.2f} to {clipped.mean():.2f}")
+print(
+    f"on the wallpaper it raises the least error from {best.mean():.2f} to "
+    f"{clipped.mean():.2f}"
+)
 assert clipped.mean() > best.mean() + 0.05
 
 # %% [markdown]
@@ -962,7 +1191,10 @@ assert clipped.mean() > best.mean() + 0.05
 # %%
 alpha, sigma = schedule.coeffs(600)
 line = ((alpha * std) ** 2 / ((alpha * std) ** 2 + sigma**2)).item()
-print(f"missed at t = 600: {line:.3f} by a line, at least {floor:.3f} by any network that predicts it through tanh")
+print(
+    f"missed at t = 600: {line:.3f} by a line, at least {floor:.3f} by any network "
+    "that predicts it through tanh"
+)
 assert line < floor / 10
 
 # %% [markdown]
@@ -977,13 +1209,21 @@ kept = "attention, weights kept"
 for side, found in zip(sides, cost[kept], strict=True):
     of_weights = 4 * heads * (side * side) ** 2
     print(
-        f"{side:>2} × {side:<2}: {found.activation_bytes / 1e6:6.2f} MB for one picture, {of_weights / 1e6:6.2f} of it weights"
+        f"{side:>2} × {side:<2}: {found.activation_bytes / 1e6:6.2f} MB for one "
+        f"picture, {of_weights / 1e6:6.2f} of it weights"
     )
-per_pixel = [(d.activation_bytes - 4 * heads * s**4) / s**2 for d, s in zip(cost[kept], sides, strict=True)]
-assert max(per_pixel) - min(per_pixel) < 1  # all the rest is linear in the number of pixels
+per_pixel = [
+    (d.activation_bytes - 4 * heads * s**4) / s**2
+    for d, s in zip(cost[kept], sides, strict=True)
+]
+assert (
+    max(per_pixel) - min(per_pixel) < 1
+)  # all the rest is linear in the number of pixels
 ratio = (
     cost[kept][2].activation_bytes
-    / denoisers.describe(Only(SelfAttention(c, heads, fused=True)), (c, 28, 28)).activation_bytes
+    / denoisers.describe(
+        Only(SelfAttention(c, heads, fused=True)), (c, 28, 28)
+    ).activation_bytes
 )
 varies(f"at 28 × 28 the fused kernel keeps {ratio:.1f} times less")
 assert ratio > 5
@@ -993,7 +1233,10 @@ assert ratio > 5
 # $256 \times 256$?
 
 # %%
-print(f"256 × 256: {4 * heads * 256**4 / 2**30:.0f} GiB of weights for one picture and one layer")
+print(
+    f"256 × 256: {4 * heads * 256**4 / 2**30:.0f} GiB of weights for one picture and "
+    "one layer"
+)
 assert 128 * cost[kept][2].activation_bytes > 2**30
 assert 4 * heads * 256**4 == 64 * 2**30
 

@@ -2,9 +2,11 @@
 # # 07 · Training on MNIST
 #
 # *You will take the training loop apart, derive each of its pieces, stop it in the middle and go on as if nothing had
-# happened; then you will spend the same number of sums on four networks. About 75 minutes; five exercises.*
+# happened; then you will spend the same number of sums on four networks. About 75 minutes to read and run, 70 to solve
+# its five exercises.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports and data
 import math
 import tempfile
 import time
@@ -22,7 +24,16 @@ from course_utils.data import batches, load_images, normalize
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
 from course_utils.exercises import check, progress
 from course_utils.metrics import draw_images
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, use_style
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    image_grid,
+    show,
+    use_style,
+)
 from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.recipes import pixel_moments
 from course_utils.runtime import varies
@@ -43,8 +54,11 @@ SHAPE = (1, 28, 28)
 
 
 # %%
-def draw_digits(denoiser: nn.Module, each: int = 1, steps: int = 25, seed: int = 0) -> Tensor:
-    """Digits 0 … 9 in order, `each` times, as bytes: DDIM from the same noise for every denoiser."""
+def draw_digits(
+    denoiser: nn.Module, each: int = 1, steps: int = 25, seed: int = 0
+) -> Tensor:
+    """Digits 0 … 9 in order, `each` times, as bytes: DDIM from the same noise for
+    every denoiser."""
     drawn, _ = draw_images(
         denoiser.eval(),
         schedule,
@@ -70,8 +84,14 @@ with torch.random.fork_rng([]):  # the same start, whatever was drawn before
     fresh = wrapped(UNet(1, (32, 64), 1, num_classes=10))
 real = torch.stack([images[labels == digit][0] for digit in range(10)])
 show(
-    image_grid(torch.cat([real, draw_digits(fresh)]), columns=10, row_labels=["real", "U-Net, new"], size=0.75),
-    "Ten real digits; below, ten squares of grainy noise, all alike: what a U-Net draws before it has been trained.",
+    image_grid(
+        torch.cat([real, draw_digits(fresh)]),
+        columns=10,
+        row_labels=["real", "U-Net, new"],
+        size=0.75,
+    ),
+    "Ten real digits; below, ten squares of grainy noise, all alike: what a U-Net "
+    "draws before it has been trained.",
 )
 
 # %% [markdown]
@@ -107,15 +127,21 @@ guess
 # $$w_\text{min-SNR} = \min\bigl(\mathrm{SNR}(t),\ \gamma\bigr), \qquad \gamma = 5. \tag{7.3}$$
 #
 # ### Exercise 1 · The weight of a loss
-# *5 minutes · easy · Eqs. (7.2) and (7.3).* `kind` is `"x0"`, `"eps"`, `"v"` or `"min_snr"`.
+# *10 minutes · easy · Eqs. (7.2) and (7.3).* `kind` is `"x0"`, `"eps"`, `"v"` or `"min_snr"`.
 
 
 # %% tags=["exercise"] exercise="07.weight" points=1
 # Exercise 07.weight
 def weight(snr: Tensor, kind: str, gamma: float) -> Tensor:
-    """w(t) of Eq. (7.1) for signal-to-noise ratios of any shape; gamma counts only for "min_snr"."""
+    """w(t) of Eq. (7.1) for signal-to-noise ratios of any shape;
+    gamma counts only for "min_snr"."""
     ### BEGIN SOLUTION
-    weights = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1, "min_snr": snr.clamp(max=gamma)}
+    weights = {
+        "x0": torch.ones_like(snr),
+        "eps": snr,
+        "v": snr + 1,
+        "min_snr": snr.clamp(max=gamma),
+    }
     return weights[kind]
     ### END SOLUTION
 
@@ -142,8 +168,13 @@ x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generato
 guessed = x_0 + 0.1 * forward.noise_like(x_0, lesson.generator)
 snr = schedule.log_snr(t).exp()
 for kind, w in {"eps": snr, "v": snr + 1, "score": snr * (snr + 1)}.items():
-    truth, other = (parameterizations.convert(x, "x0", kind, x_t, t, schedule) for x in (x_0, guessed))
-    ratio = (truth - other).square().sum((1, 2, 3)) / (x_0 - guessed).square().sum((1, 2, 3))
+    truth, other = (
+        parameterizations.convert(x, "x0", kind, x_t, t, schedule)
+        for x in (x_0, guessed)
+    )
+    ratio = (truth - other).square().sum((1, 2, 3)) / (x_0 - guessed).square().sum(
+        (1, 2, 3)
+    )
     assert torch.allclose(ratio, w, rtol=1e-9, atol=0)
 print("the squared errors have the ratios of Eq. (7.2), at five times, to nine digits")
 
@@ -166,7 +197,10 @@ print("the squared errors have the ratios of Eq. (7.2), at five times, to nine d
 # %% tags=["figure"]
 test_images, test_labels = load_images("mnist", "test")
 chosen = torch.randperm(10_000, generator=lesson.generator)[:300]
-test_x, test_y = normalize(test_images[chosen]).to(lesson.device), test_labels[chosen].to(lesson.device)
+test_x, test_y = (
+    normalize(test_images[chosen]).to(lesson.device),
+    test_labels[chosen].to(lesson.device),
+)
 ts = torch.arange(1, 1001)
 snr = schedule.log_snr(ts).exp()
 error = 1 / (snr + 1 / std**2)  # c_out²
@@ -176,20 +210,34 @@ for kind, colour in kinds.items():
     w = losses.loss_weight(ts, schedule, kind, data_std=std)
     left.loglog(snr, w, color=colour, label=kind)
     right.plot(ts, w * error / (w * error).mean(), color=colour)
-left.set(xlabel="SNR (clean on the right)", ylabel="w", title="The weights, Eqs. (7.2) and (7.3)")
+left.set(
+    xlabel="SNR (clean on the right)",
+    ylabel="w",
+    title="The weights, Eqs. (7.2) and (7.3)",
+)
 left.legend(ncols=2)
-right.set(xlabel="t", ylabel="share of the loss (mean 1)", title="What a network that knows nothing is told to mend")
+right.set(
+    xlabel="t",
+    ylabel="share of the loss (mean 1)",
+    title="What a network that knows nothing is told to mend",
+)
 for at in (20, 150, 300, 500, 700, 1000):
     # Eq. (7.4)
     eps = forward.noise_like(test_x, lesson.generator)
     with torch.no_grad():
-        loss = losses.denoising_loss(fresh, test_x, at, schedule, eps, data_std=std, label=test_y)
+        loss = losses.denoising_loss(
+            fresh, test_x, at, schedule, eps, data_std=std, label=test_y
+        )
     right.plot(at, loss.mean().item(), "o", color=GREEN, ms=5)
-    assert abs(loss.mean() - 1) < 4.5 * loss.std() / 300**0.5  # four and a half standard errors
+    assert (
+        abs(loss.mean() - 1) < 4.5 * loss.std() / 300**0.5
+    )  # four and a half standard errors
 show(
     figure,
-    "Left: the weights against the SNR; eps a straight line, v the same with a floor, min-SNR with a ceiling of 5, x0 constant. "
-    "Right: shares of the loss against t. eps: high up to t = 200, then falling to nothing. x0: the reverse. v: flat, with "
+    "Left: the weights against the SNR; eps a straight line, v the same with a floor, "
+    "min-SNR with a ceiling of 5, x0 constant. "
+    "Right: shares of the loss against t. eps: high up to t = 200, then falling to "
+    "nothing. x0: the reverse. v: flat, with "
     "dots measured on the new network on it. min-SNR: a sharp hump at t = 130.",
 )
 
@@ -214,7 +262,11 @@ def small(seed: int, lr: float, dropout: float = 0.0, **options: object) -> Trai
 
 
 apprentice, records = small(0, lr=1e-2), []
-for record in watch(train(apprentice, images, labels, steps=60, batch_size=32, warmup=10), 60, label="apprentice"):
+for record in watch(
+    train(apprentice, images, labels, steps=60, batch_size=32, warmup=10),
+    60,
+    label="apprentice",
+):
     records.append(record)
 
 # %% [markdown]
@@ -227,23 +279,40 @@ for record in watch(train(apprentice, images, labels, steps=60, batch_size=32, w
 # Eq. (7.5)
 def gradient_noise(model: Denoiser, n: int = 24) -> dict[str, float]:
     """Noise-to-signal of the gradient of 32 digits, by the loss's weight."""
-    stream = batches(images, labels, 32, generator=lesson.generator, device=lesson.device)
+    stream = batches(
+        images, labels, 32, generator=lesson.generator, device=lesson.device
+    )
     gradients: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     for _, (x_0, y) in zip(range(n), stream, strict=False):
         t = torch.randint(1, 1001, (32,), generator=lesson.generator).to(lesson.device)
         eps = forward.noise_like(x_0, lesson.generator)
-        plain = losses.denoising_loss(model, x_0, t, schedule, eps, weighting="x0", label=y)
+        plain = losses.denoising_loss(
+            model, x_0, t, schedule, eps, weighting="x0", label=y
+        )
         for kind in kinds:
-            loss = (losses.loss_weight(t, schedule, kind, data_std=std).to(plain) * plain).mean()
-            found = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+            loss = (
+                losses.loss_weight(t, schedule, kind, data_std=std).to(plain) * plain
+            ).mean()
+            found = torch.autograd.grad(
+                loss, list(model.parameters()), retain_graph=True
+            )
             gradients[kind].append(torch.cat([g.flatten() for g in found]))
     each = {kind: torch.stack(found) for kind, found in gradients.items()}
-    return {kind: (g.var(0).sum() / (g.mean(0).square().sum() - g.var(0).sum() / n)).item() for kind, g in each.items()}
+    return {
+        kind: (g.var(0).sum() / (g.mean(0).square().sum() - g.var(0).sum() / n)).item()
+        for kind, g in each.items()
+    }
 
 
-at_first, later = gradient_noise(small(0, lr=0.0).model), gradient_noise(apprentice.model.eval())
+at_first, later = (
+    gradient_noise(small(0, lr=0.0).model),
+    gradient_noise(apprentice.model.eval()),
+)
 for kind in kinds:
-    varies(f"{kind:8} noise-to-signal: new network {at_first[kind]:.2f}, apprentice {later[kind]:.2f}")
+    varies(
+        f"{kind:8} noise-to-signal: new network {at_first[kind]:.2f}, apprentice "
+        f"{later[kind]:.2f}"
+    )
 assert max(at_first.values()) < 0.3
 assert later["v"] > 4 * at_first["v"]
 
@@ -287,10 +356,17 @@ assert later["v"] > 4 * at_first["v"]
 
 # %%
 # Eq. (7.6)
-def jitter(lr: float, decay: float, steps: int, worlds: int, start: float | None = None) -> tuple[Tensor, Tensor]:
-    """w and its EMA after each step, (steps + 1, worlds), for h = tau = 1. Without a start, w begins at rest."""
+def jitter(
+    lr: float, decay: float, steps: int, worlds: int, start: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """w and its EMA after each step, (steps + 1, worlds), for h = tau = 1.
+    Without a start, w begins at rest."""
     generator = torch.Generator().manual_seed(1)
-    w = (lr / (2 - lr)) ** 0.5 * torch.randn(worlds, generator=generator) if start is None else torch.full((1,), start)
+    w = (
+        (lr / (2 - lr)) ** 0.5 * torch.randn(worlds, generator=generator)
+        if start is None
+        else torch.full((1,), start)
+    )
     m = torch.zeros(worlds) if start is None else w
     path = [(w, m)]
     for _ in range(steps):
@@ -313,7 +389,10 @@ for lr, decay in [(0.5, 0.9), (0.2, 0.9), (0.2, 0.98), (0.05, 0.98)]:
     # Eqs. (7.7) and (7.9)
     assert abs(w / (lr / (2 - lr)) - 1) < four
     assert abs(m / w / shrinkage(lr, decay) - 1) < 2 * four
-    print(f"lr {lr:4}, d = {decay}: the EMA keeps {shrinkage(lr, decay):6.1%} of the variance, as computed")
+    print(
+        f"lr {lr:4}, d = {decay}: the EMA keeps {shrinkage(lr, decay):6.1%} of the "
+        "variance, as computed"
+    )
 
 # %% [markdown]
 # Now (7.8)'s last term, $d^k m_0$. **The average remembers its start**, and the start of a network is random numbers.
@@ -330,7 +409,7 @@ for lr, decay in [(0.5, 0.9), (0.2, 0.9), (0.2, 0.98), (0.05, 0.98)]:
 # then on.
 #
 # ### Exercise 2 · The average
-# *5 minutes · easy · Eqs. (7.8) and (7.10).* `step` counts from 1: it is the number of steps that `weights` have seen.
+# *10 minutes · easy · Eqs. (7.8) and (7.10).* `step` counts from 1: it is the number of steps that `weights` have seen.
 
 
 # %% tags=["exercise"] exercise="07.ema" points=1
@@ -362,14 +441,23 @@ check("07.ema", ema)
 probe = nn.Linear(1, 1, bias=False).double()
 nn.init.ones_(probe.weight)
 average = EMA(probe, decay=0.999)
-assert math.isclose((1 + 8990) / (10 + 8990), 0.999)  # from here on the decay is constant
+assert math.isclose(
+    (1 + 8990) / (10 + 8990), 0.999
+)  # from here on the decay is constant
 nn.init.zeros_(probe.weight)
 for k in range(1, 501):
     average.update(probe, k)
     if k in (1, 10, 100, 500):
         left_over = average.weights["weight"].item()
-        assert math.isclose(left_over, math.factorial(10) / math.prod(range(k + 2, k + 11)), rel_tol=1e-9)
-        print(f"weight of the start after {k:3} steps: {left_over:.1e} with warm-up, {0.999**k:.2f} without")
+        assert math.isclose(
+            left_over,
+            math.factorial(10) / math.prod(range(k + 2, k + 11)),
+            rel_tol=1e-9,
+        )
+        print(
+            f"weight of the start after {k:3} steps: {left_over:.1e} with warm-up, "
+            f"{0.999**k:.2f} without"
+        )
 
 # %% [markdown]
 # Move the sliders: a run from far away (at 5), with its jitter, and two averages of it. *Predict before you move:
@@ -378,7 +466,8 @@ for k in range(1, 501):
 
 # %%
 def wobble(lr: float, decay: float) -> plt.Figure:
-    """One run, its EMA, and its EMA with warm-up; beside it, how much of the variance an EMA keeps."""
+    """One run, its EMA, and its EMA with warm-up;
+    beside it, how much of the variance an EMA keeps."""
     (w, m), steps = jitter(lr, decay, 400, 1, start=5.0), torch.arange(401)
     warmed = [w[0]]
     for k in range(1, len(w)):
@@ -389,19 +478,31 @@ def wobble(lr: float, decay: float) -> plt.Figure:
     left.plot(steps, m, color=ORANGE, label=f"EMA, d = {decay:.3f}")
     left.plot(steps, torch.stack(warmed), color=GREEN, label="EMA, decay warmed up")
     left.axhline(0, color=BLACK, lw=1, ls=":")
-    left.set(xlabel="step", ylabel="distance from the minimum", ylim=(-2.2, 5.2), title=f"learning rate {lr:.2f}")
+    left.set(
+        xlabel="step",
+        ylabel="distance from the minimum",
+        ylim=(-2.2, 5.2),
+        title=f"learning rate {lr:.2f}",
+    )
     left.legend(fontsize=8)
     decays = 1 - torch.logspace(-3, 0, 60)
-    right.loglog(1 / (1 - decays), [shrinkage(lr, d) for d in decays.tolist()], color=BLACK)
+    right.loglog(
+        1 / (1 - decays), [shrinkage(lr, d) for d in decays.tolist()], color=BLACK
+    )
     right.plot(1 / (1 - decay), shrinkage(lr, decay), "o", color=ORANGE, ms=7)
-    right.set(xlabel="window 1 / (1 - d), steps", ylabel="variance kept, Eq. (7.9)", ylim=(5e-4, 1.5))
+    right.set(
+        xlabel="window 1 / (1 - d), steps",
+        ylabel="variance kept, Eq. (7.9)",
+        ylim=(5e-4, 1.5),
+    )
     return figure
 
 
 # %% tags=["widget"]
 explore(
     wobble,
-    alt="A jittering weight that comes from 5 to 0, its EMA, and its EMA with warm-up; right, the share of the variance kept.",
+    alt="A jittering weight that comes from 5 to 0, its EMA, and its EMA with "
+    "warm-up; right, the share of the variance kept.",
     lr=slider("learning rate", 0.02, 0.6, 0.2),
     decay=slider("decay d", 0.5, 0.998, 0.98, step=0.002),
 )
@@ -412,8 +513,10 @@ explore(
 # %% tags=["figure"]
 show(
     wobble(0.2, 0.98),
-    "Left: a weight falls from 5 to 0 within 20 steps and jitters. The plain EMA comes down over 150 steps; the one with "
-    "warm-up follows closely and lies just as quietly later. Right: the variance kept falls as one over the window.",
+    "Left: a weight falls from 5 to 0 within 20 steps and jitters. The plain EMA "
+    "comes down over 150 steps; the one with "
+    "warm-up follows closely and lies just as quietly later. Right: the variance kept "
+    "falls as one over the window.",
 )
 
 # %% [markdown]
@@ -443,7 +546,10 @@ optimizer = torch.optim.Adam([w], lr=0.01)
 w.grad = gradient.clone()
 optimizer.step()
 assert torch.allclose(w.detach(), -0.01 * gradient.sign(), rtol=1e-3)
-print("gradients  2e-4  -0.03   5.00  -200.0\nfirst step", "  ".join(f"{x:5.2f}" for x in w.tolist()))
+print(
+    "gradients  2e-4  -0.03   5.00  -200.0\nfirst step",
+    "  ".join(f"{x:5.2f}" for x in w.tolist()),
+)
 
 # %% [markdown]
 # That is why the learning rate is **warmed up**: while $u$ is an average of a handful of gradients, steps should be
@@ -466,13 +572,22 @@ print("gradients  2e-4  -0.03   5.00  -200.0\nfirst step", "  ".join(f"{x:5.2f}"
 # %% tags=["figure"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 2.7))
 left.plot([learning_rate(k, 2000, 1.0, 200) for k in range(2000)], color=BLUE)
-left.set(xlabel="step k", ylabel=r"$\eta_k / \eta$", title="Eq. (7.12): 200 steps of warm-up, 2,000 in all")
-right.semilogy([r.step for r in records], [r.gradient_norm for r in records], color=ORANGE)
+left.set(
+    xlabel="step k",
+    ylabel=r"$\eta_k / \eta$",
+    title="Eq. (7.12): 200 steps of warm-up, 2,000 in all",
+)
+right.semilogy(
+    [r.step for r in records], [r.gradient_norm for r in records], color=ORANGE
+)
 right.axhline(1, color=BLACK, ls="--", lw=1)
-right.set(xlabel="step", ylabel="|g| before clipping", title="The apprentice, clipped at 1")
+right.set(
+    xlabel="step", ylabel="|g| before clipping", title="The apprentice, clipped at 1"
+)
 show(
     figure,
-    "Left: the learning rate, a line up over 200 steps, then half a cosine down to zero. Right: the length of the apprentice's "
+    "Left: the learning rate, a line up over 200 steps, then half a cosine down to "
+    "zero. Right: the length of the apprentice's "
     "gradient, which rises above 1 in the first dozen steps and settles below it.",
 )
 assert learning_rate(199, 2000, 1.0, 200) == 1
@@ -481,7 +596,7 @@ varies(f"{sum(r.gradient_norm > 1 for r in records)} of 60 gradients were clippe
 
 # %% [markdown]
 # ### Exercise 3 · Clipping
-# *5 minutes · easy · Eq. (7.13).* The gradients come as a list, one tensor for each of the network's.
+# *10 minutes · easy · Eq. (7.13).* The gradients come as a list, one tensor for each of the network's.
 
 
 # %% tags=["exercise"] exercise="07.clip" points=1
@@ -516,7 +631,8 @@ check("07.clip", clip)
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
     info = torch.finfo(dtype)
     print(
-        f"{str(dtype)[6:]:9} largest {info.max:8.1e}   smallest normal {info.tiny:8.1e}   next after 1: 1 + {info.eps:.1e}"
+        f"{str(dtype)[6:]:9} largest {info.max:8.1e}   smallest normal "
+        f"{info.tiny:8.1e}   next after 1: 1 + {info.eps:.1e}"
     )
 
 overflow, tiny = torch.tensor(70_000.0), torch.tensor(1e-8)
@@ -528,7 +644,10 @@ w16, w32 = torch.ones((), dtype=torch.bfloat16), torch.ones(())
 assert w16 + 2**-9 == 1  # less than half of the distance to the next number
 for _ in range(1000):
     w16, w32 = w16 - 0.001, w32 - 0.001
-print(f"1 - 0.001 - 0.001 - … a thousand times: {w32:.4f} in float32, {w16:.4f} in bfloat16")
+print(
+    f"1 - 0.001 - 0.001 - … a thousand times: {w32:.4f} in float32, {w16:.4f} in "
+    "bfloat16"
+)
 assert w16 == 1
 
 # %% [markdown]
@@ -546,10 +665,14 @@ assert w16 == 1
 
 # %% tags=["varies"]
 def speed(channels_last: bool, dtype: torch.dtype) -> float:
-    """Images a second through forward and backward of the small U-Net; the best of four."""
+    """Images a second through forward and backward of the small U-Net;
+    the best of four."""
     order = torch.channels_last if channels_last else torch.contiguous_format
     model = wrapped(UNet(1, (32, 64), 1, attention=())).to(memory_format=order)
-    x, t = torch.zeros(64, *SHAPE, device=lesson.device).contiguous(memory_format=order), 500
+    x, t = (
+        torch.zeros(64, *SHAPE, device=lesson.device).contiguous(memory_format=order),
+        500,
+    )
     best = math.inf
     for _ in range(4):
         start = time.perf_counter()
@@ -564,7 +687,10 @@ def speed(channels_last: bool, dtype: torch.dtype) -> float:
 for dtype in dict.fromkeys((torch.float32, lesson.dtype)):
     for channels_last in (False, True):
         layout = "channels last" if channels_last else "contiguous"
-        varies(f"{str(dtype)[6:]:9} {layout:14} {speed(channels_last, dtype):6.0f} images/s")
+        varies(
+            f"{str(dtype)[6:]:9} {layout:14} {speed(channels_last, dtype):6.0f} "
+            "images/s"
+        )
 
 # %% [markdown]
 # ## 5 · The loop
@@ -576,7 +702,7 @@ for dtype in dict.fromkeys((torch.float32, lesson.dtype)):
 # a number made of the two. But made how? `seed + k` will not do: step 8 of run 0 would be step 7 of run 1.
 #
 # ### Exercise 4 · Noise that can be repeated
-# *10 minutes · medium.* `n` standard normal numbers for one step of one run. The same pair gives the same numbers
+# *15 minutes · medium.* `n` standard normal numbers for one step of one run. The same pair gives the same numbers
 # today and tomorrow; different pairs give numbers that have nothing in common. PyTorch's global stream stays as it
 # is.
 
@@ -615,19 +741,27 @@ def mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def my_train(model: Denoiser, steps: int, *, lr: float, batch: int, warmup: int, seed: int = 0) -> dict[str, Tensor]:
+def my_train(
+    model: Denoiser, steps: int, *, lr: float, batch: int, warmup: int, seed: int = 0
+) -> dict[str, Tensor]:
     """Train, and return the averaged weights."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0
+    )
     average = EMA(model, decay=0.999)
     order = torch.Generator().manual_seed(mixed(seed))
-    for step, (x_0, y) in zip(range(steps), batches(images, labels, batch, generator=order), strict=False):
+    for step, (x_0, y) in zip(
+        range(steps), batches(images, labels, batch, generator=order), strict=False
+    ):
         generator = torch.Generator().manual_seed(mixed(seed, step))
         t = torch.randint(1, schedule.T + 1, (batch,), generator=generator)
         y = y.masked_fill(torch.rand(batch, generator=generator) < 0.1, -1)
         x_0 = x_0.contiguous(memory_format=torch.channels_last)
         eps = forward.noise_like(x_0, generator)
         # Eqs. (7.1) and (7.4)
-        loss = losses.denoising_loss(model, x_0, t, schedule, eps, weighting="v", data_std=std, label=y).mean()
+        loss = losses.denoising_loss(
+            model, x_0, t, schedule, eps, weighting="v", data_std=std, label=y
+        ).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # Eq. (7.13)
@@ -654,7 +788,10 @@ average = my_train(by_hand.train(), 6, lr=3e-3, batch=16, warmup=2, seed=3)
 for name, value in by_hand.state_dict().items():
     assert torch.equal(value, with_course.model.state_dict()[name])
     assert torch.equal(average[name], with_course.ema.weights[name])
-print(f"after 6 steps all {len(average)} tensors are equal, bit for bit, and so are their averages")
+print(
+    f"after 6 steps all {len(average)} tensors are equal, bit for bit, and so are "
+    "their averages"
+)
 
 # %% [markdown]
 # **What is in a checkpoint?** Whatever the next step depends on. The weights; the optimizer's two averages; the EMA;
@@ -662,7 +799,7 @@ print(f"after 6 steps all {len(average)} tensors are equal, bit for bit, and so 
 # float16 the scaler. Leave one out, and the run that goes on is another run. Write a small one yourself:
 #
 # ### Exercise 5 · A run that can be stopped
-# *15 minutes · medium.* Linear regression by gradient descent with momentum. The state is a dictionary of the weights
+# *25 minutes · medium.* Linear regression by gradient descent with momentum. The state is a dictionary of the weights
 # `"w"`, the momentum `"m"` and `"step"`, the number of steps done. Step $k = 0, 1, …$ looks at one row of the data,
 # row $k \bmod n$, with the squared error $(x \cdot w - y)^2$:
 #
@@ -675,7 +812,8 @@ print(f"after 6 steps all {len(average)} tensors are equal, bit for bit, and so 
 # %% tags=["exercise"] exercise="07.go_on" points=2
 # Exercise 07.go_on
 def go_on(state: dict, x: Tensor, y: Tensor, until: int, lr: float) -> dict:
-    """The state {"w": (d,), "m": (d,), "step": int} after `until` steps in all. x: (n, d); y: (n,)."""
+    """The state {"w": (d,), "m": (d,), "step": int} after `until` steps in all.
+    x: (n, d); y: (n,)."""
     ### BEGIN SOLUTION
     w, m = state["w"], state["m"]
     for step in range(state["step"], until):
@@ -755,7 +893,9 @@ for name, build in builders.items():
         network = build()
     flops[name] = training_flops(network)
     steps[name] = round(BUDGET / (flops[name] * BATCH))
-    runs[name] = Training(wrapped(network), lr=4e-3, device=lesson.device, precision=lesson.dtype)
+    runs[name] = Training(
+        wrapped(network), lr=4e-3, device=lesson.device, precision=lesson.dtype
+    )
     size = sum(p.numel() for p in network.parameters())
     print(f"{name:10}{size:9,} parameters {flops[name] / 1e6:6.1f} MFLOP an image")
     varies(f"{steps[name]} steps of {BATCH}")
@@ -780,7 +920,11 @@ for record in watch(
 
 # %% tags=["widget"]
 for name in ("CNN", "DAE", "attention"):
-    for record in watch(train(runs[name], images, labels, steps=steps[name], **settings), steps[name], label=name):
+    for record in watch(
+        train(runs[name], images, labels, steps=steps[name], **settings),
+        steps[name],
+        label=name,
+    ):
         history[name].append(record.loss)
 
 # %% [markdown]
@@ -795,9 +939,17 @@ judge_eps = forward.noise_like(test_x, lesson.generator)
 @torch.no_grad()
 def judge(model: nn.Module, n: int = 300) -> float:
     """The loss of (7.4) on n test digits, always with the same times and noise."""
-    with torch.autocast(lesson.device.type, lesson.dtype, enabled=lesson.dtype != torch.float32):
+    with torch.autocast(
+        lesson.device.type, lesson.dtype, enabled=lesson.dtype != torch.float32
+    ):
         loss = losses.denoising_loss(
-            model, test_x[:n], judge_t[:n], schedule, judge_eps[:n], data_std=std, label=test_y[:n]
+            model,
+            test_x[:n],
+            judge_t[:n],
+            schedule,
+            judge_eps[:n],
+            data_std=std,
+            label=test_y[:n],
         )
     return loss.mean().item()
 
@@ -805,17 +957,32 @@ def judge(model: nn.Module, n: int = 300) -> float:
 trained = {name: run.averaged() for name, run in runs.items()}
 verdict = {name: judge(denoiser) for name, denoiser in trained.items()}
 figure, axis = plt.subplots(figsize=(6.5, 3))
-for (name, loss), colour in zip(history.items(), (BLUE, PINK, ORANGE, GREEN), strict=True):
+for (name, loss), colour in zip(
+    history.items(), (BLUE, PINK, ORANGE, GREEN), strict=True
+):
     smooth = np.convolve(loss, np.ones(20) / 20, "valid")
-    axis.plot((np.arange(len(smooth)) + 20) * flops[name] * BATCH / 1e12, smooth, color=colour, label=name)
-    axis.plot(steps[name] * flops[name] * BATCH / 1e12, verdict[name], "o", color=colour, ms=6, clip_on=False)
+    axis.plot(
+        (np.arange(len(smooth)) + 20) * flops[name] * BATCH / 1e12,
+        smooth,
+        color=colour,
+        label=name,
+    )
+    axis.plot(
+        steps[name] * flops[name] * BATCH / 1e12,
+        verdict[name],
+        "o",
+        color=colour,
+        ms=6,
+        clip_on=False,
+    )
     varies(f"{name:10} loss on test digits {verdict[name]:.3f}")
 axis.axhline(1, color=BLACK, lw=1, ls=":")
 axis.set(xlabel="spent (TFLOP)", ylabel="loss, mean of 20 batches", ylim=(0.3, 1.1))
 axis.legend(ncols=2)
 show(
     figure,
-    "The four losses against the operations spent. All fall from 1; the DAE stays highest, U-Net and attention end lowest. Dots at "
+    "The four losses against the operations spent. All fall from 1; the DAE stays "
+    "highest, U-Net and attention end lowest. Dots at "
     "the end: the same measured on test digits.",
 )
 
@@ -840,8 +1007,10 @@ def sheet(drawn: dict[str, Tensor]) -> plt.Figure:
 drawn = {name: draw_digits(denoiser, each=10) for name, denoiser in trained.items()}
 show(
     sheet(drawn),
-    "Ten real digits, and ten drawn by each of the four networks, from the same noise. The CNN's are clean strokes in no order, "
-    "the DAE's are whole digits under heavy grain, attention's are patches, the U-Net's are nearly digits.",
+    "Ten real digits, and ten drawn by each of the four networks, from the same "
+    "noise. The CNN's are clean strokes in no order, "
+    "the DAE's are whole digits under heavy grain, attention's are patches, the "
+    "U-Net's are nearly digits.",
 )
 
 # %% [markdown]
@@ -855,22 +1024,36 @@ classifier = load_classifier("mnist", lesson.device)
 
 
 def agreement(digits: Tensor) -> float:
-    """The share of digits, 0 … 9 in turn, that the classifier takes for what they were asked to be."""
-    return (look_at(classifier, digits)[1] == torch.arange(len(digits)) % 10).double().mean().item()
+    """The share of digits, 0 … 9 in turn, that the classifier takes for what they were
+    asked to be."""
+    return (
+        (look_at(classifier, digits)[1] == torch.arange(len(digits)) % 10)
+        .double()
+        .mean()
+        .item()
+    )
 
 
 def wiped(digits: Tensor) -> Tensor:
     """The digits without their grain."""
     smooth = (nn.functional.avg_pool2d(digits.float(), 3, 1, 1) - 60).clamp(min=0)
-    return (255 * smooth / smooth.amax((2, 3), keepdim=True).clamp(min=1)).to(torch.uint8)
+    return (255 * smooth / smooth.amax((2, 3), keepdim=True).clamp(min=1)).to(
+        torch.uint8
+    )
 
 
 raw_share = {name: agreement(digits) for name, digits in drawn.items()}
 wiped_share = {name: agreement(wiped(digits)) for name, digits in drawn.items()}
 for name in drawn:
-    varies(f"{name:10} of the class asked for: {raw_share[name]:.0%}, wiped {wiped_share[name]:.0%}; chance is 10%")
+    varies(
+        f"{name:10} of the class asked for: {raw_share[name]:.0%}, wiped "
+        f"{wiped_share[name]:.0%}; chance is 10%"
+    )
 assert wiped_share["DAE"] > 0.6
-assert max(wiped_share, key=wiped_share.__getitem__) == "DAE" or lesson.device.type != "cpu"  # there, more is spent
+assert (
+    max(wiped_share, key=wiped_share.__getitem__) == "DAE"
+    or lesson.device.type != "cpu"
+)  # there, more is spent
 
 # %% [markdown]
 # **The network with the worst loss has drawn the best shapes.** The DAE's code of 64 numbers holds a shape after a few
@@ -885,12 +1068,15 @@ assert max(wiped_share, key=wiped_share.__getitem__) == "DAE" or lesson.device.t
 # %% tags=["widget"]
 def eight(network: str, digit: int, seed: int) -> plt.Figure:
     """Eight digits of one class from one seed's noise."""
-    return image_grid(draw_digits(trained[network], each=8, steps=10, seed=seed)[digit::10], columns=8)
+    return image_grid(
+        draw_digits(trained[network], each=8, steps=10, seed=seed)[digit::10], columns=8
+    )
 
 
 explore(
     eight,
-    alt="Eight digits of the chosen class, drawn by the chosen network of this page from the chosen seed's noise.",
+    alt="Eight digits of the chosen class, drawn by the chosen network of this page "
+    "from the chosen seed's noise.",
     network=choice("network", list(trained), "U-Net"),
     digit=slider("digit", 0, 9, 3),
     seed=slider("seed", 0, 20, 0),
@@ -903,19 +1089,32 @@ explore(
 # hundreds by the very same `train` (`course train mnist-unet` repeats it). What does patience buy?
 
 # %% tags=["figure"]
-SHIPPED = {"CNN": "mnist-cnn", "DAE": "mnist-dae", "attention": "mnist-attention", "U-Net": "mnist-unet"}
+SHIPPED = {
+    "CNN": "mnist-cnn",
+    "DAE": "mnist-dae",
+    "attention": "mnist-attention",
+    "U-Net": "mnist-unet",
+}
 finished = {name: load_denoiser(file, lesson.device) for name, file in SHIPPED.items()}
 drawn = {name: draw_digits(denoiser, each=10) for name, denoiser in finished.items()}
 show(
     sheet(drawn),
-    "Ten real digits, and ten drawn by each of the four networks that the course ships. The CNN's are loose strokes, half of "
-    "them no digit; the DAE's are digits under grain; attention's are torn; the U-Net's are clean, and most can be read.",
+    "Ten real digits, and ten drawn by each of the four networks that the course "
+    "ships. The CNN's are loose strokes, half of "
+    "them no digit; the DAE's are digits under grain; attention's are torn; the "
+    "U-Net's are clean, and most can be read.",
 )
 for name, denoiser in finished.items():
     shares = f"{agreement(drawn[name]):.0%}, wiped {agreement(wiped(drawn[name])):.0%}"
     varies(f"{name:10} loss {judge(denoiser):.3f}, of the class asked for: {shares}")
-assert agreement(drawn["U-Net"]) > 0.88  # of 100 digits; four standard errors below 96 %
-assert all(agreement(drawn["U-Net"]) > agreement(d) for name, d in drawn.items() if name != "U-Net")
+assert (
+    agreement(drawn["U-Net"]) > 0.88
+)  # of 100 digits; four standard errors below 96 %
+assert all(
+    agreement(drawn["U-Net"]) > agreement(d)
+    for name, d in drawn.items()
+    if name != "U-Net"
+)
 
 # %% [markdown]
 # The loop is the same, to the last line. Between the two pictures lie larger networks and patience. (The U-Net had
@@ -957,7 +1156,8 @@ axis.set(xlabel="step", ylabel="loss on test digits")
 axis.legend()
 show(
     figure,
-    "The loss on test digits along one run. The curve of the weights themselves jumps up and down; the curve of the averaged "
+    "The loss on test digits along one run. The curve of the weights themselves jumps "
+    "up and down; the curve of the averaged "
     "weights runs below it and is smoother.",
 )
 
@@ -988,7 +1188,10 @@ middle = answers.mean(0)
 parts = (test_x[:100] - middle).square().mean(), (answers - middle).square().mean()
 assert torch.allclose((test_x[:100] - answers).square().mean(), sum(parts), rtol=1e-5)
 varies(f"loss in eval mode {calm:.4f}, in train mode {sum(nervous) / 4:.4f}")
-varies(f"of the squared error in train mode {parts[1] / sum(parts):.1%} is the masks' spread")
+varies(
+    f"of the squared error in train mode {parts[1] / sum(parts):.1%} is the masks' "
+    "spread"
+)
 assert min(nervous) > calm
 
 # %% [markdown]
@@ -1003,15 +1206,22 @@ assert min(nervous) > calm
 
 
 # %%
-def go_on_student(run: Training, n: int = 12) -> tuple[Tensor, list[float], list[Tensor]]:
-    """n more steps: the weights as one vector, the loss on test digits after each step, and each step's times."""
+def go_on_student(
+    run: Training, n: int = 12
+) -> tuple[Tensor, list[float], list[Tensor]]:
+    """n more steps: the weights as one vector, the loss on test digits after each
+    step, and each step's times."""
     curve, times = [], []
     for record in train(run, images, labels, **endless):
         curve.append(judge(run.model.eval(), 150))
         times.append(record.t)
         if len(curve) == n:
             break
-    return torch.cat([p.detach().flatten() for p in run.model.parameters()]), curve, times
+    return (
+        torch.cat([p.detach().flatten() for p in run.model.parameters()]),
+        curve,
+        times,
+    )
 
 
 def from_file() -> Training:
@@ -1023,30 +1233,49 @@ no_optimizer, no_step = from_file(), from_file()
 no_optimizer.optimizer.state.clear()
 no_step.step = 0
 start = torch.cat([p.detach().flatten() for p in from_file().model.parameters()])
-ways = {"never stopped": student, "right": from_file(), "no optimizer": no_optimizer, "no step": no_step}
+ways = {
+    "never stopped": student,
+    "right": from_file(),
+    "no optimizer": no_optimizer,
+    "no step": no_step,
+}
 after = {way: go_on_student(run) for way, run in ways.items()}
 travelled = (after["never stopped"][0] - start).norm()
 for way, (weights, *_) in after.items():
-    varies(f"{way:14} off by {(weights - after['never stopped'][0]).norm() / travelled:.2f} of the way travelled")
-off = {way: ((weights - after["never stopped"][0]).norm() / travelled).item() for way, (weights, *_) in after.items()}
-assert off["right"] == 0 or lesson.device.type != "cpu"  # a GPU adds up in an order of its own
+    varies(
+        f"{way:14} off by "
+        f"{(weights - after['never stopped'][0]).norm() / travelled:.2f} of the way "
+        "travelled"
+    )
+off = {
+    way: ((weights - after["never stopped"][0]).norm() / travelled).item()
+    for way, (weights, *_) in after.items()
+}
+assert (
+    off["right"] == 0 or lesson.device.type != "cpu"
+)  # a GPU adds up in an order of its own
 assert min(off["no optimizer"], off["no step"]) > 0.5
 
 # %% tags=["figure"]
 figure, axis = plt.subplots(figsize=(6.5, 2.8))
 for (way, (_, curve, _)), (colour, style) in zip(
-    after.items(), [(BLACK, "-"), (GREEN, "--"), (ORANGE, "-"), (PINK, "-")], strict=True
+    after.items(),
+    [(BLACK, "-"), (GREEN, "--"), (ORANGE, "-"), (PINK, "-")],
+    strict=True,
 ):
     axis.plot(range(301, 301 + len(curve)), curve, style, color=colour, label=way)
 axis.set(xlabel="step", ylabel="loss on 150 test digits")
 axis.legend(ncols=2, fontsize=8)
 show(
     figure,
-    "The loss after a resume at step 300. Never stopped and right lie on each other. Without the optimizer it jumps up at once and "
+    "The loss after a resume at step 300. Never stopped and right lie on each other. "
+    "Without the optimizer it jumps up at once and "
     "comes down slowly. Without the step it looks like the right one, or better.",
 )
 assert max(after["no optimizer"][1][:3]) > 1.1 * max(after["right"][1][:3])
-assert torch.equal(after["no step"][2][0], first_times)  # what should be step 301 is step 1 over again
+assert torch.equal(
+    after["no step"][2][0], first_times
+)  # what should be step 301 is step 1 over again
 
 # %% [markdown]
 # The forgotten optimizer shows: Adam starts anew, and its first steps move every weight by the full rate, (7.11), out of
@@ -1064,7 +1293,10 @@ assert torch.equal(after["no step"][2][0], first_times)  # what should be step 3
 
 # %%
 best = min(verdict, key=verdict.__getitem__)
-varies(f"your guess: {guess.value}; lowest loss for the same cost: {best}; most of the right class: DAE, wiped")
+varies(
+    f"your guess: {guess.value}; lowest loss for the same cost: {best}; most of the "
+    "right class: DAE, wiped"
+)
 assert verdict["U-Net"] < verdict["CNN"] < verdict["DAE"]
 
 # %% [markdown]

@@ -2,10 +2,11 @@
 # # 11 · Fast solvers
 #
 # *You will find the equation that DDIM solves without saying so, solve it with ten network calls instead of a hundred,
-# measure how fast each method's error falls, and put a sampler of your own on the leaderboard. About 80 minutes; five
-# exercises.*
+# measure how fast each method's error falls, and put a sampler of your own on the leaderboard. About 80 minutes to read
+# and run, 75 to solve its five exercises.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports and data
 import functools
 import math
 from itertools import pairwise
@@ -16,7 +17,16 @@ from torch import Tensor
 
 from course_utils import leaderboard, samplers, schedules
 from course_utils.exercises import check, progress
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, use_style
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    image_grid,
+    show,
+    use_style,
+)
 from course_utils.pretrained import load_denoiser
 from course_utils.runtime import varies
 from course_utils.toy import GaussianMixture
@@ -41,10 +51,19 @@ def draw(sample, grid, steps: int) -> Tensor:
     return sample(network, x_T, digits, grid(digits, steps), label=wish)
 
 
-rows = {f"{n} calls": draw(samplers.sample_ddim, samplers.uniform_grid, n) for n in (5, 10, 20, 100)}
+rows = {
+    f"{n} calls": draw(samplers.sample_ddim, samplers.uniform_grid, n)
+    for n in (5, 10, 20, 100)
+}
 show(
-    image_grid(torch.cat(list(rows.values())).cpu(), columns=8, row_labels=list(rows), size=0.75),
-    "Four rows of the digits 0 to 7, from the same eight noises. Five calls give soft shapes; with ten, twenty and a "
+    image_grid(
+        torch.cat(list(rows.values())).cpu(),
+        columns=8,
+        row_labels=list(rows),
+        size=0.75,
+    ),
+    "Four rows of the digits 0 to 7, from the same eight noises. Five calls give soft "
+    "shapes; with ten, twenty and a "
     "hundred calls the same digits get crisper and hardly change their form.",
 )
 
@@ -96,10 +115,16 @@ guess
 # $F_t$ is a sum of normal distribution functions, and bisection inverts it to sixteen digits.
 
 # %%
-centres, weights, S = torch.tensor([-1.0, 0.2, 1.1]).double(), torch.tensor([0.5, 0.3, 0.2]).double(), 0.3**2
+centres, weights, S = (
+    torch.tensor([-1.0, 0.2, 1.1]).double(),
+    torch.tensor([0.5, 0.3, 0.2]).double(),
+    0.3**2,
+)
 line = GaussianMixture(centres[:, None], S, weights)
 path = schedules.VPLinear()  # continuous time: 0 clean, 1 noise
-p = (torch.arange(40).double() + 0.5) / 40  # forty particles, by the share of the swarm below them
+p = (
+    torch.arange(40).double() + 0.5
+) / 40  # forty particles, by the share of the swarm below them
 
 
 # Eq. (11.4)
@@ -126,7 +151,8 @@ for t in (0.05, 0.2, 0.5, 0.9):
     by_quantiles = (exact(t + dt) - exact(t - dt)) / (2 * dt)
     time = torch.tensor(t, dtype=torch.float64, requires_grad=True)
     d_alpha, d_sigma, d_log_snr = (
-        torch.autograd.grad(f, time, retain_graph=True)[0] for f in (*path.coeffs(time), path.log_snr(time))
+        torch.autograd.grad(f, time, retain_graph=True)[0]
+        for f in (*path.coeffs(time), path.log_snr(time))
     )
     (alpha, sigma), x0_hat = path.coeffs(t), believe(x, t)
     # Eq. (11.1)
@@ -135,7 +161,10 @@ for t in (0.05, 0.2, 0.5, 0.9):
     # Eq. (11.3)
     with_score = d_alpha / alpha * x + sigma**2 * d_log_snr / 2 * line.score(x, t, path)
     assert torch.allclose(velocity, with_score, rtol=1e-9, atol=1e-9)
-print("the average velocity moves the quantiles, and the score form says the same: four times, forty particles")
+print(
+    "the average velocity moves the quantiles, and the score form says the same: four "
+    "times, forty particles"
+)
 
 # %% [markdown]
 # Two ways from noise to the same data. On the left lesson 03's walks, which draw noise at each step; on the right the
@@ -147,18 +176,40 @@ density = torch.stack([line.log_prob(xs[:, None], t.item(), path).exp() for t in
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
 walks, walkers = [], exact(1.0, p[2::5])
 samplers.sample_ddpm(
-    believe, walkers, path, samplers.uniform_grid(path, 200), generator=lesson.generator, callback=walks.append
+    believe,
+    walkers,
+    path,
+    samplers.uniform_grid(path, 200),
+    generator=lesson.generator,
+    callback=walks.append,
 )
-axes[0].plot([step.t for step in walks], torch.stack([step.x_t[:, 0] for step in walks]), lw=0.8, color=ORANGE)
-axes[1].plot(ts, torch.stack([exact(t.item(), p[2::5])[:, 0] for t in ts]), lw=1.2, color=BLUE)
-for axis, title in zip(axes, ("ancestral walks: noise in every step", "the probability-flow ODE"), strict=True):
+axes[0].plot(
+    [step.t for step in walks],
+    torch.stack([step.x_t[:, 0] for step in walks]),
+    lw=0.8,
+    color=ORANGE,
+)
+axes[1].plot(
+    ts, torch.stack([exact(t.item(), p[2::5])[:, 0] for t in ts]), lw=1.2, color=BLUE
+)
+for axis, title in zip(
+    axes,
+    ("ancestral walks: noise in every step", "the probability-flow ODE"),
+    strict=True,
+):
     axis.pcolormesh(ts, xs, density.sqrt(), cmap="Greys", vmax=2, rasterized=True)
-    axis.set(xlim=(1, 0), ylim=(-2.5, 2.5), xlabel="t (noise on the left, data on the right)", title=title)
+    axis.set(
+        xlim=(1, 0),
+        ylim=(-2.5, 2.5),
+        xlabel="t (noise on the left, data on the right)",
+        title=title,
+    )
     axis.grid(False)
 axes[0].set_ylabel("x")
 show(
     figure,
-    "Both panels: a density that begins as one hump and ends in three. Left: jagged random paths. Right: eight smooth curves "
+    "Both panels: a density that begins as one hump and ends in three. Left: jagged "
+    "random paths. Right: eight smooth curves "
     "that never cross and fan out into the three humps.",
 )
 
@@ -182,13 +233,14 @@ show(
 # $$y_s = y_t + (r_s - r_t)\,\frac{y_t - \hat x_0}{r_t}, \qquad x_s = \alpha_s\,y_s. \tag{11.6}$$
 #
 # ### Exercise 1 · Euler's step
-# *10 minutes · easy · Eq. (11.6).* From $x_t$ to $x_s$. `alpha` and `sigma` hold two numbers each, of $t$ and of $s$.
+# *15 minutes · easy · Eq. (11.6).* From $x_t$ to $x_s$. `alpha` and `sigma` hold two numbers each, of $t$ and of $s$.
 
 
 # %% tags=["exercise"] exercise="11.euler_step" points=1
 # Exercise 11.euler_step
 def euler_step(x_t: Tensor, x0_hat: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """x_s, as large as x_t. x_t, x0_hat: (b, …); alpha, sigma: (2,), first at t, then at s."""
+    """x_s, as large as x_t. x_t, x0_hat: (b, …);
+    alpha, sigma: (2,), first at t, then at s."""
     ### BEGIN SOLUTION
     r_t, r_s = sigma / alpha
     y = x_t / alpha[0]
@@ -238,10 +290,13 @@ def even(n: int) -> list[float]:
 
 
 def measured(sample, times: list[float]) -> tuple[int, float]:
-    """Denoiser calls of a solver, counted, and the error of its end (rms over the particles)."""
+    """Denoiser calls of a solver, counted, and the error of its end (rms over the
+    particles)."""
     counted = leaderboard.Counted(believe)
     end = sample(counted, exact(times[0]), path, times)
-    return counted.images // len(p), (end - exact(times[-1])).square().mean().sqrt().item()
+    return counted.images // len(p), (
+        end - exact(times[-1])
+    ).square().mean().sqrt().item()
 
 
 SOLVERS = {
@@ -277,11 +332,27 @@ def paths(solver: str, steps: int) -> plt.Figure:
     end = sample(recorded, exact(times[0], few), path, times)
     asked.append(plane(end, times[-1]))
     figure, axis = plt.subplots(figsize=(7.5, 3.4))
-    for way, *look in [([plane(exact(t, few), t) for t in even(60)], BLACK, "-", 0.7), (asked, colour, dash, 1.2)]:
+    for way, *look in [
+        ([plane(exact(t, few), t) for t in even(60)], BLACK, "-", 0.7),
+        (asked, colour, dash, 1.2),
+    ]:
         r, y = zip(*way, strict=True)
-        axis.plot(r, torch.stack(y), look[1], color=look[0], lw=look[2], marker="o" if way is asked else "", ms=3)
+        axis.plot(
+            r,
+            torch.stack(y),
+            look[1],
+            color=look[0],
+            lw=look[2],
+            marker="o" if way is asked else "",
+            ms=3,
+        )
     calls, error = measured(sample, times)
-    axis.set(xlim=(2.5, 0), ylim=(-4, 4), xlabel=r"$r = \sigma/\alpha$", ylabel=r"$y = x/\alpha$")
+    axis.set(
+        xlim=(2.5, 0),
+        ylim=(-4, 4),
+        xlabel=r"$r = \sigma/\alpha$",
+        ylabel=r"$y = x/\alpha$",
+    )
     axis.set_title(f"{solver}: {steps} steps, {calls} calls, error {error:.2g}")
     return figure
 
@@ -289,7 +360,8 @@ def paths(solver: str, steps: int) -> plt.Figure:
 # %% tags=["widget"]
 explore(
     paths,
-    alt="Paths of particles in the plane of r and y; a solver's polygons approach the exact curves as its steps increase.",
+    alt="Paths of particles in the plane of r and y; a solver's polygons approach the "
+    "exact curves as its steps increase.",
     solver=choice("", list(SOLVERS)),
     steps=slider("steps", 1, 24, 4),
 )
@@ -300,7 +372,8 @@ explore(
 # %% tags=["figure"]
 show(
     paths("Euler (DDIM)", 4),
-    "Exact paths in grey, straight at large r and bending towards three centres below r = 1. Euler's polygons with four steps "
+    "Exact paths in grey, straight at large r and bending towards three centres below "
+    "r = 1. Euler's polygons with four steps "
     "leave them there.",
 )
 
@@ -327,14 +400,17 @@ show(
 # would be $0/0$.
 #
 # ### Exercise 2 · Heun's step
-# *10 minutes · medium · Eq. (11.7).* Both guesses are given: `x0_hat` made at $x_t$, and `x0_there` made at the end of
+# *15 minutes · medium · Eq. (11.7).* Both guesses are given: `x0_hat` made at $x_t$, and `x0_there` made at the end of
 # Euler's step. At $r_s = 0$, where there is no second slope, return Euler's end.
 
 
 # %% tags=["exercise"] exercise="11.heun_step" points=2
 # Exercise 11.heun_step
-def heun_step(x_t: Tensor, x0_hat: Tensor, x0_there: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """x_s, as large as x_t. x_t, x0_hat, x0_there: (b, …); alpha, sigma: (2,), first at t, then at s."""
+def heun_step(
+    x_t: Tensor, x0_hat: Tensor, x0_there: Tensor, alpha: Tensor, sigma: Tensor
+) -> Tensor:
+    """x_s, as large as x_t. x_t, x0_hat, x0_there: (b, …);
+    alpha, sigma: (2,), first at t, then at s."""
     ### BEGIN SOLUTION
     r_t, r_s = sigma / alpha
     y = x_t / alpha[0]
@@ -365,7 +441,7 @@ check("11.heun_step", heun_step)
 # a straight line on log-log axes, and its slope is $-p$.
 #
 # ### Exercise 3 · The order, measured
-# *5 minutes · easy · Eq. (11.8).* Minus the slope of the least-squares line through the points
+# *10 minutes · easy · Eq. (11.8).* Minus the slope of the least-squares line through the points
 # $(\log N, \log\text{error})$. One number. (A least-squares slope is the sum of $(a - \bar a)(b - \bar b)$ over the sum
 # of $(a - \bar a)^2$.)
 
@@ -396,13 +472,22 @@ check("11.order", order)
 def fitted(points: list[tuple[int, float]]) -> float:
     """The order: minus the slope of a line through (log calls, log error)."""
     a, b = torch.tensor(points, dtype=torch.float64).log().T
-    return -(((a - a.mean()) * (b - b.mean())).sum() / (a - a.mean()).square().sum()).item()
+    return -(
+        ((a - a.mean()) * (b - b.mean())).sum() / (a - a.mean()).square().sum()
+    ).item()
 
 
 sizes = (10, 20, 40, 80, 160)
-curves = {name: [measured(sample, even(n)) for n in sizes] for name, (sample, _, _) in SOLVERS.items()}
+curves = {
+    name: [measured(sample, even(n)) for n in sizes]
+    for name, (sample, _, _) in SOLVERS.items()
+}
 for name in ("Euler (DDIM)", "Heun"):
-    print(f"{name:14}", "  ".join(f"{calls:3}: {error:.1e}" for calls, error in curves[name]), end="   ")
+    print(
+        f"{name:14}",
+        "  ".join(f"{calls:3}: {error:.1e}" for calls, error in curves[name]),
+        end="   ",
+    )
     print(f"order {fitted(curves[name][-3:]):.2f}")
 assert abs(fitted(curves["Euler (DDIM)"][-3:]) - 1) < 0.1
 assert abs(fitted(curves["Heun"][-3:]) - 2) < 0.1
@@ -436,14 +521,17 @@ assert abs(fitted(curves["Heun"][-3:]) - 2) < 0.1
 # the one that was paid for in the step before.
 #
 # ### Exercise 4 · DPM-Solver++(2M)
-# *15 minutes · medium · Eqs. (11.10) and (11.11).* One step from $t$ to $s$. `alpha` and `sigma` hold three numbers each:
+# *25 minutes · medium · Eqs. (11.10) and (11.11).* One step from $t$ to $s$. `alpha` and `sigma` hold three numbers each:
 # of the time before, of $t$, of $s$.
 
 
 # %% tags=["exercise"] exercise="11.dpmpp_2m" points=2
 # Exercise 11.dpmpp_2m
-def dpmpp_2m_step(x_t: Tensor, x0_hat: Tensor, x0_before: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """x_s, as large as x_t. x0_hat: the guess at x_t; x0_before: the last step's; alpha, sigma: (3,)."""
+def dpmpp_2m_step(
+    x_t: Tensor, x0_hat: Tensor, x0_before: Tensor, alpha: Tensor, sigma: Tensor
+) -> Tensor:
+    """x_s, as large as x_t. x0_hat: the guess at x_t; x0_before: the last step's;
+    alpha, sigma: (3,)."""
     ### BEGIN SOLUTION
     h_before, h = (alpha / sigma).log().diff()
     ahead = x0_hat + h / (2 * h_before) * (x0_hat - x0_before)
@@ -469,8 +557,11 @@ check("11.dpmpp_2m", dpmpp_2m_step)
 
 # %%
 # Eqs. (11.10) and (11.11)
-def multistep(denoise, x_T, schedule, timesteps, *, before=None, generator=None, **cond):
-    """DPM-Solver++(2M). `before`: a guess from before the first step, if there is one."""
+def multistep(
+    denoise, x_T, schedule, timesteps, *, before=None, generator=None, **cond
+):
+    """DPM-Solver++(2M).
+    `before`: a guess from before the first step, if there is one."""
     x, h_before = x_T, None
     for t, s in pairwise(timesteps):
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.coeffs(t), schedule.coeffs(s)
@@ -479,7 +570,9 @@ def multistep(denoise, x_T, schedule, timesteps, *, before=None, generator=None,
         if before is not None and h.isfinite():
             ahead = x0_hat + h / (2 * (h_before or h)) * (x0_hat - before)
         keep = sigma_s / sigma_t
-        x = keep * x + (alpha_s - keep * alpha_t) * ahead  # alpha_s (1 - e^-h), and right at sigma_s = 0 too
+        x = (
+            keep * x + (alpha_s - keep * alpha_t) * ahead
+        )  # alpha_s (1 - e^-h), and right at sigma_s = 0 too
         before, h_before = x0_hat, h
     return x
 
@@ -489,9 +582,14 @@ for ours, theirs in [
         multistep(believe, exact(0.9), path, [0.9, 0.5, 0.2, 0.0]),
         samplers.sample_dpmpp_2m(believe, exact(0.9), path, [0.9, 0.5, 0.2, 0.0]),
     ),
-    (draw(multistep, samplers.log_snr_grid, 10), draw(samplers.sample_dpmpp_2m, samplers.log_snr_grid, 10)),
+    (
+        draw(multistep, samplers.log_snr_grid, 10),
+        draw(samplers.sample_dpmpp_2m, samplers.log_snr_grid, 10),
+    ),
 ]:
-    assert torch.allclose(ours, theirs, atol=1e-4 if ours.dtype == torch.float32 else 1e-12)
+    assert torch.allclose(
+        ours, theirs, atol=1e-4 if ours.dtype == torch.float32 else 1e-12
+    )
 print("the same as samplers.sample_dpmpp_2m")
 
 # %% [markdown]
@@ -519,7 +617,9 @@ def unipc_1(denoise, x_T, schedule, timesteps):
         x0_hat = denoise(x, t)  # at the predicted x
         if old:
             start, guess_before, keep, gain = old
-            x = keep * start + gain * (guess_before + x0_hat) / 2  # the step just made, again
+            x = (
+                keep * start + gain * (guess_before + x0_hat) / 2
+            )  # the step just made, again
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.coeffs(t), schedule.coeffs(s)
         keep = sigma_s / sigma_t
         old = x, x0_hat, keep, alpha_s - keep * alpha_t
@@ -528,9 +628,16 @@ def unipc_1(denoise, x_T, schedule, timesteps):
 
 
 ours = unipc_1(believe, exact(0.9), path, [0.9, 0.6, 0.4, 0.2])
-assert torch.allclose(ours, samplers.sample_unipc(believe, exact(0.9), path, [0.9, 0.6, 0.4, 0.2], order=1), atol=1e-12)
+assert torch.allclose(
+    ours,
+    samplers.sample_unipc(believe, exact(0.9), path, [0.9, 0.6, 0.4, 0.2], order=1),
+    atol=1e-12,
+)
 corrected = [measured(unipc_1, even(n)) for n in sizes]
-print("Euler, corrected for nothing:", "  ".join(f"{calls:3}: {error:.1e}" for calls, error in corrected))
+print(
+    "Euler, corrected for nothing:",
+    "  ".join(f"{calls:3}: {error:.1e}" for calls, error in corrected),
+)
 print(f"order {fitted(corrected[-3:]):.2f}")
 assert abs(fitted(corrected[-3:]) - 2) < 0.1
 
@@ -543,7 +650,13 @@ figure, axis = plt.subplots(figsize=(7, 3.6))
 for name, (_, colour, dash) in SOLVERS.items():
     calls, errors = zip(*curves[name], strict=True)
     axis.loglog(
-        calls, errors, dash, marker="o", ms=4, color=colour, label=f"{name}: order {fitted(curves[name][-2:]):.2f}"
+        calls,
+        errors,
+        dash,
+        marker="o",
+        ms=4,
+        color=colour,
+        label=f"{name}: order {fitted(curves[name][-2:]):.2f}",
     )
 axis.set(xlabel="denoiser calls", ylabel="error (rms over the particles)")
 axis.set_xticks([10, 20, 50, 100, 200, 300], ["10", "20", "50", "100", "200", "300"])
@@ -551,7 +664,8 @@ axis.minorticks_off()
 axis.legend(fontsize=8, loc="lower left")
 show(
     figure,
-    "Error against calls on log-log axes: straight lines. Euler falls slowest; Heun, 2S and 2M are parallel with 2M lowest; "
+    "Error against calls on log-log axes: straight lines. Euler falls slowest; Heun, "
+    "2S and 2M are parallel with 2M lowest; "
     "UniPC-2 and UniPC-3 are steeper.",
 )
 
@@ -582,7 +696,8 @@ for r_1 in (0.1, 0.03, 0.01):
     excess = believe(exact(t), t) - exact(0.0)
     predicted = r_1**2 / 2 * line.score(exact(0.0))
     print(
-        f"r = {r_1}: the last step errs by {excess.square().mean().sqrt():.1e}; Eq. (11.13): {predicted.square().mean().sqrt():.1e}"
+        f"r = {r_1}: the last step errs by {excess.square().mean().sqrt():.1e}; Eq. "
+        f"(11.13): {predicted.square().mean().sqrt():.1e}"
     )
 assert ((excess - predicted).norm() / predicted.norm()) < 0.01
 
@@ -600,7 +715,7 @@ assert ((excess - predicted).norm() / predicted.norm()) < 0.01
 # $\rho \to \infty$ is even in $\log r$.
 #
 # ### Exercise 5 · Karras' noise levels
-# *5 minutes · easy · Eq. (11.14).* The level at each `u`.
+# *10 minutes · easy · Eq. (11.14).* The level at each `u`.
 
 
 # %% tags=["exercise"] exercise="11.karras_levels" points=1
@@ -635,27 +750,52 @@ GRIDS = {
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.2))
 whole = {}
 for i, (name, (grid, colour)) in enumerate(GRIDS.items()):
-    left.plot([plane(exact(t), t)[0] for t in grid(path, 12)[:-1]], [-i] * 12, "o", ms=5, color=colour, label=name)
-    whole[name] = [measured(samplers.sample_heun, grid(path, n)) for n in (5, 10, 20, 40, 80, 160, 320)]
+    left.plot(
+        [plane(exact(t), t)[0] for t in grid(path, 12)[:-1]],
+        [-i] * 12,
+        "o",
+        ms=5,
+        color=colour,
+        label=name,
+    )
+    whole[name] = [
+        measured(samplers.sample_heun, grid(path, n))
+        for n in (5, 10, 20, 40, 80, 160, 320)
+    ]
     right.loglog(*zip(*whole[name], strict=True), "o-", ms=4, color=colour, label=name)
 r_1 = plane(exact(0.001), 0.001)[0]  # the last level of the lower two
 bottom = r_1**2 / 2 * line.score(exact(0.0)).square().mean().sqrt().item()
 right.axhline(bottom, color=BLACK, lw=1, ls=":")
 right.text(11, 1.15 * bottom, "Eq. (11.13)", fontsize=8)
-left.set(xscale="log", xlim=(300, 0.006), ylim=(-3.6, 0.6), xlabel="r", title="twelve noise levels, then 0")
+left.set(
+    xscale="log",
+    xlim=(300, 0.006),
+    ylim=(-3.6, 0.6),
+    xlabel="r",
+    title="twelve noise levels, then 0",
+)
 left.set_yticks([0, -1, -2, -3], list(GRIDS))
-right.set(xlabel="denoiser calls", ylabel="error at $r = 0$", title="Heun, all the way to clean data")
+right.set(
+    xlabel="denoiser calls",
+    ylabel="error at $r = 0$",
+    title="Heun, all the way to clean data",
+)
 right.legend(fontsize=8)
 show(
     figure,
-    "Left: the levels of four grids on a log axis of r; uniform and quadratic stop early, log-SNR and Karras reach 0.01. Right: "
-    "Heun's error. On the uniform grid it falls with a slope near 1, on the quadratic with 2; on the other two with 2 until "
+    "Left: the levels of four grids on a log axis of r; uniform and quadratic stop "
+    "early, log-SNR and Karras reach 0.01. Right: "
+    "Heun's error. On the uniform grid it falls with a slope near 1, on the quadratic "
+    "with 2; on the other two with 2 until "
     "both run into the floor of Eq. (11.13).",
 )
 
 # %%
 slopes = {name: fitted(points[-3:]) for name, points in whole.items()}
-print("orders of Heun, from 160 calls on:", ", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items()))
+print(
+    "orders of Heun, from 160 calls on:",
+    ", ".join(f"{name} {slope:.2f}" for name, slope in slopes.items()),
+)
 assert slopes["uniform"] < 1.5  # a second-order solver, first-order results
 assert abs(slopes["quadratic"] - 2) < 0.1
 assert abs(whole["log-SNR"][-1][1] / bottom - 1) < 0.2
@@ -687,7 +827,9 @@ def off_by(images: Tensor) -> float:
 
 def within(sample, grid: str, budget: int) -> float:
     """How far off a solver is, on the longest grid within so many calls."""
-    plan = leaderboard.plan_within(leaderboard.Contender("this", sample, grid), digits, budget)
+    plan = leaderboard.plan_within(
+        leaderboard.Contender("this", sample, grid), digits, budget
+    )
     return off_by(sample(network, x_T, digits, plan.timesteps, label=wish))
 
 
@@ -700,14 +842,28 @@ assert off_by(other) < 0.02
 # %%
 off = {}
 for name, (sample, _, _) in SOLVERS.items():
-    off[name] = {grid: within(sample, grid, 10) for grid in ("uniform", "quadratic", "karras")}
-    varies(f"{name:16}", "   ".join(f"{grid} {error:.3f}" for grid, error in off[name].items()))
+    off[name] = {
+        grid: within(sample, grid, 10) for grid in ("uniform", "quadratic", "karras")
+    }
+    varies(
+        f"{name:16}",
+        "   ".join(f"{grid} {error:.3f}" for grid, error in off[name].items()),
+    )
 ddim = off["Euler (DDIM)"]["uniform"]
-error, name, grid = min((error, name, grid) for name, errors in off.items() for grid, error in errors.items())
-varies(f"your guess: {guess.value}. DDIM {ddim:.3f}; the best {error:.3f}: {name}, {grid} grid")
+error, name, grid = min(
+    (error, name, grid)
+    for name, errors in off.items()
+    for grid, error in errors.items()
+)
+varies(
+    f"your guess: {guess.value}. DDIM {ddim:.3f}; the best {error:.3f}: {name}, "
+    f"{grid} grid"
+)
 assert error < 0.5 * ddim
 assert off["DPM-Solver++ 2M"]["uniform"] < 0.8 * ddim
-assert off["Heun"]["uniform"] > off["DPM-Solver++ 2M"]["uniform"]  # the same order, twice the price
+assert (
+    off["Heun"]["uniform"] > off["DPM-Solver++ 2M"]["uniform"]
+)  # the same order, twice the price
 assert off["Heun"]["karras"] > 1.3 * off["Heun"]["uniform"]
 
 # %% [markdown]
@@ -747,19 +903,29 @@ first = {
     "2M, a buffer of zeros": ([measured(zeros_first, even(n)) for n in sizes], BLACK),
 }
 last = {
-    "to 0, last step by DDIM": ([measured(multistep, uniform_to(0.0, n)) for n in sizes], ORANGE),
-    "to 0.001, extrapolated": ([measured(multistep, uniform_to(0.001, n)) for n in sizes], BLACK),
+    "to 0, last step by DDIM": (
+        [measured(multistep, uniform_to(0.0, n)) for n in sizes],
+        ORANGE,
+    ),
+    "to 0.001, extrapolated": (
+        [measured(multistep, uniform_to(0.001, n)) for n in sizes],
+        BLACK,
+    ),
 }
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.2))
-for axis, lines, title in zip(axes, (first, last), ("a bad first step", "a bad last step"), strict=True):
+for axis, lines, title in zip(
+    axes, (first, last), ("a bad first step", "a bad last step"), strict=True
+):
     for name, (points, colour) in lines.items():
         axis.loglog(*zip(*points, strict=True), "o-", ms=4, color=colour, label=name)
     axis.set(xlabel="denoiser calls", ylabel="error", title=title)
     axis.legend(fontsize=8)
 show(
     figure,
-    "Two log-log plots of error against calls. Left: with a buffer of zeros the line is flatter, and ten times as high at the "
-    "right end. Right: with the last step extrapolated the error is several times larger at every number of calls.",
+    "Two log-log plots of error against calls. Left: with a buffer of zeros the line "
+    "is flatter, and ten times as high at the "
+    "right end. Right: with the last step extrapolated the error is several times "
+    "larger at every number of calls.",
 )
 
 # %%
@@ -768,16 +934,21 @@ print(f"order: 2M {kept:.2f}, with a buffer of zeros {lost:.2f}")
 assert abs(kept - 2) < 0.1
 assert abs(lost - 1) < 0.15
 worse = {
-    n: last["to 0.001, extrapolated"][0][i][1] / last["to 0, last step by DDIM"][0][i][1] for i, n in enumerate(sizes)
+    n: last["to 0.001, extrapolated"][0][i][1]
+    / last["to 0, last step by DDIM"][0][i][1]
+    for i, n in enumerate(sizes)
 }
 print(
     "the extrapolated last step multiplies the error by",
     ", ".join(f"{times:.1f} ({n} calls)" for n, times in worse.items()),
 )
 assert min(worse.values()) > 1.5
-stopped_short = draw(multistep, lambda schedule, n: [*samplers.uniform_grid(schedule, n)[:-1], 1], 10)
+stopped_short = draw(
+    multistep, lambda schedule, n: [*samplers.uniform_grid(schedule, n)[:-1], 1], 10
+)
 varies(
-    f"digits, 10 calls: to t = 1, extrapolated {off_by(stopped_short):.3f}; to 0 {within(multistep, 'uniform', 10):.3f}"
+    f"digits, 10 calls: to t = 1, extrapolated {off_by(stopped_short):.3f}; to 0 "
+    f"{within(multistep, 'uniform', 10):.3f}"
 )
 
 # %% [markdown]
@@ -804,7 +975,8 @@ left.set_ylabel("error")
 left.legend(fontsize=8)
 show(
     figure,
-    "The same errors twice. Against steps, 2S lies a little below 2M, and Heun above both. Against calls, 2M is far below the other two, "
+    "The same errors twice. Against steps, 2S lies a little below 2M, and Heun above "
+    "both. Against calls, 2M is far below the other two, "
     "which have moved to the right by a factor of two.",
 )
 
@@ -814,7 +986,10 @@ for i, n in enumerate(sizes[:-1]):
     assert two_s[i][1] < two_m[i][1]  # n steps of each: 2S is ahead
     assert two_s[i][0] == two_m[i + 1][0] == 2 * n
     assert two_s[i][1] > 3 * two_m[i + 1][1]  # 2 n calls of each: 2M is, by far
-print("at equal steps 2S is ahead of 2M; at equal calls it errs more than three times as much")
+print(
+    "at equal steps 2S is ahead of 2M; at equal calls it errs more than three times "
+    "as much"
+)
 
 # %% [markdown]
 # Counted by steps, 2S wins, and so would any method that asks often enough within a step. Counted by calls it errs more than three times as
@@ -834,7 +1009,9 @@ print("at equal steps 2S is ahead of 2M; at equal calls it errs more than three 
 stored = leaderboard.stored("mnist-unet", n=1000)
 print(leaderboard.table(stored))
 assert all(row.fid < row.floor + 0.1 for row in leaderboard.at(stored, 5).values())
-assert min(row.high for row in stored) > max(row.low for row in stored)  # every interval overlaps every other
+assert min(row.high for row in stored) > max(
+    row.low for row in stored
+)  # every interval overlaps every other
 
 # %% [markdown]
 # **Five calls reach the floor, and a thousand do no more.** For this network, that is: it saw three million digits. MNIST is
@@ -855,26 +1032,60 @@ assert at_ten["ddim", "uniform"].high < at_ten["unipc_3", "quadratic"].low
 # distances of section 7:
 
 # %% tags=["figure"]
-same = dict(zip(("euler", "heun", "dpmpp_2s", "dpmpp_2m", "unipc_2", "unipc_3"), SOLVERS, strict=True))
+same = dict(
+    zip(
+        ("euler", "heun", "dpmpp_2s", "dpmpp_2m", "unipc_2", "unipc_3"),
+        SOLVERS,
+        strict=True,
+    )
+)
 same["ddim"] = same["euler"]
 figure, axis = plt.subplots(figsize=(8, 3.6))
-for grid, colour, look, up in (("uniform", BLUE, "o", -11), ("quadratic", ORANGE, "s", 4)):
-    family = [row for row in at_ten.values() if row.grid == grid and row.sampler in same]
+for grid, colour, look, up in (
+    ("uniform", BLUE, "o", -11),
+    ("quadratic", ORANGE, "s", 4),
+):
+    family = [
+        row for row in at_ten.values() if row.grid == grid and row.sampler in same
+    ]
     x = [off[same[row.sampler]][grid] for row in family]
-    spread = [[row.fid - row.low for row in family], [row.high - row.fid for row in family]]
-    axis.errorbar(x, [row.fid for row in family], spread, fmt=look, ms=5, lw=0.8, color=colour, label=f"{grid} grid")
+    spread = [
+        [row.fid - row.low for row in family],
+        [row.high - row.fid for row in family],
+    ]
+    axis.errorbar(
+        x,
+        [row.fid for row in family],
+        spread,
+        fmt=look,
+        ms=5,
+        lw=0.8,
+        color=colour,
+        label=f"{grid} grid",
+    )
     for place, row in zip(x, family, strict=True):
-        axis.annotate(row.sampler, (place, row.fid), (6, up), textcoords="offset points", fontsize=8)
+        axis.annotate(
+            row.sampler,
+            (place, row.fid),
+            (6, up),
+            textcoords="offset points",
+            fontsize=8,
+        )
 axis.axhline(at_ten["ddpm", "uniform"].fid, color=BLACK, lw=1, ls="--", label="ddpm")
 axis.axhline(many[0].floor, color=BLACK, lw=1, ls=":", label="real images")
 axis.set(
-    xlim=(0.03, 0.17), ylim=(0, None), xlabel="distance to the end of the path (section 7)", ylabel="FID, n = 10,000"
+    xlim=(0.03, 0.17),
+    ylim=(0, None),
+    xlabel="distance to the end of the path (section 7)",
+    ylabel="FID, n = 10,000",
 )
 axis.legend(fontsize=8, loc="upper right")
 show(
     figure,
-    "Points for the solvers, in two colours, one a grid. On the quadratic grid the point nearest to the end of the path, "
-    "UniPC-3, is the highest. DDPM is a dashed line among the points, real digits a dotted one below them.",
+    "Points for the solvers, in two colours, one a grid. On the quadratic grid the "
+    "point nearest to the end of the path, "
+    "UniPC-3, is the highest. DDPM is a dashed line among the points, real digits a "
+    "dotted one below them.",
 )
 
 # %% [markdown]
@@ -899,15 +1110,19 @@ def my_sampler(denoise, x_T, schedule, timesteps, *, generator=None, **cond):
 
 mine = leaderboard.add("mine", my_sampler, grid="uniform", budget=10, n=1000)
 varies(
-    f"mine: FID {mine.fid:.3f} [{mine.low:.3f}, {mine.high:.3f}], {mine.nfe} calls, {mine.seconds * 1000:.1f} ms a digit"
+    f"mine: FID {mine.fid:.3f} [{mine.low:.3f}, {mine.high:.3f}], {mine.nfe} calls, "
+    f"{mine.seconds * 1000:.1f} ms a digit"
 )
 assert mine.nfe <= 10
-assert math.isclose(mine.floor, stored[0].floor, rel_tol=0.05)  # measured against the same reference, or not comparable
+assert math.isclose(
+    mine.floor, stored[0].floor, rel_tol=0.05
+)  # measured against the same reference, or not comparable
 
 # %% tags=["figure"]
 show(
     leaderboard.figure(stored, [mine]),
-    "FID against network calls for all samplers, with intervals, your own as a star, and the floor of real digits as a dotted "
+    "FID against network calls for all samplers, with intervals, your own as a star, "
+    "and the floor of real digits as a dotted "
     "line. The lines lie close together, and the intervals overlap.",
 )
 
@@ -920,19 +1135,29 @@ photographs = leaderboard.stored("cifar10-unet", n=1000)
 print(leaderboard.table(photographs))
 five, twenty, hundred = (leaderboard.at(photographs, calls) for calls in (5, 20, 100))
 third_order = "unipc_3", "quadratic"
-assert five[third_order].high < five["dpmpp_2s", "quadratic"].low  # higher order, lower FID
-assert five["euler", "quadratic"].high < five["ddim", "uniform"].low  # one solver, two grids
+assert (
+    five[third_order].high < five["dpmpp_2s", "quadratic"].low
+)  # higher order, lower FID
+assert (
+    five["euler", "quadratic"].high < five["ddim", "uniform"].low
+)  # one solver, two grids
 assert five["ddim", "uniform"].high < five["ddpm", "uniform"].low
 assert five[third_order].high < twenty["ddpm", "uniform"].low  # a quarter of the calls
-assert five[third_order].high > hundred["ddpm", "uniform"].low  # a twentieth of the calls, and one cannot tell
-assert five[third_order].low < hundred[third_order].high  # twenty times the calls, and no better that one could tell
+assert (
+    five[third_order].high > hundred["ddpm", "uniform"].low
+)  # a twentieth of the calls, and one cannot tell
+assert (
+    five[third_order].low < hundred[third_order].high
+)  # twenty times the calls, and no better that one could tell
 assert hundred[third_order].low > 10 * photographs[0].floor
 
 # %% tags=["figure"]
 show(
     leaderboard.figure(photographs),
-    "FID against network calls for photographs. With five calls the samplers lie between 3 and 9, DDPM highest; with a hundred "
-    "all lie at about 3, where UniPC-3 on the quadratic grid is from the start. Real photographs: a dotted line at 0.1.",
+    "FID against network calls for photographs. With five calls the samplers lie "
+    "between 3 and 9, DDPM highest; with a hundred "
+    "all lie at about 3, where UniPC-3 on the quadratic grid is from the start. Real "
+    "photographs: a dotted line at 0.1.",
 )
 
 # %% [markdown]
