@@ -805,6 +805,8 @@ for (eta, change), colour in zip(doubled.items(), (BLUE, GREEN, ORANGE), strict=
     plt.loglog(change.keys(), change.values(), "o-", ms=4, color=colour, label=label)
 line = [5 * doubled[0.0][5] / n for n in (5, 80)]
 plt.loglog([5, 80], line, ":", color=BLACK, lw=1, label="1/n")
+plt.xticks(list(change), [str(n) for n in change])
+plt.minorticks_off()
 plt.gca().set(xlabel="steps n", ylabel="change from n to 2n (rms)", ylim=(0.003, 2))
 plt.legend(fontsize=8, ncols=2)
 show(
