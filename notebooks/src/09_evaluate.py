@@ -99,13 +99,19 @@ guess
 # figures and ours cannot be compared; the ideas are the same.)
 
 # %%
-reference = look_at(classifier, seen)[0]  # 60,000: what all sets are compared with
+reference = look_at(classifier, seen)[0]  # what all sets are compared with
+assert reference.shape == (60_000, 64)
+
+# %% [markdown]
+# That was the training split, the **reference**. C is made of its pictures, so C's features are known already; A's and
+# B's are not:
+
+# %%
 features = {
     "A": look_at(classifier, A)[0],
     "B": look_at(classifier, B)[0],
     "C": reference[copies],
 }
-assert reference.shape == (60_000, 64)
 
 # %% [markdown]
 # **Second, a distance.** Think of each set as a heap of sand in feature space. How much work is it to turn one heap
@@ -712,21 +718,15 @@ check("09.precision", precision)
 # %%
 def spoilt(name: str) -> Tensor:
     """1,000 of A's pictures, and what becomes of them."""
-    x = A[:1000]
+    x, own = A[:1000], torch.Generator().manual_seed(lesson.seed)
     if name == "blurred":
         return denormalize(F.avg_pool2d(normalize(x), 3, 1, 1))
     if name == "noisy":
-        return denormalize(
-            normalize(x)
-            + 0.5 * forward.noise_like(normalize(x), torch.Generator().manual_seed(0))
-        )
+        noise = forward.noise_like(normalize(x), own)
+        return denormalize(normalize(x) + 0.5 * noise)
     if name == "no 5 to 9":
         small = new[new_labels < 5]
-        return small[
-            torch.randperm(len(small), generator=torch.Generator().manual_seed(0))[
-                :1000
-            ]
-        ]
+        return small[torch.randperm(len(small), generator=own)[:1000]]
     return x[:40].repeat(25, 1, 1, 1)  # forty, over and over
 
 

@@ -350,7 +350,7 @@ for sample, options in [
     (samplers.sample_ddim, {"eta": 1.0}),
     (samplers.sample_ddpm, {}),
 ]:
-    noise = torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(lesson.seed)
     ends.append(
         sample(
             spots.denoiser(schedule),
