@@ -5,7 +5,7 @@
 # goes. About 15 minutes to read and run, 3 to solve the one warm-up exercise.*
 
 # %% tags=["fold"]
-# @title Imports and data
+# @title Imports, digits, a trained denoiser
 import os
 from itertools import pairwise
 
@@ -36,12 +36,10 @@ schedule = denoise.schedule  # noise levels t = 0 … 1000
 # **Can you draw a digit by removing noise from noise?** It sounds absurd: there is nothing in there to find. Run the cells one
 # after the other from the top (Shift + Enter), and see.
 
-# %% tags=["figure"]
-x_T, wish, steps = (
-    torch.randn(4, 1, 28, 28, generator=lesson.generator),
-    torch.tensor([2, 3, 6, 8]),
-    [],
-)
+# %% tags=["figure", "fold"]
+# @title Fifty steps from noise to digits
+x_T = torch.randn(4, 1, 28, 28, generator=lesson.generator)
+wish, steps = torch.tensor([2, 3, 6, 8]), []
 grid = uniform_grid(schedule, 50)
 sample_ddpm(
     denoise,
@@ -84,12 +82,15 @@ show(
 # The time $t$ counts from 0 (clean) to 1000 (nothing but noise). On the way $\alpha_t$ falls from 1 almost to 0, and
 # $\sigma_t$ rises from 0 almost to 1.
 
-# %% tags=["figure"]
+# %%
 # Eq. (0.1)
 x_0 = digits[labels == 3][7:8]
 eps = forward.noise_like(x_0, lesson.generator)
 alpha_t, sigma_t = schedule.coeffs(300)
 x_t = forward.q_sample(x_0, 300, schedule, eps)
+
+# %% tags=["figure", "fold"]
+# @title A picture, noise, and their mixture
 titles = [
     "picture $x_0$",
     r"noise $\epsilon$",
@@ -109,13 +110,16 @@ show(
 #
 # *Predict before you run: what is the best guess when $x_t$ is nothing but noise?*
 
-# %% tags=["figure"]
+# %%
 times = [1000, 800, 700, 600, 500, 450, 400, 300, 200]
 noisy = [
     forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
     for t in times
 ]
 guesses = [denoise(x_t, t) for x_t, t in zip(noisy, times, strict=True)]
+
+# %% tags=["figure", "fold"]
+# @title What is given, and the guess below
 show(
     image_grid(
         torch.cat(noisy + guesses),
@@ -140,7 +144,7 @@ show(
 # The numbers $a$, $b$ and $c$ follow from the schedule; lesson 03 derives them. They make $x_s$ a picture such as (0.1) has at time
 # $s$: a little more picture, a little less noise. The last step, to $s = 0$, takes the guess as it is.
 
-# %% tags=["figure"]
+# %%
 # Eq. (0.2)
 step = steps[28]  # of the film above
 x_t, guess = step.x_t[:1], step.x0_hat[:1]
@@ -148,6 +152,9 @@ mean, variance = forward.q_posterior(
     x_t, guess, step.t, schedule, s=300
 )  # a x_t + b x0_hat, and c squared
 x_s = mean + variance.sqrt() * forward.noise_like(x_t, lesson.generator)
+
+# %% tags=["figure", "fold"]
+# @title One step: towards the guess, and a little back
 titles = [
     f"$x_t$, t = {step.t}",
     r"guess $\hat x_0$",
@@ -195,7 +202,8 @@ assert torch.equal(walk(x_T, 10, seeded[1]), drawn)
 # %% [markdown]
 # And here is the first row of the film again, with the guesses below it.
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The first row of the film, with its guesses
 guesses = [*(step.x0_hat[:1] for step in shown), steps[-1].x0_hat[:1]]
 show(
     image_grid(
@@ -216,12 +224,15 @@ show(
 # The term $c\,z$ looks like a step in the wrong direction. *Predict: if you leave it out, and wish for nothing, what do 20
 # different noises become?*
 
-# %% tags=["figure"]
+# %%
 noise = torch.randn(20, 1, 28, 28, generator=lesson.generator)
 put_back, left_out = (
     walk(noise, 50, lesson.generator),
     walk(noise, 50, lesson.generator, put_back=0.0),
 )
+
+# %% tags=["figure", "fold"]
+# @title With the noise put back, and without
 show(
     image_grid(
         torch.cat([put_back[:10], left_out[:10]]),
@@ -255,10 +266,13 @@ assert (kinds["left out"] == 1).float().mean() > 0.8
 #
 # *Predict before you run: how many steps does a clear digit need? 1, 5, 50, 1000?*
 
-# %% tags=["figure"]
+# %%
 rows, few, wish = [], (1, 2, 5, 10, 25, 50), torch.arange(10)
 for n in few:
     rows.append(walk(noise[:10], n, lesson.generator, wish))
+
+# %% tags=["figure", "fold"]
+# @title The same ten noises in 1 to 50 steps
 show(
     image_grid(
         torch.cat(rows),
@@ -280,7 +294,7 @@ show(
 # trained on.
 
 
-# %% tags=["figure"]
+# %%
 def nearest(x: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     """How far the nearest of the digits is, in grey levels (of 255;
     root mean square), and which one it is."""
@@ -290,6 +304,9 @@ def nearest(x: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
 
 drawn = rows[-1]
 far, which = nearest(drawn, digits)
+
+# %% tags=["figure", "fold"]
+# @title Drawn digits above their nearest relatives
 show(
     image_grid(
         torch.cat([drawn, digits[which]]), columns=10, row_labels=["drawn", "nearest"]
@@ -342,7 +359,8 @@ assert far.mean() > nearest(new, digits)[0].mean() / 2
 # *Does it take more steps or fewer, once the denoiser knows what to draw?*
 
 
-# %%
+# %% tags=["fold", "widget"]
+# @title Draw digits live
 def draw(n: int, seed: int, kind: str) -> plt.Figure:
     """Eight digits in n steps, from the noise of this seed."""
     generator = torch.Generator().manual_seed(seed)
@@ -360,7 +378,6 @@ def draw(n: int, seed: int, kind: str) -> plt.Figure:
     )
 
 
-# %% tags=["widget"]
 explore(
     draw,
     alt="Eight digits drawn live from eight noises, with the chosen number of steps.",
@@ -463,7 +480,8 @@ check("00.mix", mix)
 #
 # ## What machine am I on?
 
-# %%
+# %% tags=["fold"]
+# @title Device, processor, memory
 memory = "unknown"
 if hasattr(os, "sysconf"):  # not on Windows
     memory = (
