@@ -3,7 +3,7 @@
 #
 # *You will take the training loop apart, derive each of its pieces, stop it in the middle and go on as if nothing had
 # happened; then you will spend the same number of sums on four networks. About 75 minutes to read and run, 70 to solve
-# its five exercises; the end of section 4 is a good place for a break.*
+# its five exercises. A natural break comes after section 4.*
 
 # %% tags=["fold"]
 # @title Imports and data
@@ -685,6 +685,8 @@ for dtype in dict.fromkeys((torch.float32, lesson.dtype)):
         )
 
 # %% [markdown]
+# *A natural break: up to here the pieces, from here on they are put together.*
+#
 # ## 5 · The loop
 #
 # A training run will be stopped: by a crash, a power cut, a colleague. Whether it can go on *as if nothing had

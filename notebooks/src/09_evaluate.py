@@ -3,7 +3,7 @@
 #
 # *You will put a number on a pile of pictures, find out how much of the number is chance, and catch a cheat whom the
 # most famous number of the field cannot tell from people. About 80 minutes to read and run, 85 to solve its five
-# exercises; the end of section 4 is a good place for a break.*
+# exercises. A natural break comes after section 4.*
 
 # %% tags=["fold"]
 # @title Imports and data
@@ -671,6 +671,8 @@ for n, (mean, spread) in handfuls.items():  # of two handfuls a spread says litt
 # KID's mean stays where it is, whatever $n$, where FID falls by a factor of several. But look at the spread, too: one
 # handful of twenty can be off by several times the value. **Without bias is not without chance.** KID has a scale of
 # its own, and it does not see copies either.
+#
+# *A natural break: up to here distances, from here on what they do not see.*
 #
 # ## 5 · Which half is missing?
 #

@@ -3,8 +3,7 @@
 #
 # *You will skip steps. First with noise, then without: derive the family of walks that one trained network serves,
 # compute what each of them loses, choose the times to visit, and see what a walk without noise can do that no other
-# can. About 80 minutes to read and run, 65 to solve its five exercises; the end of section 5 is a good place for a
-# break.*
+# can. About 80 minutes to read and run, 65 to solve its five exercises. A natural break comes after section 5.*
 
 # %% tags=["fold"]
 # @title Imports
