@@ -872,7 +872,7 @@ print("stopped and resumed, or not: the same, bit for bit, and so are the averag
 # Each network gets as many steps as the budget pays for.
 
 # %%
-BATCH, BUDGET = 16, 4e11 * (1 if lesson.device.type == "cpu" else 20)
+BATCH, BUDGET = 16, 4e11 * (1 if lesson.device.type == "cpu" else 10)
 builders = {
     "CNN": lambda: PlainCNN(1, 24, 6, num_classes=10),
     "DAE": lambda: DAE(1, 28, 32, 64, num_classes=10),
