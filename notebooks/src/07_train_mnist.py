@@ -616,7 +616,7 @@ check("07.clip", clip)
 # ## 4 · Numbers of sixteen bits
 #
 # Half as many bits are half the memory traffic, and the units that multiply matrices are several times faster with
-# them. What is lost? A float is $\pm\,1.m \times 2^e$; the bits are shared between $m$, the digits, and $e$, the
+# them. What is lost? A float is $\pm\,1.f \times 2^e$; the bits are shared between $f$, the digits, and $e$, the
 # range.
 
 # %%

@@ -844,7 +844,7 @@ for t in (1000, 900, 600, 300, 50):
 # Where it matters is where a guess is *pushed*: by guidance, for example, the subject of lesson 15. The guess for a
 # class minus the guess for none points towards what is typical of the class; go five times as far, and pixels end far
 # outside. In a photograph, clipping then paints large areas flat black and white. Imagen's cure (Saharia et al., 2022)
-# takes its measure from each image:
+# takes its measure from each image (its $s$ is a size, and no time):
 #
 # $$s = \max\bigl(1,\ q\text{-quantile of } |\hat x_0| \text{ over its pixels}\bigr), \qquad
 # \hat x_0 \leftarrow \operatorname{clip}(\hat x_0, -s, s) / s. \tag{10.13}$$
