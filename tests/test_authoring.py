@@ -633,6 +633,38 @@ def test_each_rule_of_the_page_bites(tmp_path: Path, old: str, new: str, message
     assert any(message in problem for problem in problems), problems
 
 
+LETTERS = """
+
+# %% [markdown]
+# ### Letters with several meanings
+#
+# | letter | what it stands for |
+# |---|---|
+# | $y$ | twice x (01, 04 to 06) |
+# | $\\lambda$ | a level (03) |
+#
+# ## Next
+"""
+
+
+def test_a_letter_that_the_table_does_not_explain_is_found(tmp_path: Path) -> None:
+    first = write_lesson(tmp_path)
+    start, second = first.with_name("00_start_here.py"), first.with_name("02_next.py")
+    start.write_text(SOURCE + LETTERS, encoding="utf-8")
+    second.write_text(SOURCE.replace("y = 2 x", r"y_1 = \lambda + \text{my}"), encoding="utf-8")
+
+    def unexplained(path: Path) -> list[str]:
+        return [line for line in lint_lesson(path, REPO) if "does not say" in line]
+
+    assert unexplained(first) == []
+    assert unexplained(second) == [
+        "lesson 00 does not say what $y$ means in lesson 02",
+        r"lesson 00 does not say what $\lambda$ means in lesson 02",
+    ]
+    second.write_text(SOURCE.replace("y = 2 x", r"x = \text{my} \mathrm{y} \lambdas `$y$`"), encoding="utf-8")
+    assert unexplained(second) == []
+
+
 def test_exercises_are_three_to_six_but_in_lesson_00(tmp_path: Path) -> None:
     start, end = SOURCE.index("# %% [markdown]\n# And once more."), SOURCE.index("# %% [markdown]\n# ## 2")
     one, two = SOURCE[start:end], SOURCE[:start] + SOURCE[end:]
@@ -660,7 +692,7 @@ def test_what_is_stored_is_linted_too(built: Path) -> None:
 
 def test_what_is_generated_passes_ruff(built: Path) -> None:
     """A source that ruff likes becomes notebooks that it likes, setup cell and stubs included."""
-    config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache", str(built.parents[1])]
+    config = ["--config", str(ROOT / "notebooks" / "ruff.toml"), "--no-cache", str(built.parents[1])]
     for command in (["check", "--ignore=INP"], ["format", "--check"]):
         done = subprocess.run(
             [sys.executable, "-m", "ruff", *command, *config], capture_output=True, text=True, cwd=ROOT

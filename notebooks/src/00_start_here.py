@@ -5,7 +5,7 @@
 # goes. About 15 minutes to read and run, 3 to solve the one warm-up exercise.*
 
 # %% tags=["fold"]
-# @title Imports and data
+# @title Imports, digits, a trained denoiser
 import os
 from itertools import pairwise
 
@@ -34,14 +34,13 @@ schedule = denoise.schedule  # noise levels t = 0 … 1000
 # ## The question
 #
 # **Can you draw a digit by removing noise from noise?** It sounds absurd: there is nothing in there to find. Run the cells one
-# after the other from the top (Shift + Enter), and see.
+# after the other from the top (Shift + Enter), and see. (Code that only sets up, imports or draws is folded: its title says
+# what it does, and a click opens it.)
 
-# %% tags=["figure"]
-x_T, wish, steps = (
-    torch.randn(4, 1, 28, 28, generator=lesson.generator),
-    torch.tensor([2, 3, 6, 8]),
-    [],
-)
+# %% tags=["figure", "fold"]
+# @title Fifty steps from noise to digits
+x_T = torch.randn(4, 1, 28, 28, generator=lesson.generator)
+wish, steps = torch.tensor([2, 3, 6, 8]), []
 grid = uniform_grid(schedule, 50)
 sample_ddpm(
     denoise,
@@ -84,12 +83,15 @@ show(
 # The time $t$ counts from 0 (clean) to 1000 (nothing but noise). On the way $\alpha_t$ falls from 1 almost to 0, and
 # $\sigma_t$ rises from 0 almost to 1.
 
-# %% tags=["figure"]
+# %%
 # Eq. (0.1)
 x_0 = digits[labels == 3][7:8]
 eps = forward.noise_like(x_0, lesson.generator)
 alpha_t, sigma_t = schedule.coeffs(300)
 x_t = forward.q_sample(x_0, 300, schedule, eps)
+
+# %% tags=["figure", "fold"]
+# @title A picture, noise, and their mixture
 titles = [
     "picture $x_0$",
     r"noise $\epsilon$",
@@ -109,13 +111,16 @@ show(
 #
 # *Predict before you run: what is the best guess when $x_t$ is nothing but noise?*
 
-# %% tags=["figure"]
+# %%
 times = [1000, 800, 700, 600, 500, 450, 400, 300, 200]
 noisy = [
     forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
     for t in times
 ]
 guesses = [denoise(x_t, t) for x_t, t in zip(noisy, times, strict=True)]
+
+# %% tags=["figure", "fold"]
+# @title What is given, and the guess below
 show(
     image_grid(
         torch.cat(noisy + guesses),
@@ -140,7 +145,7 @@ show(
 # The numbers $a$, $b$ and $c$ follow from the schedule; lesson 03 derives them. They make $x_s$ a picture such as (0.1) has at time
 # $s$: a little more picture, a little less noise. The last step, to $s = 0$, takes the guess as it is.
 
-# %% tags=["figure"]
+# %%
 # Eq. (0.2)
 step = steps[28]  # of the film above
 x_t, guess = step.x_t[:1], step.x0_hat[:1]
@@ -148,6 +153,9 @@ mean, variance = forward.q_posterior(
     x_t, guess, step.t, schedule, s=300
 )  # a x_t + b x0_hat, and c squared
 x_s = mean + variance.sqrt() * forward.noise_like(x_t, lesson.generator)
+
+# %% tags=["figure", "fold"]
+# @title One step: towards the guess, and a little back
 titles = [
     f"$x_t$, t = {step.t}",
     r"guess $\hat x_0$",
@@ -195,7 +203,8 @@ assert torch.equal(walk(x_T, 10, seeded[1]), drawn)
 # %% [markdown]
 # And here is the first row of the film again, with the guesses below it.
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The first row of the film, with its guesses
 guesses = [*(step.x0_hat[:1] for step in shown), steps[-1].x0_hat[:1]]
 show(
     image_grid(
@@ -216,12 +225,15 @@ show(
 # The term $c\,z$ looks like a step in the wrong direction. *Predict: if you leave it out, and wish for nothing, what do 20
 # different noises become?*
 
-# %% tags=["figure"]
+# %%
 noise = torch.randn(20, 1, 28, 28, generator=lesson.generator)
 put_back, left_out = (
     walk(noise, 50, lesson.generator),
     walk(noise, 50, lesson.generator, put_back=0.0),
 )
+
+# %% tags=["figure", "fold"]
+# @title With the noise put back, and without
 show(
     image_grid(
         torch.cat([put_back[:10], left_out[:10]]),
@@ -255,10 +267,13 @@ assert (kinds["left out"] == 1).float().mean() > 0.8
 #
 # *Predict before you run: how many steps does a clear digit need? 1, 5, 50, 1000?*
 
-# %% tags=["figure"]
+# %%
 rows, few, wish = [], (1, 2, 5, 10, 25, 50), torch.arange(10)
 for n in few:
     rows.append(walk(noise[:10], n, lesson.generator, wish))
+
+# %% tags=["figure", "fold"]
+# @title The same ten noises in 1 to 50 steps
 show(
     image_grid(
         torch.cat(rows),
@@ -280,7 +295,7 @@ show(
 # trained on.
 
 
-# %% tags=["figure"]
+# %%
 def nearest(x: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     """How far the nearest of the digits is, in grey levels (of 255;
     root mean square), and which one it is."""
@@ -290,6 +305,9 @@ def nearest(x: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
 
 drawn = rows[-1]
 far, which = nearest(drawn, digits)
+
+# %% tags=["figure", "fold"]
+# @title Drawn digits above their nearest relatives
 show(
     image_grid(
         torch.cat([drawn, digits[which]]), columns=10, row_labels=["drawn", "nearest"]
@@ -342,7 +360,8 @@ assert far.mean() > nearest(new, digits)[0].mean() / 2
 # *Does it take more steps or fewer, once the denoiser knows what to draw?*
 
 
-# %%
+# %% tags=["fold", "widget"]
+# @title Draw digits live
 def draw(n: int, seed: int, kind: str) -> plt.Figure:
     """Eight digits in n steps, from the noise of this seed."""
     generator = torch.Generator().manual_seed(seed)
@@ -360,7 +379,6 @@ def draw(n: int, seed: int, kind: str) -> plt.Figure:
     )
 
 
-# %% tags=["widget"]
 explore(
     draw,
     alt="Eight digits drawn live from eight noises, with the chosen number of steps.",
@@ -454,16 +472,35 @@ check("00.mix", mix)
 #
 # Papers differ. Where you read one beside this course:
 #
-# * **Alpha.** DDPM writes $\alpha_t$ for one step's $1 - \beta_t$, our `alphas[t]`, and so does the derivation in lesson 01, which
-#   follows it. DDIM writes $\alpha_t$ for the product $\bar\alpha_t$.
+# * **Alpha.** DDPM writes $\alpha_t$ for one step's $1 - \beta_t$, our `alphas[t]`. DDIM writes $\alpha_t$ for the product $\bar\alpha_t$.
 # * **Counting.** Some code counts the noisy levels from 0, so that its 0 is our 1, and has no number for clean data.
 # * **Direction.** Flow-matching papers let time run the other way: noise at 0, data at 1. Their velocity is our $-u$.
 # * **Guidance.** The first paper on classifier-free guidance counts $w$ from 0: its $w$ is our $w - 1$.
 # * **SNR.** Some take the ratio without the square, $\alpha_t / \sigma_t$.
 #
+# ### Letters with several meanings
+#
+# There are fewer letters than ideas. These mean one thing in one lesson and another in the next; in brackets, where.
+#
+# | letter | what it stands for |
+# |---|---|
+# | $\alpha$ | factor of the picture, with a bar its square, with $t\|s$ the factor of the step from $s$ to $t$ (00 to 13) |
+# | $c$ | factor of an earlier picture (01) · factor of the noise put back (00, 10) · price of a noise level (02) · a channel, and $c_\text{skip}$, $c_\text{out}$ of the wrapper (04, 05, 07) · number of features (06) · limit of a gradient's norm (07) · a class, and the cut-off $k_c$ (08) |
+# | $\gamma$ | minus the log-SNR (02) · Euler's constant (04) · the cap of min-SNR weights (07) · exponent of a spectrum (08) |
+# | $k$ | a part of a mixture (03, 13) · side of a kernel (04) · width of a bottleneck (05) · a key (06) · counts training steps (07) · a wave (08) · a kernel of two pictures (09) · factor of the noise that is kept (10) · factor of $x_0$ in a step (12, 13) · number of steps of a path (13) |
+# | $\lambda$ | log-SNR (02, 04, 08, 11) · variance along a principal axis (05, 12) · weight of the bound in a mixed loss (12) |
+# | $m$ | mean (02, 03, 10, 12) · the best denoiser, a conditional mean (03, 05) · a head (06) · mean of past gradients, digits of a float (07) · size of the second set (09) · mean squared error of a guess (13) |
+# | $\nu$ | place of a step's variance between two logarithms (12) |
+# | $s$ | a time before $t$ (00, 03, 10 to 13) · runs over steps (01) · offset of the cosine schedule (02) · standard deviation of the data (04, 06, 07, 08) · the score (05) |
+# | $S$ | variance or covariance of the data (03, 05, 10, 12, 13) · covariance of features (09) · scale of a loss in half precision (08) |
+# | $u$ | flow from data to noise (00, 11) · share of the time, $t/T$ (02) · variance of a step or of a part (03, 12) · a principal axis (05) · mean of past squared gradients (07) · a time between $s$ and $t$ (11, 13) |
+# | $v$ | velocity (00, 02, 03, 04, 05, 07) · a value (06) · variance of a step (12, 13) |
+# | $w$ | guidance weight (00, 15) · weight of a part (03) · attention weight (06) · weight of a loss (07) · factor of a wave (08) · place between two pictures (10) |
+#
 # ## What machine am I on?
 
-# %%
+# %% tags=["fold"]
+# @title Device, processor, memory
 memory = "unknown"
 if hasattr(os, "sysconf"):  # not on Windows
     memory = (

@@ -5,7 +5,7 @@
 # out exactly when a picture is gone. About 60 minutes to read and run, 55 to solve its five exercises.*
 
 # %% tags=["fold"]
-# @title Imports and data
+# @title Imports, digits, a schedule of 1000 steps
 import time
 
 import matplotlib.pyplot as plt
@@ -37,7 +37,8 @@ schedule = schedules.linear()  # 1000 steps; where these come from is lesson 02
 #
 # A handwritten 7 dissolves into noise, a little more in each frame.
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title A seven fades
 seven = normalize(digits[labels == 7][3:4])
 frames_t = torch.tensor([0, 50, 100, 200, 300, 400, 500, 600, 800, 1000])
 film = forward.q_sample(
@@ -56,7 +57,8 @@ show(
 # **At which frame can nobody tell that it was a 7?** Not you, and not a perfect observer who knows every digit ever
 # written. Commit to a guess before you read on. The lesson ends with the exact answer, and your guess marked on it.
 
-# %% tags=["widget"]
+# %% tags=["widget", "fold"]
+# @title Your guess
 guess = slider("Nobody can tell from t =", 0, 1000, 500, step=10)
 guess
 
@@ -68,22 +70,28 @@ guess
 #
 # *Predict before you run: after 100 steps of $x_t = x_{t-1} + 0.3\,\epsilon$, how wide is the histogram of the pixels?*
 
-# %% tags=["figure"]
+# %%
 standard = (digits[:500] - digits[:500].float().mean()) / digits[
     :500
 ].float().std()  # mean 0, variance 1
-x, figure = standard, plt.figure(figsize=(7, 2.4))
+x, kept = standard, {}
 for t in range(1, 101):
     x = x + 0.3 * forward.noise_like(x, lesson.generator)
     if t in (1, 10, 100):
-        plt.hist(
-            x.flatten(),
-            bins=120,
-            range=(-10, 10),
-            density=True,
-            histtype="step",
-            label=f"t = {t}: {x.var():.1f}",
-        )
+        kept[t] = x
+
+# %% tags=["figure", "fold"]
+# @title The histogram after 1, 10 and 100 additions
+figure = plt.figure(figsize=(7, 2.4))
+for t, x in kept.items():
+    plt.hist(
+        x.flatten(),
+        bins=120,
+        range=(-10, 10),
+        density=True,
+        histtype="step",
+        label=f"t = {t}: {x.var():.1f}",
+    )
 plt.gca().set(xlabel="pixel value", ylabel="density")
 plt.legend(title="variance")
 show(
@@ -135,7 +143,7 @@ check("01.q_step", q_step)
 # waits for your answer. Here is the chain on a colour picture. Only one $x_t$ is alive at a time: `q_chain` hands them
 # over one by one.
 
-# %% tags=["figure"]
+# %%
 colour, colour_labels = load_images("cifar10", "train")
 ship = normalize(colour[colour_labels == 8][5:6])
 
@@ -153,6 +161,9 @@ def run_chain(x_0: Tensor) -> Tensor:
 
 
 first, second = run_chain(ship), run_chain(ship)
+
+# %% tags=["figure", "fold"]
+# @title Two runs of the chain
 show(
     image_grid(
         torch.cat([first, second]),
@@ -185,38 +196,42 @@ assert (
 # ## 2 · A thousand steps at once
 #
 # Training will need $x_t$ at random $t$, millions of times. Walking there step by step would cost 500 steps a picture.
-# Nothing forces us to walk. Write $\alpha_t = 1 - \beta_t$ and put one step into the next:
+# Nothing forces us to walk. Put one step into the next:
 #
-# $$x_2 = \sqrt{\alpha_2}\,\bigl(\sqrt{\alpha_1}\,x_0 + \sqrt{1 - \alpha_1}\,\epsilon_1\bigr) + \sqrt{1 - \alpha_2}\,\epsilon_2
-# = \sqrt{\alpha_2\alpha_1}\,x_0 + \underbrace{\sqrt{\alpha_2(1-\alpha_1)}\,\epsilon_1 + \sqrt{1-\alpha_2}\,\epsilon_2}_{\text{two independent noises}} .$$
+# $$\begin{aligned}
+# x_2 &= \sqrt{1 - \beta_2}\,\bigl(\sqrt{1 - \beta_1}\,x_0 + \sqrt{\beta_1}\,\epsilon_1\bigr) + \sqrt{\beta_2}\,\epsilon_2 \\
+# &= \sqrt{(1 - \beta_2)(1 - \beta_1)}\,x_0
+# + \underbrace{\sqrt{(1 - \beta_2)\,\beta_1}\,\epsilon_1 + \sqrt{\beta_2}\,\epsilon_2}_{\text{two independent noises}} .
+# \end{aligned}$$
 #
 # Two independent Gaussian noises make one Gaussian noise, and their *variances* add:
 #
-# $$\alpha_2(1 - \alpha_1) + (1 - \alpha_2) = 1 - \alpha_2\alpha_1. \tag{1.3}$$
+# $$(1 - \beta_2)\,\beta_1 + \beta_2 = 1 - (1 - \beta_2)(1 - \beta_1). \tag{1.3}$$
 #
 # So standard deviations add like the short sides of a right triangle, never end to end:
 
-# %% tags=["figure"]
-a1, a2 = 0.80, 0.70
-old, new = (a2 * (1 - a1)) ** 0.5, (1 - a2) ** 0.5
+# %% tags=["figure", "fold"]
+# @title The two noises as sides of a triangle
+beta_1, beta_2 = 0.20, 0.30
+old, new = ((1 - beta_2) * beta_1) ** 0.5, beta_2**0.5
 figure, axis = plt.subplots(figsize=(4.2, 2.9))
 for (x0, y0, x1, y1), colour_, text, where in [
     (
         (0, 0, old, 0),
         BLUE,
-        "noise of step 1, shrunk\n" + r"$\sqrt{\alpha_2(1-\alpha_1)}$",
+        "noise of step 1, shrunk\n" + r"$\sqrt{(1-\beta_2)\,\beta_1}$",
         (old / 2, -0.13),
     ),
     (
         (old, 0, old, new),
         ORANGE,
-        "noise of step 2\n" + r"$\sqrt{1-\alpha_2}$",
+        "noise of step 2\n" + r"$\sqrt{\beta_2}$",
         (old + 0.03, new / 2),
     ),
     (
         (0, 0, old, new),
         BLACK,
-        "both at once\n" + r"$\sqrt{1-\alpha_1\alpha_2}$",
+        "both at once\n" + r"$\sqrt{1-(1-\beta_1)(1-\beta_2)}$",
         (-0.17, new / 2 + 0.04),
     ),
 ]:
@@ -242,11 +257,15 @@ show(
 )
 
 # %% [markdown]
-# The same step from $t-1$ to $t$ finishes an induction. With
-# $\bar\alpha_t = \prod_{s=1}^{t}\alpha_s$ and $\bar\alpha_0 = 1$,
+# So the noise of both steps is exactly what the signal has lost, and (1.3) holds for any two factors below one. The same step
+# from $t-1$ to $t$ finishes an induction. With $\bar\alpha_t = \prod_{s=1}^{t}(1 - \beta_s)$ and $\bar\alpha_0 = 1$,
 #
 # $$q(x_t \mid x_0) = \mathcal N\bigl(\sqrt{\bar\alpha_t}\,x_0,\ (1 - \bar\alpha_t)\,I\bigr), \qquad
 # x_t = \sqrt{\bar\alpha_t}\;x_0 + \sqrt{1 - \bar\alpha_t}\;\epsilon. \tag{1.4}$$
+#
+# (The bar comes from the first papers, which write $\alpha_t$ for the single factor $1 - \beta_t$. In this course $\alpha_t$ is
+# what multiplies the picture, $\alpha_t = \sqrt{\bar\alpha_t}$, and $\sigma_t = \sqrt{1 - \bar\alpha_t}$ multiplies the noise, as in
+# lesson 00.)
 #
 # ### Exercise 2 · How much signal is left after t steps
 # *10 minutes · easy.* From the betas $\beta_1 … \beta_T$ make the table $\bar\alpha_0 … \bar\alpha_T$: one entry more, since
@@ -274,7 +293,7 @@ check("01.alpha_bar", make_alpha_bar)
 # %% [markdown]
 # ### Exercise 3 · A thousand steps at once
 # *15 minutes · medium · Eq. (1.4).* One $t$ for each picture of the batch. The mathematics is one line; the point is the
-# shapes: `alpha_bar[t]` has shape `(b,)`, the pictures `(b, c, h, w)`.
+# shapes: `alpha_bar[t]` has shape `(b,)`, the pictures `(b, c, h, w)`. A batch of points, `(b, d)`, must be served too.
 
 
 # %% tags=["exercise"] exercise="01.q_sample" points=2
@@ -291,8 +310,8 @@ def q_sample(x_0: Tensor, t: Tensor, alpha_bar: Tensor, eps: Tensor) -> Tensor:
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# PyTorch lines shapes up from the right. `(b,)` would meet the width of the pictures. Reshape it to `(b, 1, 1, 1)`; to
-# serve every number of dimensions, `(-1, *[1] * (x_0.ndim - 1))`.
+# PyTorch lines shapes up from the right. `(b,)` would meet the width of the pictures. For pictures reshape it to
+# `(b, 1, 1, 1)`, for points to `(b, 1)`: for every number of dimensions, to `(-1, *[1] * (x_0.ndim - 1))`.
 # </details>
 
 # %% tags=["check"]
@@ -317,7 +336,8 @@ for t, walked in forward.q_chain(pixel, schedule, lesson.generator):
         assert abs(walked.mean() - jumped.mean()) < 4 * spread * (2 / n) ** 0.5
         assert abs(walked.var() - jumped.var()) < 4 * spread**2 * (4 / n) ** 0.5
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Walked and jumped, at five times
 figure, axes = plt.subplots(1, 5, figsize=(10, 2), sharey=True)
 for axis, (t, (walked, jumped)) in zip(axes, crowds.items(), strict=True):
     bins = torch.linspace(-3.5, 3.5, 50).tolist()
@@ -352,7 +372,7 @@ show(
 #
 # $$\mathrm{SNR}(t) = \frac{\bar\alpha_t}{1 - \bar\alpha_t}, \qquad \text{in decibels } 10\log_{10}\mathrm{SNR}(t). \tag{1.5}$$
 #
-# It falls with every step. (Some papers call the root of this the SNR. Here it is always the ratio of variances.)
+# It falls with every step, since $\bar\alpha_t$ does. (Some papers call the root of this the SNR. Here it is always the ratio of variances.)
 #
 # ### Exercise 4 · When is so much signal left?
 # *10 minutes · easy · Eq. (1.5).* Return the first $t$ at which the SNR is at or below a given value.
@@ -399,7 +419,12 @@ observer = IdealDenoiser(world, schedule, labels)
 noise = forward.noise_like(seven, lesson.generator)
 chosen = {f"{d}": world[labels == d][3:4] for d in range(10)}
 
+# %% [markdown]
+# Move the slider. *Where do the bars begin to waver? Is it where* you *can no longer tell?*
 
+
+# %% tags=["widget", "fold"]
+# @title A picture, its pixels, and what the perfect observer believes
 def look(digit: str, t: int) -> plt.Figure:
     """The picture at time t, its pixels, and what the perfect observer believes."""
     x_t = forward.q_sample(chosen[digit], t, schedule, noise)
@@ -437,10 +462,6 @@ def look(digit: str, t: int) -> plt.Figure:
     return figure
 
 
-# %% [markdown]
-# Move the slider. *Where do the bars begin to waver? Is it where* you *can no longer tell?*
-
-# %% tags=["widget"]
 explore(
     look,
     alt="Left the noised digit, in the middle the histogram of its pixels against "
@@ -452,7 +473,8 @@ explore(
 # %% [markdown]
 # The same as a contact sheet, for a page without a running kernel:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The same as a contact sheet
 sheet_t = [100, 300, 400, 500, 600, 800]
 shown, said = [], []
 for digit in "718":
@@ -488,7 +510,7 @@ show(
 # $$x_0 = \frac{x_t - \sqrt{1 - \bar\alpha_t}\;\epsilon}{\sqrt{\bar\alpha_t}}. \tag{1.7}$$
 #
 # ### Exercise 5 · Back, if we knew the noise
-# *10 minutes · easy · Eq. (1.7).* Mind the shapes, as in exercise 3.
+# *10 minutes · easy · Eq. (1.7).* Mind the shapes, as in exercise 3: pictures and points.
 
 
 # %% tags=["exercise"] exercise="01.x0_from_eps" points=1
@@ -514,25 +536,21 @@ check("01.x0_from_eps", x0_from_eps)
 # A network will only ever know the noise approximately. If its guess is off by $\delta$ in every pixel, (1.7) puts the picture
 # off by $\delta\,\sqrt{1-\bar\alpha_t}/\sqrt{\bar\alpha_t}$. Let $\delta$ be 1 % and measure.
 
-# %% tags=["figure"]
-ts = torch.arange(10, 1001, 10)
-x_0, eps = (
-    seven.expand(len(ts), -1, -1, -1),
-    forward.noise_like(seven.expand(len(ts), -1, -1, -1), lesson.generator),
-)
-x_t = forward.q_sample(x_0, ts, schedule, eps)
+# %%
 # Eq. (1.7)
+ts = torch.arange(10, 1001, 10)
+x_0 = seven.expand(len(ts), -1, -1, -1)
+eps = forward.noise_like(x_0, lesson.generator)
+x_t = forward.q_sample(x_0, ts, schedule, eps)
 off = 0.01 * forward.noise_like(eps, lesson.generator)
-error = (
-    (parameterizations.x0_from_eps(x_t, eps + off, ts, schedule) - x_0)
-    .square()
-    .mean((1, 2, 3))
-    .sqrt()
-)
+back = parameterizations.x0_from_eps(x_t, eps + off, ts, schedule)
+error = (back - x_0).square().mean((1, 2, 3)).sqrt()
 alpha, sigma = schedule.coeffs(ts)
-assert torch.allclose(
-    error.double(), 0.01 * sigma / alpha, rtol=4 * (2 * 784) ** -0.5
-)  # four standard errors
+chance = 4 * (2 * 784) ** -0.5  # four standard errors
+assert torch.allclose(error.double(), 0.01 * sigma / alpha, rtol=chance)
+
+# %% tags=["figure", "fold"]
+# @title What 1 % of error in the noise does to the picture
 figure = plt.figure(figsize=(6, 2.6))
 plt.semilogy(ts, error, label="measured")
 plt.semilogy(
@@ -566,12 +584,11 @@ show(
 # **(a) Keep all T noised copies, to train on one of them.** The closed form makes the list unnecessary. The price of not
 # knowing that, for eight small colour pictures:
 
-# %% tags=["figure"]
+# %%
 batch = normalize(colour[:8])
 start = time.perf_counter()
-copies = [
-    x_t for _, x_t in forward.q_chain(batch, schedule, lesson.generator)
-]  # the list that circulates
+# The list that circulates:
+copies = [x_t for _, x_t in forward.q_chain(batch, schedule, lesson.generator)]
 walk_s, walk_bytes = time.perf_counter() - start, sum(c.nbytes for c in copies)
 del copies
 start = time.perf_counter()
@@ -580,6 +597,9 @@ jumped = forward.q_sample(
     batch, t, schedule, forward.noise_like(batch, lesson.generator)
 )
 jump_s, jump_bytes = time.perf_counter() - start, jumped.nbytes
+
+# %% tags=["figure", "fold"]
+# @title Time and memory of both
 figure, axes = plt.subplots(1, 2, figsize=(7, 1.5))
 axes[0].barh(
     ["closed form", "all copies"], [jump_s * 1e3, walk_s * 1e3], color=[BLUE, ORANGE]
@@ -603,34 +623,53 @@ varies(f"time: {walk_s / jump_s:.0f} times as much")
 assert walk_bytes == 1001 * jump_bytes
 
 # %% [markdown]
-# **(b) `(1 - alpha_bar) * eps`, without the root.** The picture looks noisy enough, so nobody notices. Measure the variance:
-# with data of variance 1 it must stay 1, but the wrong line gives $\bar\alpha_t + (1 - \bar\alpha_t)^2$, which sags to 3/4 where
-# $\bar\alpha_t$ is one half.
+# **(b) A root is missing: `(1 - alpha_bar) * eps`, or `alpha_bar * x_0`.** The picture looks noisy enough, so nobody notices.
+# Measure the variance: with data of variance 1 it must stay 1. Without the second root it is
+# $\bar\alpha_t + (1 - \bar\alpha_t)^2$, without the first $\bar\alpha_t^2 + (1 - \bar\alpha_t)$. Multiply out: both are
+# $1 - \bar\alpha_t(1 - \bar\alpha_t)$, which sags to 3/4 where $\bar\alpha_t$ is one half.
 
-# %% tags=["figure"]
+# %%
 ts = torch.arange(0, 1001, 20)
-right_var, wrong_var = [], []
-for t in ts.tolist():
-    a, eps = (
-        schedule.alpha_bar[t].float(),
-        forward.noise_like(standard, lesson.generator),
-    )
-    right_var.append((a.sqrt() * standard + (1 - a).sqrt() * eps).var().item())
-    wrong_var.append((a.sqrt() * standard + (1 - a) * eps).var().item())
-figure = plt.figure(figsize=(6, 2.4))
-plt.plot(ts, right_var, label=r"$\sqrt{1-\bar\alpha_t}\,\epsilon$")
-plt.plot(ts, wrong_var, label=r"$(1-\bar\alpha_t)\,\epsilon$, wrong")
-plt.gca().set(xlabel="t", ylabel="variance of the pixels", ylim=(0.6, 1.1))
-plt.legend()
+lines = {
+    "both roots": lambda a, x, eps: a.sqrt() * x + (1 - a).sqrt() * eps,
+    "second root missing": lambda a, x, eps: a.sqrt() * x + (1 - a) * eps,
+    "first root missing": lambda a, x, eps: a * x + (1 - a).sqrt() * eps,
+}
+variances = {name: [] for name in lines}
+for a in schedule.alpha_bar[ts].float():
+    eps = forward.noise_like(standard, lesson.generator)
+    for name, line in lines.items():
+        variances[name].append(line(a, standard, eps).var().item())
+assert max(abs(v - 1) for v in variances["both roots"]) < 0.02
+for name in ("first root missing", "second root missing"):
+    assert abs(min(variances[name]) - 0.75) < 0.01
+
+# %% tags=["figure", "fold"]
+# @title Variance and SNR of the right line and the wrong ones
+a = schedule.alpha_bar[ts[1:]]
+off_by = {"first root missing": a, "second root missing": 1 / (1 - a)}  # of the SNR
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6))
+for (name, variance), colour_, style in zip(
+    variances.items(), (BLUE, ORANGE, GREEN), ("-", "-", "--"), strict=True
+):
+    left.plot(ts, variance, style, color=colour_, label=name)
+    if name in off_by:
+        right.plot(ts[1:], 10 * off_by[name].log10(), style, color=colour_)
+left.set(xlabel="t", ylabel="variance of the pixels", ylim=(0.6, 1.1))
+right.axhline(0, color=BLUE)
+right.set(xlabel="t", ylabel="SNR is off by (dB)", ylim=(-48, 30))
+left.legend(fontsize=8)
 show(
     figure,
-    "Variance of the pixels against t: flat at one for the right line, sagging to "
-    "three quarters for the wrong one.",
+    "Left, variance of the pixels against t: flat at one for the right line, sagging "
+    "to three quarters for both wrong ones alike. Right, the SNR: too high early where "
+    "the second root is missing, too low late where the first is.",
 )
-assert abs(min(wrong_var) - 0.75) < 0.01 < 0.02 > max(abs(v - 1) for v in right_var)
 
 # %% [markdown]
-# A network trained on the wrong line meets, in the middle of sampling, more noise than it was ever shown at that $t$.
+# The variance tells *that* a root is missing, the SNR *which*. Without the second there is too little noise,
+# $\bar\alpha_t/(1-\bar\alpha_t)^2$; without the first too little picture, $\bar\alpha_t^2/(1-\bar\alpha_t)$. A network trained on the
+# first of these meets, on the way back, more noise than it was ever shown at that $t$; one trained on the other, less.
 #
 # **(c) "The forward process is deterministic."** If it were, two runs from one picture would end closer together than two runs
 # from different pictures. Mean squared distances of the ends, over 200 pairs:
@@ -665,9 +704,7 @@ assert abs(same - different) < 0.03
 # %%
 asked = torch.cat([torch.nonzero(labels == d)[:20, 0] for d in range(10)])
 times = list(range(50, 1001, 50))
-belief = torch.zeros(
-    len(times), 10
-)  # mean probability of the true digit, by time and digit
+belief = torch.zeros(len(times), 10)  # mean probability of the true digit
 for row, t in enumerate(times):
     x_t = forward.q_sample(
         world[asked], t, schedule, forward.noise_like(world[asked], lesson.generator)
@@ -678,7 +715,8 @@ for row, t in enumerate(times):
 # %% [markdown]
 # And your guess?
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The perfect observer's belief, and your guess
 overall = belief.mean(1)
 figure = plt.figure(figsize=(7, 3))
 plt.plot(times, overall, color=BLUE, label="all ten digits")

@@ -6,7 +6,7 @@
 # About 75 minutes to read and run, 65 to solve its five exercises.*
 
 # %% tags=["fold"]
-# @title Imports and data
+# @title Imports, a schedule
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,11 +44,11 @@ schedule = schedules.linear()
 # Here is some homework for a network. On the left, what it is given: points, each with noise on it. On the right, what
 # it is told afterwards: where each point came from.
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Points on a spiral, with noise; and where they came from
 angle = torch.linspace(0.5, 2.6, 24).double()[:, None] * math.pi
-curl = GaussianMixture(
-    0.24 * angle * torch.cat([angle.cos(), angle.sin()], 1), 0.12**2
-)  # 24 spots along a spiral
+spots = 0.24 * angle * torch.cat([angle.cos(), angle.sin()], 1)  # along a spiral
+curl = GaussianMixture(spots, 0.12**2)
 x_0 = curl.sample(400, lesson.generator)
 x_t = forward.q_sample(x_0, 200, schedule, forward.noise_like(x_0, lesson.generator))
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 4), sharey=True)
@@ -77,7 +77,8 @@ show(
 # after training, about places where no noisy point ever fell. *Out there its error is, compared with its error among
 # the points,*
 
-# %% tags=["widget"]
+# %% tags=["widget", "fold"]
+# @title Your guess
 guess = choice(
     "", ["about the same", "three times as large", "more than five times as large"]
 )
@@ -86,11 +87,11 @@ guess
 # %% [markdown]
 # ## 1 · An autoencoder with a harder task
 #
-# An autoencoder is a network $f$ that returns its input: minimise $|f(x) - x|^2$. As it stands the task teaches
+# An autoencoder is a network $f$ that returns its input: minimise $\lVert f(x) - x\rVert^2$. As it stands the task teaches
 # nothing, because copying solves it. One cure is a narrow waist (section 5). The other is from Vincent et al., 2008:
 # **spoil the input, and ask for the clean picture.** With our noise,
 #
-# $$L_\text{DAE}(f) = \mathbb E\,\bigl|f(x_t) - x_0\bigr|^2, \qquad x_t = \alpha_t\,x_0 + \sigma_t\,\epsilon. \tag{5.1}$$
+# $$L_\text{DAE}(f) = \mathbb E\,\bigl\lVert f(x_t) - x_0\bigr\rVert^2, \qquad x_t = \alpha_t\,x_0 + \sigma_t\,\epsilon. \tag{5.1}$$
 #
 # Copying does not solve that. This is the loss we have used since lesson 03, and the whole difference lies in three
 # places where it is easy to slip: what goes in, what is asked for, and which noise level it was.
@@ -133,7 +134,7 @@ check("05.dae_loss", dae_loss)
 # $$q(x_t) = \int q(x_0)\;\mathcal N\bigl(x_t;\ \alpha_t x_0,\ \sigma_t^2 I\bigr)\,dx_0, \tag{5.2}$$
 #
 # a sum of Gaussian bumps, one for each possible $x_0$. Move $x_t$ a little. A bump
-# $\exp(-|x_t - \alpha_t x_0|^2 / 2\sigma_t^2)$ has the slope of its exponent times itself:
+# $\exp(-\lVert x_t - \alpha_t x_0\rVert^2 / 2\sigma_t^2)$ has the slope of its exponent times itself:
 #
 # $$\nabla_{x_t}\,\mathcal N(x_t; \alpha_t x_0, \sigma_t^2 I) = \frac{\alpha_t x_0 - x_t}{\sigma_t^2}\;
 # \mathcal N(x_t; \alpha_t x_0, \sigma_t^2 I). \tag{5.3}$$
@@ -159,24 +160,20 @@ check("05.dae_loss", dae_loss)
 # Eq. (5.4)
 root = torch.randn(4, 3, 3, dtype=torch.float64, generator=lesson.generator)
 means = 2 * torch.randn(4, 3, dtype=torch.float64, generator=lesson.generator)
-lopsided = GaussianMixture(
-    means, root @ root.mT / 3, torch.tensor([0.1, 0.2, 0.3, 0.4])
-)
+weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
+lopsided = GaussianMixture(means, root @ root.mT / 3, weights)
 for noise, times in [
     (schedule, (10, 300, 900)),
     (schedules.VE(), (0.2, 0.5)),
     (schedules.FlowMatching(), (0.1, 0.8)),
 ]:
     for t in times:
-        x_t = (
-            2 * forward.noise_like(torch.zeros(200, 3).double(), lesson.generator)
-        ).requires_grad_(True)
+        x_t = 2 * forward.noise_like(torch.zeros(200, 3).double(), lesson.generator)
+        x_t.requires_grad_(True)
         (slope,) = torch.autograd.grad(lopsided.log_prob(x_t, t, noise).sum(), x_t)
         alpha, sigma = noise.coeffs(t)
-        uphill = (x_t + sigma**2 * slope) / alpha
-        assert torch.allclose(
-            uphill, lopsided.denoise(x_t, t, noise), rtol=1e-9, atol=1e-9
-        )
+        uphill, best = (x_t + sigma**2 * slope) / alpha, lopsided.denoise(x_t, t, noise)
+        assert torch.allclose(uphill, best, rtol=1e-9, atol=1e-9)
 print(
     "a step uphill is the posterior mean: seven noise levels, three families, nine "
     "digits"
@@ -215,8 +212,8 @@ check("05.score", score)
 # And how good a score has a network that denoises only roughly? Write $m$ for the best denoiser and $s$ for the true
 # score. Equation (3.6) splits the loss into a floor and an excess, and by (5.5) $f - m = \sigma_t^2 (s_f - s)/\alpha_t$:
 #
-# $$L_\text{DAE}(f) = \underbrace{\mathbb E\,|x_0 - m|^2}_{\text{nobody can avoid}}
-# + \frac{\sigma_t^4}{\alpha_t^2}\;\mathbb E_{q(x_t)}\bigl|s_f(x_t) - s(x_t)\bigr|^2. \tag{5.6}$$
+# $$L_\text{DAE}(f) = \underbrace{\mathbb E\,\lVert x_0 - m\rVert^2}_{\text{nobody can avoid}}
+# + \frac{\sigma_t^4}{\alpha_t^2}\;\mathbb E_{q(x_t)}\bigl\lVert s_f(x_t) - s(x_t)\bigr\rVert^2. \tag{5.6}$$
 #
 # **To train a denoiser is to fit the score,** and nobody had to know the score to do it. That is *denoising score
 # matching* (Vincent, 2011). Note under the last expectation *where* the score is fitted: at points drawn from
@@ -235,12 +232,10 @@ class Points(nn.Module):
 
     def __init__(self, width: int = 64):
         super().__init__()
-        inner = [
-            layer for _ in range(3) for layer in (nn.Linear(width, width), nn.SiLU())
-        ]
-        self.layers = nn.Sequential(
-            nn.Linear(3, width), nn.SiLU(), *inner, nn.Linear(width, 2)
-        )
+        layers = [nn.Linear(3, width), nn.SiLU()]
+        for _ in range(3):
+            layers += [nn.Linear(width, width), nn.SiLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 2))
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         return self.layers(torch.cat([x, log_snr[:, None] / 4], 1))
@@ -282,7 +277,7 @@ def learn(denoiser: Denoiser, steps: int, batch: int = 512) -> Iterator[Done]:
 spread = curl.sample(10_000, lesson.generator).std().item()
 points_net = Denoiser(Points(), schedule, "v", data_mean=0.0, data_std=spread)
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 for _ in watch(learn(points_net, 1500), 1500, label="points"):
     pass
 
@@ -292,20 +287,15 @@ for _ in watch(learn(points_net, 1500), 1500, label="points"):
 
 # %%
 # Eq. (5.6)
-points_net = (
-    points_net.double().eval().requires_grad_(False)
-)  # from here on compared with float64 truth
+# From here on compared with float64 truth:
+points_net = points_net.double().eval().requires_grad_(False)
 for t in (50, 100, 200, 400):
     x_0 = curl.sample(20_000, lesson.generator)
     x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
-    (alpha, sigma), f, m = (
-        schedule.coeffs(t),
-        points_net(x_t, t),
-        curl.denoise(x_t, t, schedule),
-    )
-    error = parameterizations.score_from_x0(x_t, f, t, schedule) - curl.score(
-        x_t, t, schedule
-    )
+    alpha, sigma = schedule.coeffs(t)
+    f, m = points_net(x_t, t), curl.denoise(x_t, t, schedule)
+    s_f = parameterizations.score_from_x0(x_t, f, t, schedule)
+    error = s_f - curl.score(x_t, t, schedule)
     loss, floor = (f - x_0).square().sum(1), (m - x_0).square().sum(1)
     excess = (sigma**4 / alpha**2) * error.square().sum(1)
     varies(
@@ -323,9 +313,8 @@ for t in (50, 100, 200, 400):
 
 # %%
 window = torch.linspace(-3.6, 3.6, 61).double()
-plane = torch.cartesian_prod(
-    window, window
-)  # 3,721 places, most of them far from the spiral
+# 3,721 places, most of them far from the spiral:
+plane = torch.cartesian_prod(window, window)
 coarse = torch.cartesian_prod(window[3::6], window[3::6])
 
 
@@ -334,6 +323,17 @@ def learned_score(x_t: Tensor, t: int) -> Tensor:
     return parameterizations.score_from_x0(x_t, points_net(x_t, t), t, schedule)
 
 
+def rare(t: int) -> float:
+    """The log-density that all but one in a thousand noisy points exceed."""
+    x_0 = curl.sample(20_000, torch.Generator().manual_seed(1))
+    x_t = forward.q_sample(
+        x_0, t, schedule, forward.noise_like(x_0, torch.Generator().manual_seed(2))
+    )
+    return curl.log_prob(x_t, t, schedule).quantile(0.001).item()
+
+
+# %% tags=["widget", "fold"]
+# @title Exact and learned score, and where they differ
 def draw_field(axis: plt.Axes, t: int, score: Tensor, colour: str, title: str) -> None:
     """A score field on the density of the noisy spiral: from each place, the step
     uphill at its true length."""
@@ -395,16 +395,6 @@ def two_fields(t: int) -> plt.Figure:
     return figure
 
 
-def rare(t: int) -> float:
-    """The log-density that all but one in a thousand noisy points exceed."""
-    x_0 = curl.sample(20_000, torch.Generator().manual_seed(1))
-    x_t = forward.q_sample(
-        x_0, t, schedule, forward.noise_like(x_0, torch.Generator().manual_seed(2))
-    )
-    return curl.log_prob(x_t, t, schedule).quantile(0.001).item()
-
-
-# %% tags=["widget"]
 explore(
     two_fields,
     alt="Exact score field, learned score field, and the error of the network's x_0; "
@@ -415,7 +405,8 @@ explore(
 # %% [markdown]
 # *Move t down to 20. Where do the two fields differ first?* The same at $t = 100$, for a page without a kernel:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The two fields at t = 100
 show(
     two_fields(100),
     "Left and middle: arrows by the exact and by the learned score at t = 100, ending "
@@ -429,7 +420,7 @@ show(
 # Inside the blue line, where 99.9 % of its homework lay, the network is hard to tell from the truth. Outside it is
 # confidently wrong. Measure that, by how rare a place is:
 
-# %% tags=["figure"]
+# %%
 t = 100
 x_0 = curl.sample(20_000, lesson.generator)
 x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
@@ -439,6 +430,9 @@ miss = (points_net(places, t) - curl.denoise(places, t, schedule)).square().sum(
 edges = torch.linspace(-60, 0, 13).double()
 in_bin = torch.bucketize(rarity, edges)
 rms = torch.stack([miss[in_bin == i].mean().sqrt() for i in range(1, 13)])
+
+# %% tags=["figure", "fold"]
+# @title The error against how rare a place is
 figure = plt.figure(figsize=(6.5, 2.8))
 plt.semilogy((edges[1:] + edges[:-1]) / 2, rms, "o-", color=ORANGE, label="the network")
 plt.axvline(rare(t), color=BLUE, lw=1.2, label="99.9 % of the points lie to the right")
@@ -453,10 +447,8 @@ show(
 )
 
 # %%
-among, out_there = (
-    miss[: len(x_t)].mean().sqrt(),
-    miss[len(x_t) :][rarity[len(x_t) :] < rare(t)].mean().sqrt(),
-)
+among, of_plane = miss[: len(x_t)].mean().sqrt(), miss[len(x_t) :]
+out_there = of_plane[rarity[len(x_t) :] < rare(t)].mean().sqrt()
 varies(
     f"your guess: {guess.value}. Among the points {among:.3f}, out there "
     f"{out_there:.3f}: {out_there / among:.0f} times"
@@ -489,7 +481,7 @@ assert out_there > 5 * among
 # several answers were possible. It follows that $J$ is symmetric, with no negative eigenvalue, and that the error of
 # the best denoiser can be had without any clean picture:
 #
-# $$\mathbb E\,\bigl|x_0 - \mathbb E[x_0 \mid x_t]\bigr|^2 = \frac{\sigma_t^2}{\alpha_t}\;\mathbb E\bigl[\operatorname{tr} J(x_t)\bigr]. \tag{5.8}$$
+# $$\mathbb E\,\bigl\lVert x_0 - \mathbb E[x_0 \mid x_t]\bigr\rVert^2 = \frac{\sigma_t^2}{\alpha_t}\;\mathbb E\bigl[\operatorname{tr} J(x_t)\bigr]. \tag{5.8}$$
 #
 # For one Gaussian with covariance $S$ both sides of (5.7) are textbook formulas: precisions add (3.3), so
 # $\operatorname{Cov} = (S^{-1} + \alpha_t^2/\sigma_t^2\,I)^{-1}$. For the spiral there is none, but a fine grid of
@@ -514,26 +506,20 @@ unit = torch.eye(3, dtype=torch.float64)
 S = root[0] @ root[0].T + 0.1 * unit
 one = GaussianMixture(means[:1], S[None])
 for t in (30, 300, 900):
-    (alpha, sigma), x_t = (
-        schedule.coeffs(t),
-        torch.randn(5, 3, dtype=torch.float64, generator=lesson.generator),
-    )
+    alpha, sigma = schedule.coeffs(t)
+    x_t = torch.randn(5, 3, dtype=torch.float64, generator=lesson.generator)
     J = jacobian(lambda x, t=t: one.denoise(x, t, schedule), x_t)
     by_precisions = torch.linalg.inv(torch.linalg.inv(S) + (alpha / sigma) ** 2 * unit)
-    assert torch.allclose(
-        sigma**2 / alpha * J, by_precisions.expand(5, 3, 3), rtol=1e-9, atol=1e-12
-    )
+    wanted = by_precisions.expand(5, 3, 3)
+    assert torch.allclose(sigma**2 / alpha * J, wanted, rtol=1e-9, atol=1e-12)
 
 t, x_t = 150, torch.tensor([[0.3, -0.8]]).double()
-(alpha, sigma), side = (
-    schedule.coeffs(t),
-    torch.linspace(-3, 3, 601, dtype=torch.float64),
-)
+alpha, sigma = schedule.coeffs(t)
+side = torch.linspace(-3, 3, 601, dtype=torch.float64)
 candidates = torch.cartesian_prod(side, side)
 noise_says = -(x_t - alpha * candidates).square().sum(1) / (2 * sigma**2)
-p = torch.softmax(
-    curl.log_prob(candidates) + noise_says, 0
-)  # Bayes, on 361,201 candidates
+# Bayes, on 361,201 candidates:
+p = torch.softmax(curl.log_prob(candidates) + noise_says, 0)
 on_grid = torch.cov(candidates.T, correction=0, aweights=p)
 J = jacobian(lambda x: curl.denoise(x, t, schedule), x_t)[0]
 assert torch.allclose(sigma**2 / alpha * J, on_grid, rtol=1e-10, atol=1e-12)
@@ -573,18 +559,22 @@ check("05.posterior_variance", posterior_variance)
 # Nothing in the training mentioned variances. Does the *network's* derivative know them all the same? Draw the
 # standard deviation that (5.7) gives, for the exact denoiser and for the network, at every place of the plane.
 
-# %% tags=["figure"]
+# %%
+# Eq. (5.8), at one place
 t = 150
-(alpha, sigma), inside = schedule.coeffs(t), curl.log_prob(plane, t, schedule) > rare(t)
+alpha, sigma = schedule.coeffs(t)
+inside = curl.log_prob(plane, t, schedule) > rare(t)
+variances = [
+    sigma**2 / alpha * jacobian(f, plane).diagonal(dim1=1, dim2=2).sum(1)
+    for f in (lambda x: curl.denoise(x, t, schedule), lambda x: points_net(x, t))
+]
+sure = [variance[inside] for variance in variances]
+
+# %% tags=["figure", "fold"]
+# @title Two maps of how sure the denoiser may be
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6))
-sure = []
-for axis, f, title in [
-    (axes[0], lambda x: curl.denoise(x, t, schedule), "exact"),
-    (axes[1], lambda x: points_net(x, t), "the network's derivative"),
-]:
-    # Eq. (5.8), at one place
-    variance = sigma**2 / alpha * jacobian(f, plane).diagonal(dim1=1, dim2=2).sum(1)
-    sure.append(variance[inside])
+titles = ["exact", "the network's derivative"]
+for axis, variance, title in zip(axes, variances, titles, strict=True):
     picture = variance.clamp(min=0).sqrt().where(inside, torch.nan).reshape(61, 61).T
     shades = axis.pcolormesh(
         window, window, picture, cmap="viridis", vmin=0, vmax=1.2, rasterized=True
@@ -619,14 +609,14 @@ assert agree > 0.8
 # with their mean $\mu$ taken off, through $k$ numbers and unfold them again, both linearly, the best is to keep the coordinates along
 # $u_1, \dots, u_k$: principal components (Baldi and Hornik, 1989). What is lost is the variance along all the others,
 #
-# $$\min_{\text{linear, width } k} \mathbb E\,|f(x_0) - x_0|^2 = \sum_{i > k} \lambda_i. \tag{5.9}$$
+# $$\min_{\text{linear, width } k} \mathbb E\,\lVert f(x_0) - x_0\rVert^2 = \sum_{i > k} \lambda_i. \tag{5.9}$$
 #
 # With noise, each coordinate that is kept should also be shrunk. A linear map knows only means and variances, so each
 # coordinate may as well be a Gaussian, with mean $u_i^\top\mu$ and variance $\lambda_i$, and (3.12) says how. The best
 # linear denoiser of width $k$ is
 #
 # $$f_k(x_t) = \mu + \sum_{i \le k} u_i\;\frac{\alpha_t\lambda_i}{\alpha_t^2\lambda_i + \sigma_t^2}\;u_i^\top(x_t - \alpha_t\mu), \qquad
-# \mathbb E\,|f_k - x_0|^2 = \sum_{i \le k}\frac{\sigma_t^2\,\lambda_i}{\alpha_t^2\lambda_i + \sigma_t^2} + \sum_{i > k}\lambda_i. \tag{5.10}$$
+# \mathbb E\,\lVert f_k - x_0\rVert^2 = \sum_{i \le k}\frac{\sigma_t^2\,\lambda_i}{\alpha_t^2\lambda_i + \sigma_t^2} + \sum_{i > k}\lambda_i. \tag{5.10}$$
 #
 # A kept coordinate pays its posterior variance, less than $\lambda_i$; a dropped one pays all of $\lambda_i$. (What
 # keeping saves, $\alpha_t^2\lambda_i^2/(\alpha_t^2\lambda_i + \sigma_t^2)$, grows with $\lambda_i$, so the first $k$
@@ -661,7 +651,7 @@ check("05.pca_denoiser", pca_denoiser)
 
 # %% [markdown]
 # Test (5.10) on the real digits. For a linear denoiser the average over the noise can be taken by hand:
-# $x_t - \alpha_t\mu$ is a picture's part plus white noise, and $|A\epsilon|^2$ averages to the sum of $A$'s squares. So
+# $x_t - \alpha_t\mu$ is a picture's part plus white noise, and $\lVert A\epsilon\rVert^2$ averages to the sum of $A$'s squares. So
 # no chance is left, and the two sides must agree to all digits.
 
 # %%
@@ -683,9 +673,8 @@ lam = lam.clamp(min=0)
 def linear_error(k: int, t: int) -> float:
     """Eq. (5.10), right: the mean squared error of a pixel."""
     alpha, sigma = schedule.coeffs(t)
-    kept = (
-        sigma**2 * lam[:k] / (alpha**2 * lam[:k] + sigma**2).clamp(min=1e-300)
-    ).sum()
+    noisy = (alpha**2 * lam[:k] + sigma**2).clamp(min=1e-300)
+    kept = (sigma**2 * lam[:k] / noisy).sum()
     return ((kept + lam[k:].sum()) / 196).item()
 
 
@@ -701,16 +690,13 @@ def linear_denoiser(x_t: Tensor, t: int, k: int) -> Tensor:
 
 for k, t in [(4, 0), (16, 0), (16, 100), (64, 400), (196, 700)]:
     alpha, sigma = schedule.coeffs(t)
-    signal = linear_denoiser((alpha * flat).reshape(-1, 1, 14, 14), t, k).flatten(
-        1
-    )  # what comes out without noise
+    shrunk = (alpha * flat).reshape(-1, 1, 14, 14)
+    signal = linear_denoiser(shrunk, t, k).flatten(1)  # what comes out without noise
     factor = alpha * lam[:k] / (alpha**2 * lam[:k] + sigma**2).clamp(min=1e-300)
     by_hand = (signal - flat).square().sum(1).mean() + sigma**2 * factor.square().sum()
     assert math.isclose(by_hand / 196, linear_error(k, t), rel_tol=1e-8)
-need = {
-    share: int((lam.cumsum(0) / lam.sum() < share).sum()) + 1
-    for share in (0.5, 0.9, 0.99)
-}
+so_far = lam.cumsum(0) / lam.sum()
+need = {share: int((so_far < share).sum()) + 1 for share in (0.5, 0.9, 0.99)}
 assert need[0.9] == 45
 print(
     "numbers that a linear code needs for",
@@ -722,8 +708,8 @@ print(
 # width and a noise level. *Two predictions: at $t = 1$, what does k = 8 make of a 4? At $t = 600$, what is the
 # difference between k = 8 and all 196?*
 
-
-# %%
+# %% tags=["fold", "widget"]
+# @title Digits through a code of k numbers
 eight = unseen[[0, 1, 2, 4, 5, 7, 8, 15]]
 grain = forward.noise_like(eight, lesson.generator)
 
@@ -744,7 +730,6 @@ def through(k: int, t: int) -> plt.Figure:
     )
 
 
-# %% tags=["widget"]
 explore(
     through,
     alt="Eight digits: clean, noisy, and as the best linear denoiser with a code of k "
@@ -756,7 +741,8 @@ explore(
 # %% [markdown]
 # For a page without a kernel, five widths at $t = 1$, where there is hardly any noise:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Nearly clean digits through five codes
 widths = [4, 8, 16, 64, 196]
 nearly_clean = forward.q_sample(eight, 1, schedule, grain)
 show(
@@ -776,7 +762,8 @@ show(
 # %% [markdown]
 # And the error of each width at every noise level; dotted, the floors of (5.9).
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title What a code of each width costs, at each noise level
 ts = [1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 400, 500, 600, 800, 1000]
 figure = plt.figure(figsize=(7, 3.2))
 for k, colour in zip(widths, (PINK, ORANGE, GREEN, BLUE, BLACK), strict=True):
@@ -800,16 +787,11 @@ show(
 
 # %%
 floor = {k: linear_error(k, 0) for k in widths}
-assert all(
-    floor[k] > 90 * linear_error(196, 1) for k in (4, 8, 16, 64)
-)  # at t = 1 narrow codes pay for the code alone
-assert linear_error(8, 600) < 1.05 * linear_error(
-    196, 600
-)  # and at t = 600 the width hardly matters
-assert (
-    torch.tensor([linear_error(196, t) / schedule.coeffs(t)[1] ** 2 for t in (1, 2, 5)])
-    < 1
-).all()
+# At t = 1 narrow codes pay for the code alone, and at t = 600 the width hardly matters.
+assert all(floor[k] > 90 * linear_error(196, 1) for k in (4, 8, 16, 64))
+assert linear_error(8, 600) < 1.05 * linear_error(196, 600)
+for t in (1, 2, 5):
+    assert linear_error(196, t) < schedule.coeffs(t)[1] ** 2
 
 # %% [markdown]
 # Two regimes. **When noise is strong the bottleneck costs nothing:** only a few coordinates stand above the noise, and
@@ -851,36 +833,31 @@ def trained(
         train(run, digits, steps=steps, weighting="x0", warmup=50), steps, label=label
     )
     last = [record.loss for record in records][-50:]
-    assert (
-        sum(last) / len(last) < 0.6 * flat.var()
-    )  # who knows nothing, and says one grey, pays the variance
+    # Who knows nothing, and says one grey, pays the variance.
+    assert sum(last) / len(last) < 0.6 * flat.var()
     return run.averaged().requires_grad_(False)
 
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 narrow = trained(DAE(1, 14, width=16, bottleneck=16), "bottleneck")
 
 # %% [markdown]
 # The same with skips:
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 skipping = trained(DAE(1, 14, width=16, bottleneck=16, skips=True), "with skips")
 
 # %% [markdown]
 # The error of both, on digits that they have never seen, beside the best linear maps of width 16 and of full width:
 
-# %% tags=["figure"]
+# %%
 judged = unseen[-500:].to(lesson.device)
 
 
 def error_of(denoise, t: int) -> float:
     """Mean squared error of a pixel on 500 digits that no network has seen."""
-    x_t = forward.q_sample(
-        judged,
-        t,
-        schedule,
-        forward.noise_like(judged, torch.Generator().manual_seed(t)),
-    )
+    eps = forward.noise_like(judged, torch.Generator().manual_seed(t))
+    x_t = forward.q_sample(judged, t, schedule, eps)
     return (denoise(x_t, t) - judged).square().mean().item()
 
 
@@ -892,6 +869,9 @@ curves = {
     "network, bottleneck 16": [error_of(narrow, t) for t in ts],
     "network, bottleneck 16 and skips": [error_of(skipping, t) for t in ts],
 }
+
+# %% tags=["figure", "fold"]
+# @title Error of linear codes and of networks
 figure = plt.figure(figsize=(7, 3.4))
 for (name, curve), colour, dash in zip(
     curves.items(), (GREEN, BLACK, ORANGE, BLUE), ("--", "--", "-", "-"), strict=True
@@ -919,18 +899,16 @@ show(
 )
 
 # %%
-at = dict(
-    zip(ts, zip(*curves.values(), strict=True), strict=True)
-)  # t: (linear 16, linear 196, narrow, skipping)
+# t: (linear 16, linear 196, narrow, skipping)
+at = dict(zip(ts, zip(*curves.values(), strict=True), strict=True))
 for t in (1, 20, 200, 600):
     varies(
         f"t = {t:3}: linear 16 {at[t][0]:.4f}   bottleneck {at[t][2]:.4f}   with "
         f"skips {at[t][3]:.4f}"
     )
 assert at[1][2] > 3 * at[1][3]  # almost no noise: the code is the whole error
-assert (
-    at[1][2] > 100 * schedule.coeffs(1)[1] ** 2
-)  # a hundred times the noise that it was asked to remove
+# A hundred times the noise that it was asked to remove:
+assert at[1][2] > 100 * schedule.coeffs(1)[1] ** 2
 assert 0.7 < at[1][2] / at[1][0] < 1.3  # near the linear code of its width
 assert at[200][3] < at[200][1]  # the skips beat the best linear map of full width
 assert at[1][3] > at[1][1]  # until there is nothing to do but copy
@@ -947,21 +925,19 @@ assert at[600][2] < 1.1 * at[600][3]  # much noise: the code costs nothing
 # error, (5.8). *Predict for the bottleneck: does it know what it has lost?*
 
 
-# %% tags=["figure"]
+# %%
 # Eq. (5.8)
 def announced(denoise: Denoiser, x: Tensor, t: int) -> Tensor:
     """The variance of each pixel by (5.7), of the shape of x;
     row by row, from the full Jacobian."""
     alpha, sigma = schedule.coeffs(t)
-    J = [
-        torch.autograd.functional.jacobian(
-            lambda u: denoise(u[None], t)[0], one, vectorize=True
+    own = []
+    for image in x:
+        J = torch.autograd.functional.jacobian(
+            lambda one: denoise(one[None], t)[0], image, vectorize=True
         )
-        for one in x
-    ]
-    return (sigma**2 / alpha).float() * torch.stack(
-        [j.reshape(196, 196).diagonal().reshape(1, 14, 14).detach() for j in J]
-    )
+        own.append(J.reshape(196, 196).diagonal().reshape(1, 14, 14).detach())
+    return (sigma**2 / alpha).float() * torch.stack(own)
 
 
 t, some = 200, judged[:16]
@@ -970,18 +946,18 @@ rows, told = [x_t[:6]], {}
 for name, denoise in {"bottleneck": narrow, "with skips": skipping}.items():
     variance, x0_hat = announced(denoise, x_t, t), denoise(x_t, t)
     squared = (x0_hat - some).square()
-    doubtful = variance >= variance.flatten().quantile(
-        0.75
-    )  # the quarter of the pixels it is least sure of
-    told[name] = (
-        (variance.mean() / squared.mean()).item(),
-        (squared[doubtful].sum() / squared.sum()).item(),
-    )
+    # The quarter of the pixels it is least sure of:
+    doubtful = variance >= variance.flatten().quantile(0.75)
+    announces = (variance.mean() / squared.mean()).item()
+    told[name] = announces, (squared[doubtful].sum() / squared.sum()).item()
     rows += [
         x0_hat[:6],
         2 * variance[:6].clamp(min=0).sqrt() - 1,
         2 * squared[:6].sqrt() - 1,
     ]
+
+# %% tags=["figure", "fold"]
+# @title What the networks announce, and what is true
 show(
     image_grid(
         torch.cat(rows),
@@ -1021,7 +997,7 @@ assert told["with skips"][1] > 0.5  # twice a quarter
 # again and again, $x \leftarrow f(x)$, a thousand times. Every part sounds reasonable. Here it is: the same network
 # once more, not conditioned.
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 blind = trained(
     DAE(1, 14, width=16, bottleneck=16, conditioned=False), "blind", mean=0.0, std=1.0
 )
@@ -1071,10 +1047,9 @@ check("05.sharpness", sharpness)
 # %%
 def laplacian_energy(images: Tensor) -> Tensor:
     """Eq. (5.11), as a convolution."""
-    kernel = torch.tensor(
-        [[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]], device=images.device
-    )[None, None]
-    return nn.functional.conv2d(images, kernel).square().mean((1, 2, 3))
+    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None]
+    laplacian = nn.functional.conv2d(images, kernel.to(images.device))
+    return laplacian.square().mean((1, 2, 3))
 
 
 start = torch.randn(64, 1, 14, 14, generator=lesson.generator).to(lesson.device)
@@ -1102,7 +1077,8 @@ for name, denoise in {
 # %% [markdown]
 # *Predict: what has the recipe made of sixty-four different noises after a thousand steps?*
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Real digits, the recipe, the sampler
 rows = {"real digits": ends["real digits"]}
 rows |= dict(
     zip(["recipe, 1 step", "3 steps", "10 steps", "1,000 steps"], film, strict=True)
@@ -1143,7 +1119,8 @@ for name, images in ends.items():
 # %% [markdown]
 # Sharpness is (5.11); the last column counts the pictures that differ. One against the other:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Sharpness against variety
 figure = plt.figure(figsize=(6.6, 3))
 for (name, (sharp, different)), colour in zip(
     table.items(), (BLACK, YELLOW, ORANGE, PINK, GREEN, BLUE), strict=True
@@ -1167,15 +1144,11 @@ show(
 # %%
 real, one_step, recipe, by_blind, by_narrow, by_skips = table.values()
 assert one_step[0] < 0.2 * real[0]  # blur: the very first step is a grey average
-assert (
-    recipe[1] < 16 < 48 < by_skips[1]
-)  # sameness: sixty-four noises, a handful of pictures
-assert (
-    by_blind[1] > 2 * recipe[1]
-)  # which the honest sampler cures, with the same network
-assert (
-    max(by_blind[0], by_narrow[0]) < 0.8 * by_skips[0] < 0.8 * real[0]
-)  # but not the blur of a bottleneck
+# Sameness: sixty-four noises, a handful of pictures. The honest sampler cures that,
+# with the same network, but not the blur of a bottleneck.
+assert recipe[1] < 16 < 48 < by_skips[1]
+assert by_blind[1] > 2 * recipe[1]
+assert max(by_blind[0], by_narrow[0]) < 0.8 * by_skips[0] < 0.8 * real[0]
 
 # %% [markdown]
 # Take the failure apart.
@@ -1194,12 +1167,16 @@ assert (
 #
 # Perhaps the loop would at least keep a good picture as it is? Give it real digits.
 
-# %% tags=["figure"]
+# %%
 kept, x = [eight.to(lesson.device)], eight.to(lesson.device)
 for step in range(1, 101):
     x = blind(x, 1)
     if step in (1, 10, 100):
         kept.append(x)
+assert laplacian_energy(kept[1]).mean() < 0.6 * laplacian_energy(kept[0]).mean()
+
+# %% tags=["figure", "fold"]
+# @title Real digits under the blind autoencoder
 show(
     image_grid(
         torch.cat(kept).cpu(),
@@ -1210,7 +1187,6 @@ show(
     "Eight real digits, and after 1, 10 and 100 applications of the blind "
     "autoencoder: blurred at once, later other shapes.",
 )
-assert laplacian_energy(kept[1]).mean() < 0.6 * laplacian_energy(kept[0]).mean()
 
 # %% [markdown]
 # A single application takes most of the edges away, though there was no noise to remove.

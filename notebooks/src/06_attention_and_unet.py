@@ -6,7 +6,7 @@
 # exercises.*
 
 # %% tags=["fold"]
-# @title Imports and data
+# @title Imports, a schedule
 import itertools
 import math
 import time
@@ -50,7 +50,7 @@ schedule = schedules.linear()
 # strong as the picture itself.
 
 
-# %% tags=["figure"]
+# %%
 def wallpaper(n: int) -> tuple[Tensor, Tensor]:
     """n clean wallpapers x_0 of variance 1, and x = x_0 + noise of variance 1;
     each (n, 1, 8, 8)."""
@@ -60,13 +60,15 @@ def wallpaper(n: int) -> tuple[Tensor, Tensor]:
 
 
 test_x0, test_x = wallpaper(4000)
-mean_of_four = (
-    test_x.unflatten(2, (2, 4)).unflatten(4, (2, 4)).mean((2, 4)).tile(1, 1, 2, 2)
-)
+tiles = test_x.unflatten(2, (2, 4)).unflatten(4, (2, 4))  # 2 × 2 tiles of 4 × 4
+mean_of_four = tiles.mean((2, 4)).tile(1, 1, 2, 2)
+
+# %% tags=["figure", "fold"]
+# @title A wallpaper, its noise, and two guesses
+rows = [test_x0[:1], test_x[:1], test_x[:1] / 2, 0.8 * mean_of_four[:1]]
 show(
     image_grid(
-        torch.cat([test_x0[:1], test_x[:1], test_x[:1] / 2, 0.8 * mean_of_four[:1]])
-        / 2.5,
+        torch.cat(rows) / 2.5,
         titles=["wallpaper", "with noise", "best from 1 pixel", "best from 4"],
         size=1.6,
     ),
@@ -77,9 +79,10 @@ show(
 
 # %% [markdown]
 # Every pixel has three twins, and the nearest is four pixels away. What is a twin worth? Each look at a value adds its
-# precision, (3.3). The world knows the value with precision 1, and each noisy look adds one SNR. So after $k$ looks
+# precision, (3.3). The world knows the value with precision 1, and each noisy look adds one SNR. So after $\ell$ looks the
+# pixel's error is
 #
-# $$\min \mathbb E\,|x_0 - \hat x_0|^2 = \frac{1}{1 + k\cdot\mathrm{SNR}}, \qquad \hat x_0 = \frac{\mathrm{SNR}}{1 + k\cdot\mathrm{SNR}}\sum_{i=1}^{k} x^{(i)}. \tag{6.1}$$
+# $$\min \mathbb E\,(x_0 - \hat x_0)^2 = \frac{1}{1 + \ell\cdot\mathrm{SNR}}, \qquad \hat x_0 = \frac{\mathrm{SNR}}{1 + \ell\cdot\mathrm{SNR}}\sum_{i=1}^{\ell} x^{(i)}. \tag{6.1}$$
 #
 # With SNR 1: an error of 1/2 alone, and 1/5 with the twins. **How does a pixel learn what is happening at the other end
 # of the image?**
@@ -88,7 +91,7 @@ show(
 # across (lesson 04): three to each side. *Predict: what error will it reach? How many layers would it need?*
 
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 class Step(NamedTuple):
     """What `widgets.watch` shows of a step."""
 
@@ -131,9 +134,8 @@ def error(network: Callable[[Tensor], Tensor]) -> tuple[float, float]:
     """Mean squared error on the 4,000 wallpapers kept for tests, and its standard
     error."""
     with torch.no_grad():
-        each = (
-            (network(test_x.to(lesson.device)).cpu() - test_x0).square().mean((1, 2, 3))
-        )
+        x0_hat = network(test_x.to(lesson.device)).cpu()
+    each = (x0_hat - test_x0).square().mean((1, 2, 3))
     return each.mean().item(), (each.std() / len(each) ** 0.5).item()
 
 
@@ -143,9 +145,8 @@ best = (0.8 * mean_of_four - test_x0).square().mean((1, 2, 3))
 assert abs(best.mean() - 1 / 5) < 4 * best.std() / 4000**0.5
 cnn_error, spread = error(cnn)
 varies(f"three convolutions: {cnn_error:.3f}")
-assert (
-    1 / 2 - 4 * spread < cnn_error < 0.6
-)  # the lower end is a theorem: it sees no twin
+# The lower end is a theorem: it sees no twin.
+assert 1 / 2 - 4 * spread < cnn_error < 0.6
 
 # %% [markdown]
 # One half, and no training will change that. A fourth layer would just reach the twins, as this world is small. In a
@@ -166,7 +167,7 @@ assert (
 # three matrices,
 #
 # $$\mathrm{attend}(Q, K, V) = \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt d}\right) V, \qquad
-# w_{ij} = \frac{e^{q_i\cdot k_j/\sqrt d}}{\sum_{m} e^{q_i\cdot k_m/\sqrt d}}. \tag{6.2}$$
+# w_{ij} = \frac{e^{q_i\cdot k_j/\sqrt d}}{\sum_{l} e^{q_i\cdot k_l/\sqrt d}}. \tag{6.2}$$
 #
 # The best guess in (6.1) is of exactly this kind: an average with equal weights on four pixels.
 #
@@ -179,7 +180,7 @@ assert (
 # Without the root, the differences between logits grow like $\sqrt d$, and the softmax becomes a choice of one.
 # *Predict: with $d = 64$ and 64 pixels, how large is the largest weight, with the root and without?*
 
-# %% tags=["figure"]
+# %%
 # Eq. (6.3)
 sizes, largest = [1, 4, 16, 64, 256], {"with the root": [], "without": []}
 for d in sizes:
@@ -190,10 +191,13 @@ for d in sizes:
     dots = q[:, :1] @ k.mT  # 500 queries, 64 keys each
     for name, logits in [("with the root", dots / math.sqrt(d)), ("without", dots)]:
         largest[name].append(logits.softmax(-1).amax(-1).mean())
-    products = (
-        q[:, 0] * k[:, 0]
-    )  # 500 · d independent products, of variance 1 and fourth moment 9
+    # 500 · d independent products, of variance 1 and fourth moment 9:
+    products = q[:, 0] * k[:, 0]
     assert abs(products.square().mean() - 1) < 4 * (8 / products.numel()) ** 0.5
+assert largest["with the root"][3] < 0.2 < 0.7 < largest["without"][3]
+
+# %% tags=["figure", "fold"]
+# @title The largest of 64 weights, with the root and without
 figure = plt.figure(figsize=(5.5, 2.6))
 for (name, values), colour in zip(largest.items(), (BLUE, ORANGE), strict=True):
     plt.semilogx(sizes, values, "o-", color=colour, label=name)
@@ -211,7 +215,6 @@ show(
     "The largest of 64 attention weights against d. With the root it stays near a "
     "tenth. Without, it climbs to nine tenths.",
 )
-assert largest["with the root"][3] < 0.2 < 0.7 < largest["without"][3]
 
 # %% [markdown]
 # A softmax that has chosen passes almost no gradient: its derivative is $w_i(\delta_{ij} - w_j)$, and that is near zero
@@ -219,7 +222,8 @@ assert largest["with the root"][3] < 0.2 < 0.7 < largest["without"][3]
 #
 # ### Exercise 1 · Attention
 # *15 minutes · medium · Eq. (6.2).* Any number of batch dimensions in front. `.mT` swaps the last two dimensions of a
-# tensor.
+# tensor. Mind overflow: in float32 $e^{89}$ is infinite, so (6.2) typed as it stands gives NaN for large logits. Numerator and
+# denominator may be divided by the same number, $e^{\max}$ of the row; `torch.softmax` does.
 
 
 # %% tags=["exercise"] exercise="06.attend" points=2
@@ -307,11 +311,8 @@ block = SelfAttention(16, heads=4).double()
 block.out.reset_parameters()  # it starts at zero; section 3 says why
 x = torch.randn(2, 16, 6, 5, generator=lesson.generator, dtype=torch.float64)
 # Eq. (6.4)
-values = (
-    block.qkv(block.norm(x).flatten(2).mT)[..., 32:]
-    .unflatten(-1, (4, -1))
-    .transpose(1, 2)
-)
+values = block.qkv(block.norm(x).flatten(2).mT)[..., 32:]
+values = values.unflatten(-1, (4, -1)).transpose(1, 2)
 joined = (weights_of(block, x) @ values).transpose(1, 2).flatten(2)
 assert torch.allclose(block(x), x + block.out(joined).mT.reshape(x.shape), atol=1e-6)
 assert torch.allclose(weights_of(block, x).sum(-1), torch.ones(2, 4, 30).double())
@@ -341,9 +342,8 @@ def shuffled(x: Tensor) -> Tensor:
 
 
 assert torch.allclose(block(shuffled(x)), shuffled(block(x)))
-assert not torch.allclose(
-    block(shuffled(x) + place), shuffled(block(x + place)), atol=1e-2
-)
+before, after = block(shuffled(x) + place), shuffled(block(x + place))
+assert not torch.allclose(before, after, atol=1e-2)
 print("without positions: shuffling before is shuffling after. With them: it is not")
 
 # %% [markdown]
@@ -352,17 +352,15 @@ print("without positions: shuffling before is shuffling after. With them: it is 
 # attention.
 
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 class Looker(nn.Module):
     """Pixels to vectors, plus their places; blocks; and back to pixels."""
 
     def __init__(self, *blocks: nn.Module, width: int = 32):
         super().__init__()
         self.first, self.last = nn.Conv2d(1, width, 1), nn.Conv2d(width, 1, 1)
-        self.place, self.blocks = (
-            nn.Parameter(torch.randn(width, 8, 8)),
-            nn.Sequential(*blocks),
-        )
+        self.place = nn.Parameter(torch.randn(width, 8, 8))
+        self.blocks = nn.Sequential(*blocks)
 
     def embed(self, x: Tensor) -> Tensor:
         return self.first(x) + self.place
@@ -375,19 +373,28 @@ looker = Looker(SelfAttention(32, heads=1)).to(lesson.device)
 for _ in widgets.watch(learn(looker, 400, lr=2e-2), 400, label="one attention block"):
     pass
 
-# %% tags=["figure"]
+# %%
 looker_error, _ = error(looker)
 varies(f"one attention block: {looker_error:.3f}, three convolutions: {cnn_error:.3f}")
-assert (
-    looker_error < 0.35
-)  # less than halfway from the twins' 1/5 to the single pixel's 1/2
-queries = [(1, 1), (3, 6), (6, 2)]
+# Less than halfway from the twins' 1/5 to the single pixel's 1/2:
+assert looker_error < 0.35
 with torch.no_grad():
-    weights = (
-        weights_of(looker.blocks[0], looker.embed(test_x[:256].to(lesson.device)))
-        .mean((0, 1))
-        .cpu()
-    )
+    embedded = looker.embed(test_x[:256].to(lesson.device))
+    weights = weights_of(looker.blocks[0], embedded).mean((0, 1)).cpu()
+rows, columns = (
+    place.flatten() for place in torch.meshgrid(*[torch.arange(8)] * 2, indexing="ij")
+)
+twins = (rows[:, None] - rows) % 4 + (columns[:, None] - columns) % 4 == 0
+share, itself = weights.masked_fill(~twins, 0).sum(1).mean(), weights.diagonal().mean()
+varies(
+    f"of its attention a pixel gives {share - itself:.0%} to its three twins, and "
+    f"{itself:.0%} to itself"
+)
+assert share > 0.5  # 4 pixels of 64
+
+# %% tags=["figure", "fold"]
+# @title Where three pixels look, and what it is worth
+queries = [(1, 1), (3, 6), (6, 2)]
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.5), width_ratios=[1, 1, 1, 1.2])
 for axis, (row, column) in zip(axes, queries, strict=False):
     picture = axis.imshow(
@@ -409,20 +416,6 @@ show(
     "twins. A bar chart: convolutions stay at the error of one look, one half; "
     "attention comes close to that of four looks, one fifth.",
 )
-twins = torch.tensor(
-    [
-        [r % 4 == s % 4 and c % 4 == d % 4 for s in range(8) for d in range(8)]
-        for r in range(8)
-        for c in range(8)
-    ]
-)
-share = weights.masked_fill(~twins, 0).sum(1).mean()
-itself = weights.diagonal().mean()
-varies(
-    f"of its attention a pixel gives {share - itself:.0%} to its three twins, and "
-    f"{itself:.0%} to itself"
-)
-assert share > 0.5  # 4 pixels of 64
 
 # %% [markdown]
 # Nobody told it of tiles, and distance does not matter to it: a twin at the other end of the picture is as near as a
@@ -491,8 +484,8 @@ assert gradients() == {"qkv": True, "out": True}
 # kept until the gradient comes back: $h\,n^2$ numbers.
 #
 # ### Exercise 3 · Where attention becomes dearer
-# *10 minutes · easy · Eq. (6.7).* A square picture of side $s$ has $n = s^2$ pixels. From which side on does an
-# attention block cost more than one convolution? Return the smallest whole $s$.
+# *10 minutes · easy · Eq. (6.7).* A square picture of side $L$ has $n = L^2$ pixels. From which side on does an
+# attention block cost more than one convolution? Return the smallest whole $L$.
 
 
 # %% tags=["exercise"] exercise="06.dearer_from" points=1
@@ -511,7 +504,7 @@ def dearer_from(channels: int) -> int:
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Set the two sides of (6.7) equal and divide by $nc$. What remains is a condition on $n$ and $c$, with $n = s^2$. Count
+# Set the two sides of (6.7) equal and divide by $nc$. What remains is a condition on $n$ and $c$, with $n = L^2$. Count
 # up from 1, or take a root and mind the rounding; at a tie attention is not yet dearer.
 # </details>
 
@@ -564,7 +557,8 @@ assert slopes == [2.0, 2.0]
 # slope is the exponent.
 
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Operations, memory and time of three layers
 def milliseconds(layer: nn.Module, side: int) -> float:
     """Forward and backward pass of eight pictures, the best of three."""
     pictures = torch.randn(8, c, side, side, generator=lesson.generator)
@@ -632,10 +626,11 @@ show(
 # **Fewer, thicker pixels.** At $28 \times 28$ even a convolution is dear. Cut the picture into blocks of $2 \times 2$
 # and make one pixel with four channels out of each:
 #
-# $$y_{\,c r^2 + i r + j,\;u,\;v} = x_{\,c,\;u r + i,\;v r + j}, \qquad i, j = 0 … r - 1. \tag{6.8}$$
+# $$y_{\,c r^2 + i r + j,\;I,\;J} = x_{\,c,\;I r + i,\;J r + j}, \qquad i, j = 0 … r - 1. \tag{6.8}$$
 #
 # Nothing is lost; the numbers only move. But there are $r^2$ times fewer places, and whatever comes after costs $r^2$
-# times less.
+# times less. The course's U-Net begins with it, and ends with the way back: that is its **stem**, `stem=2`. From
+# $28 \times 28$ pixels it makes $14 \times 14$ places before the first block runs.
 #
 # ### Exercise 4 · Space to depth
 # *15 minutes · hard · Eq. (6.8).* With `reshape` and `permute`, for any block size `r` that divides both sides.
@@ -648,7 +643,7 @@ def space_to_depth(x: Tensor, r: int) -> Tensor:
     """(b, c, h, w) to (b, c r², h / r, w / r)."""
     ### BEGIN SOLUTION
     b, c, h, w = x.shape
-    blocks = x.reshape(b, c, h // r, r, w // r, r)  # rows are u r + i, columns v r + j
+    blocks = x.reshape(b, c, h // r, r, w // r, r)  # rows I r + i, columns J r + j
     return blocks.permute(0, 1, 3, 5, 2, 4).reshape(b, c * r * r, h // r, w // r)
     ### END SOLUTION
 
@@ -656,8 +651,8 @@ def space_to_depth(x: Tensor, r: int) -> Tensor:
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Split the rows into `(h / r, r)` and the columns into `(w / r, r)`: six dimensions, b, c, u, i, v, j. Bring them into
-# the order b, c, i, j, u, v with `permute`, and only then join c, i and j.
+# Split the rows into `(h / r, r)` and the columns into `(w / r, r)`: six dimensions, b, c, I, i, J, j. Bring them into
+# the order b, c, i, j, I, J with `permute`, and only then join c, i and j.
 # </details>
 
 # %% tags=["check"]
@@ -686,7 +681,7 @@ assert at_full == 4 * at_half
 # statistics that fit none of its steps. **GroupNorm** takes each picture alone. It cuts the channels into groups, and
 # for picture $b$ and group $g$
 #
-# $$y = \frac{x - \mu_{bg}}{\sqrt{v_{bg} + \varepsilon}}, \qquad \mu_{bg},\ v_{bg}: \text{ mean and variance of all channels in } g \text{, at all pixels.} \tag{6.9}$$
+# $$y = \frac{x - \mu_{bg}}{\sqrt{V_{bg} + \varepsilon}}, \qquad \mu_{bg},\ V_{bg}: \text{ mean and variance of all channels in } g \text{, at all pixels.} \tag{6.9}$$
 #
 # ### Exercise 5 · GroupNorm
 # *15 minutes · medium · Eq. (6.9).* Groups are neighbouring channels. The variance is the mean of the squared differences
@@ -699,10 +694,8 @@ def group_norm(x: Tensor, groups: int, eps: float) -> Tensor:
     """Eq. (6.9). x: (b, c, h, w); groups: a divisor of c."""
     ### BEGIN SOLUTION
     grouped = x.reshape(len(x), groups, -1)
-    mean, variance = (
-        grouped.mean(-1, keepdim=True),
-        grouped.var(-1, keepdim=True, correction=0),
-    )
+    mean = grouped.mean(-1, keepdim=True)
+    variance = grouped.var(-1, keepdim=True, correction=0)
     return ((grouped - mean) / (variance + eps).sqrt()).reshape(x.shape)
     ### END SOLUTION
 
@@ -747,15 +740,9 @@ for name, norm in {
     "BatchNorm": nn.BatchNorm2d(64),
     "GroupNorm": nn.GroupNorm(4, 64),
 }.items():
-    among_clean, among_noise = (
-        features_of_the_seven(norm, 100),
-        features_of_the_seven(norm, 1000),
-    )
-    moved[name] = (
-        ((among_noise - among_clean).square().mean() / among_clean.square().mean())
-        .sqrt()
-        .item()
-    )
+    among_clean = features_of_the_seven(norm, 100)
+    change = features_of_the_seven(norm, 1000) - among_clean
+    moved[name] = (change.norm() / among_clean.norm()).item()
 varies(f"the seven's features move by {moved['BatchNorm']:.0%} with BatchNorm")
 print(f"and by {moved['GroupNorm']:.0%} with GroupNorm")
 assert moved["GroupNorm"] < 1e-6
@@ -769,7 +756,10 @@ assert moved["BatchNorm"] > 0.1
 #
 # The rest you have seen. Strided convolutions make the picture smaller, `interpolate` makes it larger, and skips carry
 # each level across, so that no detail must pass through the narrow part (lesson 05). Attention stands at the bottom,
-# where $n$ is 49. Below is `denoisers.UNet` as it runs: hooks record what each part puts out, and a skip is drawn where
+# where $n$ is 49. And where does *it* learn who stands beside whom (section 2)? From the convolutions around it. They pad
+# the picture with zeros at its rim, so the features near the rim are marked, and each further layer carries the mark inwards:
+# a place can tell how far it lies from the edges. The course's U-Net adds no position embedding to its attention;
+# `AttentionDenoiser`, which has no convolution, must. Below is `denoisers.UNet` as it runs: hooks record what each part puts out, and a skip is drawn where
 # the input of a block really holds an earlier output, number for number.
 
 # %%
@@ -780,9 +770,8 @@ parts = {
     if isinstance(part, type(unet.middle[0]))
 }
 parts |= {"first": unet.first, "shrink": unet.shrink[0], "last": unet.last}
-ran: list[
-    tuple[str, Tensor, Tensor]
-] = []  # name, input, output, in the order in which they ran
+# Name, input, output, in the order in which they ran:
+ran: list[tuple[str, Tensor, Tensor]] = []
 hooks = [
     part.register_forward_hook(
         lambda _, inputs, output, name=name: ran.append((name, inputs[0], output))
@@ -790,9 +779,8 @@ hooks = [
     for name, part in parts.items()
 ]
 with torch.no_grad():
-    for weight in (
-        unet.parameters()
-    ):  # blocks that start as the identity could not be told from their inputs
+    # Blocks that start as the identity could not be told from their inputs.
+    for weight in unet.parameters():
         weight.normal_(std=0.05, generator=lesson.generator)
     unet(seven, torch.zeros(1))
 for hook in hooks:
@@ -805,8 +793,13 @@ skips = [
     and torch.equal(wide[:, -early.shape[1] :], early)
 ]
 print("skips:", ", ".join(f"{ran[i][0]} → {ran[j][0]}" for i, j in skips))
+assert [(ran[i][0], ran[j][0]) for i, j in skips] == [
+    ("down.1.0", "up.1.0"),
+    ("down.0.0", "up.0.0"),
+]
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The U-Net as it runs
 figure, axis = plt.subplots(figsize=(10, 3.9))
 level = {28: 2.0, 14: 1.0, 7: 0.0}
 boxes = [
@@ -870,10 +863,6 @@ show(
     "at 7 by 7, and back up. Arrows carry the two blocks on the way down across to "
     "the way up.",
 )
-assert [(ran[i][0], ran[j][0]) for i, j in skips] == [
-    ("down.1.0", "up.1.0"),
-    ("down.0.0", "up.0.0"),
-]
 
 # %% [markdown]
 # Here are all denoisers of the course so far, side by side. *Which one has most weights, which one most operations?
@@ -920,19 +909,16 @@ for t in (100, 300, 600):
     x_t = forward.q_sample(
         clean, t, schedule, forward.noise_like(clean, lesson.generator)
     )
+    wished = held_out_labels.to(lesson.device)
     with torch.no_grad():
-        x0_hat = denoise(
-            x_t.to(lesson.device), t, label=held_out_labels.to(lesson.device)
-        ).cpu()
-    left_over = (
-        (x0_hat - clean).square().mean() * (schedule.log_snr(t).exp() + 1 / std**2)
-    ).item()
+        x0_hat = denoise(x_t.to(lesson.device), t, label=wished).cpu()
+    of_line = 1 / (schedule.log_snr(t).exp() + 1 / std**2)  # (4.10)
+    left_over = ((x0_hat - clean).square().mean() / of_line).item()
     varies(f"t = {t}: {left_over:.2f} of the line's error")
     assert left_over < 0.8
 
 # %% [markdown]
 # One pixel asks. Its block's query is compared with the keys of all 49, in every head of the last layer.
-
 
 # %%
 pictures = {str(d): normalize(digits[labels == d][3:4]) for d in range(10)}
@@ -951,6 +937,13 @@ def look(digit: str, t: int) -> tuple[Tensor, Tensor, Tensor]:
         return x_t, x0_hat, weights_of(attention, seen[0])[0].cpu()
 
 
+# %% [markdown]
+# Move the asking pixel on a stroke, and off it; raise the noise. *Does a pixel of the stroke look at other things than
+# a pixel of the background?*
+
+
+# %% tags=["widget", "fold"]
+# @title Where a pixel looks: choose digit, noise and place
 def draw_row(axes: list[plt.Axes], digit: str, t: int, row: int, column: int) -> None:
     """x_t with the asking pixel, the answer, and four maps: where each head looks."""
     x_t, x0_hat, weights = look(digit, t)
@@ -980,11 +973,6 @@ def explore_attention(digit: str, t: int, row: int, column: int) -> plt.Figure:
     return figure
 
 
-# %% [markdown]
-# Move the asking pixel on a stroke, and off it; raise the noise. *Does a pixel of the stroke look at other things than
-# a pixel of the background?*
-
-# %% tags=["widget"]
 explore(
     explore_attention,
     alt="The noisy digit with the asking pixel, the denoiser's answer, and for four "
@@ -998,7 +986,8 @@ explore(
 # %% [markdown]
 # The same for a page without a running kernel: a pixel on the stroke and one in the corner, at two noise levels.
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title A pixel on the stroke and one in the corner, at two noise levels
 asked = [(100, 9, 17), (600, 9, 17), (100, 2, 2), (600, 2, 2)]
 figure, axes = plt.subplots(4, 6, figsize=(9, 6))
 for row_of_axes, (t, row, column) in zip(axes, asked, strict=True):
@@ -1032,12 +1021,10 @@ square = torch.ones(28, 28)
 square[9 - 3 : 9 + 4, 17 - 3 : 17 + 4] = 0  # 1 where the three convolutions see nothing
 for t in (100, 300, 600):
     x_t = forward.q_sample(seven, t, schedule, noise).to(lesson.device)
-    x_in = (
-        denoise.scales(x_t, t)[0] * (x_t - schedule.coeffs(t)[0].item() * mean)
-    ).requires_grad_(True)
-    denoise.network(x_in, schedule.log_snr(t).float().expand(1).to(lesson.device))[
-        0, 0, 9, 17
-    ].backward()
+    centred = x_t - schedule.coeffs(t)[0].item() * mean
+    x_in = (denoise.scales(x_t, t)[0] * centred).requires_grad_(True)
+    log_snr = schedule.log_snr(t).float().expand(1).to(lesson.device)
+    denoise.network(x_in, log_snr)[0, 0, 9, 17].backward()
     reach = x_in.grad[0, 0].square().cpu()
     varies(
         f"t = {t}: {(reach * square).sum() / reach.sum():.0%} of the squared gradient "
@@ -1079,11 +1066,8 @@ def differences(stack: Looker) -> list[float]:
         h, found = stack.embed(test_x[:32]), []
         for block in [nn.Identity(), *stack.blocks]:
             h = block(h)
-            found.append(
-                ((h - h.mean((2, 3), keepdim=True)).square().sum() / h.square().sum())
-                .sqrt()
-                .item()
-            )
+            own = h - h.mean((2, 3), keepdim=True)
+            found.append((own.norm() / h.norm()).item())
     return found
 
 
@@ -1107,7 +1091,7 @@ assert left["attention alone"][-1] < 1e-3
 # them it is not, whether they begin at zero, where the stack is the identity, or not. Does training mend it? Equal
 # steps, equal data, and equal weights but for those zeros:
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 curves = {}
 for name, stack in [("x + attention", good), ("attention alone", bare)]:
     lesson.generator.manual_seed(1)
@@ -1116,8 +1100,15 @@ for name, stack in [("x + attention", good), ("attention alone", bare)]:
         step.loss
         for step in widgets.watch(learn(stack, 120, 16, lr=3e-3), 120, label=name)
     ]
+errors = {
+    name: error(stack)[0]
+    for name, stack in [("x + attention", good), ("attention alone", bare)]
+}
+varies(", ".join(f"{name}: {value:.3f}" for name, value in errors.items()))
+assert errors["x + attention"] < 0.6 < 0.75 < errors["attention alone"]
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Differences before training, and losses
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.7))
 for (name, found), colour, size in zip(
     left.items(), (BLUE, GREEN, ORANGE), (11, 5, 5), strict=True
@@ -1149,26 +1140,19 @@ show(
     "magnitude without. Right, training losses: with residuals one half, without near "
     "one, where nothing is learned.",
 )
-errors = {
-    name: error(stack)[0]
-    for name, stack in [("x + attention", good), ("attention alone", bare)]
-}
-varies(", ".join(f"{name}: {value:.3f}" for name, value in errors.items()))
-assert errors["x + attention"] < 0.6 < 0.75 < errors["attention alone"]
 
 # %% [markdown]
 # The stack with residuals has, in these few steps, only learned what a single pixel can know, one half. The bare one
 # knows hardly more than that the mean is zero. It has lost the picture on the way. *Rank collapse* is its name: without
 # skips and layers between, the differences shrink doubly exponentially with depth (Dong et al. 2021).
 #
-# **(b) tanh at the end.** Noise has no bounds, and neither have the targets $\epsilon$ and $v$. An answer in $(-1, 1)$
+# **(b) tanh at the end.** Noise has no bounds, and neither have targets made of it, as (3.15) and (3.16). An answer in $(-1, 1)$
 # can at best be the target, clipped, and lesson 04 has the price for a standard normal one, (4.13). Pixels of
 # the wallpaper lie beyond 1, too. *Predict: what does the least error, one fifth, become?*
 
 # %%
-floor = 4 * 0.5 * math.erfc(1 / math.sqrt(2)) - 2 * math.exp(-0.5) / math.sqrt(
-    2 * math.pi
-)
+tail, density = math.erfc(0.5**0.5) / 2, math.exp(-0.5) / math.sqrt(2 * math.pi)
+floor = 4 * tail - 2 * density
 z = torch.randn(200_000, generator=lesson.generator, dtype=torch.float64)
 cut = (z - z.clamp(-1, 1)).square()
 print(
@@ -1186,7 +1170,7 @@ assert clipped.mean() > best.mean() + 0.05
 # %% [markdown]
 # About a seventh of the noise's variance is out of reach of a network that predicts the noise so, at every noise level,
 # for every length of training. How much is that? Compare it with the simplest denoiser there is, a straight line through each pixel (3.12),
-# which misses $\alpha_t^2 s^2/(\alpha_t^2 s^2 + \sigma_t^2)$ of the noise's variance.
+# which misses $\alpha_t^2 s^2/(\alpha_t^2 s^2 + \sigma_t^2)$ of the noise's variance, with pixels of variance $s^2$.
 
 # %%
 alpha, sigma = schedule.coeffs(600)
@@ -1216,15 +1200,10 @@ per_pixel = [
     (d.activation_bytes - 4 * heads * s**4) / s**2
     for d, s in zip(cost[kept], sides, strict=True)
 ]
-assert (
-    max(per_pixel) - min(per_pixel) < 1
-)  # all the rest is linear in the number of pixels
-ratio = (
-    cost[kept][2].activation_bytes
-    / denoisers.describe(
-        Only(SelfAttention(c, heads, fused=True)), (c, 28, 28)
-    ).activation_bytes
-)
+# All the rest is linear in the number of pixels:
+assert max(per_pixel) - min(per_pixel) < 1
+of_fused = cost["attention, fused"][2].activation_bytes
+ratio = cost[kept][2].activation_bytes / of_fused
 varies(f"at 28 × 28 the fused kernel keeps {ratio:.1f} times less")
 assert ratio > 5
 
@@ -1262,7 +1241,7 @@ assert 4 * heads * 256**4 == 64 * 2**30
 # %% [markdown]
 # ## Summary
 #
-# * A convolution sees near; $k$ looks instead of one lower the least error to $1/(1 + k\,\mathrm{SNR})$, (6.1),
+# * A convolution sees near; $\ell$ looks instead of one lower the least error to $1/(1 + \ell\,\mathrm{SNR})$, (6.1),
 #   wherever the looks are.
 # * Attention averages values under a softmax of dot products, (6.2). The root keeps logits at variance 1, (6.3); heads
 #   ask several questions, (6.4); without positions it sees a bag of pixels, (6.5).

@@ -131,8 +131,7 @@ def _folded(summary: str, text: str) -> str:
 
 
 def front_page(text: str) -> str:
-    """The README with a button to begin before its sections. Badges become words."""
-    text = re.sub(r"\[!\[Open in Colab\]\([^)]*\)\]", "[Open in Colab]", text)
+    """The README with a button to begin before its sections."""
     return text.replace("\n## ", f"\n{START}## ", 1)
 
 

@@ -34,7 +34,7 @@ def lint_lesson(path: Path, repo_url: str | None = None) -> list[str]:
     cells = read_source(path).cells
     problems = _title(path, cells) + _cells(solved) + _folds(cells) + _tags(cells) + _text(path, cells)
     problems += _learner(learner) + _width(solved, learner)
-    problems += _equations(path, cells) + _exercises(path, cells)
+    problems += _equations(path, cells) + _letters(path, cells) + _exercises(path, cells)
     if executed := stored(solved_path(path)):
         problems += output_problems(executed)
     return problems
@@ -134,6 +134,44 @@ def _equations(path: Path, cells: list[NotebookNode]) -> list[str]:
         problems += [] if tagged else ["no equation has a \\tag{n.m}"]
         problems += [] if quoted else ["no code cell begins with # Eq. (n.m)"]
     return problems
+
+
+def _letters(path: Path, cells: list[NotebookNode]) -> list[str]:
+    """Letters with several meanings that lesson 00 explains, but not for this lesson."""
+    start = next(path.parent.glob("00_*.py"), None)
+    used = _formulas(cells)
+    known = declared_letters(read_source(start).cells if start and start != path else cells)
+    return [
+        f"lesson 00 does not say what ${letter}$ means in lesson {path.stem[:2]}"
+        for letter, meant in known.items()
+        if int(path.stem[:2]) not in meant and re.search(rf"(?<![A-Za-z\\]){re.escape(letter)}(?![A-Za-z])", used)
+    ]
+
+
+def declared_letters(cells: list[NotebookNode]) -> dict[str, set[int]]:
+    """Each letter of lesson 00's table of letters with several meanings, and the lessons that its row names."""
+    words = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    _, _, table = words.partition("\n### Letters with several meanings\n")
+    known: dict[str, set[int]] = {}
+    for letter, meanings in re.findall(r"(?m)^\| \$(\\?[A-Za-z]+)\$ \| (.*) \|$", table.partition("\n#")[0]):
+        named = re.findall(r"\(((?:\d\d(?:, | to )?)+)\)", meanings)
+        known[letter] = {n for spans in named for span in spans.split(", ") for n in _span(span)}
+    return known
+
+
+def _span(text: str) -> range:
+    """ "03" or "10 to 13" as lessons."""
+    first, _, last = text.partition(" to ")
+    return range(int(first), int(last or first) + 1)
+
+
+def _formulas(cells: list[NotebookNode]) -> str:
+    """All formulas of a page, without the words in them; code and the table of letters itself are none."""
+    words = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    words = re.sub(r"(?s)```.*?```|`[^`\n]*`|\n### Letters with several meanings\n.*?(?=\n#)", " ", words)
+    found = re.findall(r"(?s)\$\$(.+?)\$\$|\$([^$]+)\$", words)
+    named = r"\\(?:text|mathrm|operatorname|begin|end|tag)\*?\{[^}]*\}"
+    return "\n".join(re.sub(named, " ", display or within) for display, within in found)
 
 
 def _exercises(path: Path, cells: list[NotebookNode]) -> list[str]:
