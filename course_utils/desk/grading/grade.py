@@ -61,6 +61,7 @@ class Result:
     failed: str = ""  # why it could not be graded at all, which is nobody's grade
     unread: str = ""  # why nothing could be read in what was handed in, which earns nothing
     version: int = VERSION
+    name: str = ""  # what the learner is called where the hand-in came from
 
     @property
     def points(self) -> float:
@@ -177,7 +178,7 @@ def grade(
 ) -> Result:
     """Grade one submission. Nothing that a learner wrote makes this raise; `failed` says if no sandbox would start."""
     began = time.monotonic()
-    result = Result(submission.student, this.lesson, submission.sha256, seed, sandboxed=sandboxed)
+    result = Result(submission.student, this.lesson, submission.sha256, seed, sandboxed=sandboxed, name=submission.name)
     result.texts, result.notes, result.answers = submission.texts, list(submission.notes), submission.answers
     result.unread = submission.unread
     checks, desk = engine.load_lesson(this.lesson), Desk(submission, this, sandboxed, stop)
@@ -307,6 +308,9 @@ def read_result(results: Path, submission: Submission, seed: int, sandboxed: boo
         stored = Result.from_json(text)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if stored.name and submission.name and stored.name != submission.name:
+        said = f"{submission.student} stands for {shown(repr(stored.name))} here, and not for this hand-in's learner"
+        return dataclasses.replace(stored, exercises=[], failed=said)
     if submission.unread and not stored.unread:
         return stored
     same = (stored.sha256, stored.seed, stored.sandboxed, stored.version)

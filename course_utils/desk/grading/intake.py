@@ -84,6 +84,7 @@ def _collected(
             files.append(file)
     owned = owners([file.name for file in files], pattern, submitters)
     ids = {who: names.id(who) for who in sorted({owner.who for owner in owned.values()})}
+    called = {id: who for who, id in ids.items()}
     chosen: dict[tuple[str, str], _Candidate] = {}
     unread: dict[str, File] = {}  # a learner's first file that tells nothing, not even its lesson
     count: Counter[str] = Counter()
@@ -122,9 +123,11 @@ def _collected(
     for (student, lesson), candidate in sorted(chosen.items()):
         content, trouble = (b"", candidate.trouble) if candidate.trouble else _content(candidate.file)
         if trouble:
-            yield Submission(student, lesson, notes=[shown(f"not read: {trouble}")], unread=shown(trouble))
+            notes = [shown(f"not read: {trouble}")]
+            yield Submission(student, lesson, notes=notes, unread=shown(trouble), name=called[student])
             continue
         found = read_submission(content, student, wanted[lesson])
+        found.name = called[student]
         log.extend(f"{candidate.file.name}: {note}" for note in found.notes)
         yield found
 

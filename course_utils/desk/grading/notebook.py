@@ -58,6 +58,7 @@ class Submission:
     texts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unread: str = ""  # why nothing could be read
+    name: str = ""  # what the learner is called where the hand-in came from
 
 
 def assignment(lesson: str) -> Assignment:
