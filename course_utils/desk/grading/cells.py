@@ -12,7 +12,7 @@ from typing import Any
 
 SOURCE_LIMIT = 200_000  # characters of one cell
 CELLS_LIMIT = 2000
-CODE_LIMIT = 400_000  # characters of all code of a notebook: what parsing it may cost
+CODE_LIMIT = 250_000  # characters of all code of a notebook: what parsing it may cost
 MARKER = re.compile(r"#\s*Exercise\s+(\d\d\.\w+)")
 BODY_MAGICS = ("time", "timeit", "capture", "prun", "debug")  # %%time: what follows is Python
 SPECIAL = re.compile(r"^\s*[%!?]|[?]\s*$|=\s*[%!]")  # a line that may be IPython's

@@ -59,8 +59,8 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
     slugs = [source.stem for source in lessons()]
     skipped = {"submitted", "solutions", *slugs, *(slug[:2] for slug in slugs)}
     rows = {name: _row(name, skipped) for name in names}
-    level = _level(list(rows.values()))
     people = _gradescope(submitters)
+    level = _level(list(rows.values()), people)
     found: dict[str, Owner] = {}
     heads: dict[tuple[str, str], str] = {}
     for name, row in rows.items():
@@ -86,7 +86,7 @@ def _row(name: str, skipped: set[str]) -> list[str]:
     return [folder for folder in folders if folder not in skipped] + [file]
 
 
-def _level(rows: list[list[str]]) -> int:
+def _level(rows: list[list[str]], people: dict[str, str]) -> int:
     """The first level at which the paths differ, or have a file; levels of weeks and the like are none.
 
     Zips hold one learner's work each, so no level is looked for inside one.
@@ -95,7 +95,7 @@ def _level(rows: list[list[str]]) -> int:
     while all(len(row) > level + 1 for row in rows) and rows:
         here = {row[level] for row in rows}
         told = len(here) > 1 and not all(GENERIC.fullmatch(part) for part in here)
-        if told or any(part.lower().endswith(".zip") or _said(part, {}) for part in here):
+        if told or any(part.lower().endswith(".zip") or _said(part, people) for part in here):
             break
         level += 1
     return level
