@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 pytest.importorskip("nbgrader", reason="grading needs the extra [grade]")
 
 from course_utils.desk import cli
-from course_utils.desk.grading import cells, files, grade, intake, learners, report, words
+from course_utils.desk.grading import cells, files, grade, intake, learners, report, words, worker
 from course_utils.desk.grading.learners import Names, id_of, owners
 from course_utils.desk.lesson import ANSWER
 
@@ -80,7 +80,7 @@ def graded(path: Path, out: Path, *options) -> "object":
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A grader that runs nothing: an answer is right if it is the one that these tests call right."""
+    """A grader that runs nothing and keeps no gradebook: right is the answer that these tests call right."""
 
     def look(submission, this, *, seed=0, sandboxed=True, stop=None) -> grade.Result:
         result = grade.Result(submission.student, this.lesson, submission.sha256, seed, sandboxed=sandboxed)
@@ -91,6 +91,7 @@ def quick(monkeypatch):
         return result
 
     monkeypatch.setattr(grade, "grade", look)
+    monkeypatch.setattr(report, "write_gradebook", lambda *arguments: None)
 
 
 # --- ids -------------------------------------------------------------------------------------------------------------
@@ -514,12 +515,16 @@ def test_an_answer_is_found_whole(name):
     assert found.functions[STEP] == "q_step"
     for part in holds:
         assert part.strip() in found.answers[STEP]
-    assert grade.grade(found, THIS, sandboxed=False).exercises[0].status == "right"
+    page = {"get_ipython": worker.Shell}
+    exec(found.definitions, page)
+    exec(found.answers[STEP], page)
+    assert page["q_step"](3.0, 0.36, 5.0) == pytest.approx(0.8 * 3 + 0.6 * 5)
 
 
 def test_a_cell_of_another_language_is_no_python_and_an_untouched_stub_no_answer():
     assert cells.Cell("code", "%%bash\nrm -rf x").body == []
-    assert grade.grade(answer(marked(MARK + STUB)), THIS, sandboxed=False).exercises[0].status == "not yet"
+    assert not cells.Cell("code", MARK + STUB).answers("q_step")
+    assert answer(marked(MARK + STUB)).answers[STEP] == MARK + STUB  # which raises NotImplementedError: "not yet"
 
 
 def test_imports_below_a_title_are_imports_of_the_page():
@@ -551,8 +556,9 @@ def test_a_cell_without_source_and_a_notebook_of_2014_are_read():
 
 def test_an_answer_is_run_with_the_answers_that_it_calls_and_no_others():
     thread = "# Exercise 01.alpha_bar\nimport os\nos._exit(0)\ndef make_alpha_bar(betas):\n    return betas"
-    calls = "# Exercise 01.x0_from_eps\ndef x0_from_eps(x_t, t, alpha_bar, eps):\n    return q_step(x_t, 0.5, eps)"
-    found = answer(thread, MARK + RIGHT, calls)
+    calls = "# Exercise 01.x0_from_eps\ndef x0_from_eps(x_t, t, alpha_bar, eps):\n    return helper(x_t, 0.5, eps)"
+    helpers = "def helper(x, b, e):\n    return q_step(x, b, e)\ndef unused(b):\n    return make_alpha_bar(b)"
+    found = answer(thread, MARK + RIGHT, calls, helpers)
     assert found.needs == {STEP: [], "01.alpha_bar": [], "01.x0_from_eps": [STEP]}
     result = {one.id: one for one in grade.grade(found, THIS, sandboxed=False).exercises}
     assert (result[STEP].status, result["01.alpha_bar"].flag) == ("right", "died")
@@ -560,6 +566,7 @@ def test_an_answer_is_run_with_the_answers_that_it_calls_and_no_others():
 
 
 def test_stopping_keeps_what_is_done_and_answers_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "write_gradebook", lambda *arguments: None)
     good, hang = notebook(MARK + RIGHT), notebook(MARK + "def q_step(*a):\n    while True: pass")
     path = folder(tmp_path / "in", {f"a/{N1}": good, f"b/{N1}": hang, f"c/{N1}": good})
     tell = grade.grade_class

@@ -587,9 +587,9 @@ def grade(
     from course_utils.desk.grading import sandbox as box
     from course_utils.desk.grading.words import shown
 
-    if sandbox and not scheduler and (lacking := box.what_is_missing()):
+    if sandbox and not scheduler and not box.is_there():
         _stop(
-            f"no sandbox: {shown(lacking)}. It takes bubblewrap (apt-get install bubblewrap) that may make namespaces "
+            f"no sandbox: {shown(box.what_is_missing())}. It takes bubblewrap (apt-get install bubblewrap) that may make namespaces "
             "(Ubuntu 24.04 forbids it; docs/grading.md says how to allow it). Without one learners' code would run "
             "with your rights; --no-sandbox does that, and says so in the results"
         )

@@ -73,11 +73,7 @@ class Cell:
     @functools.cached_property
     def uses(self) -> set[str]:
         """Names that it reads and does not make itself."""
-        nodes = [node for statement in self.body for node in ast.walk(statement)]
-        names = [node for node in nodes if isinstance(node, ast.Name)]
-        made = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
-        made |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-        return {node.id for node in names} - made
+        return used(self.body)
 
     def answers(self, function: str) -> bool:
         """Whether it binds that name, and to more than the stub that was handed out."""
@@ -163,6 +159,15 @@ def bound(body: Sequence[ast.stmt]) -> set[str]:
             inside = ast.walk(statement)
             names |= {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return names
+
+
+def used(body: Sequence[ast.stmt]) -> set[str]:
+    """The names that statements read, other than those that they make themselves."""
+    nodes = [node for statement in body for node in ast.walk(statement)]
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    made = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+    made |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    return {node.id for node in names} - made
 
 
 def is_stub(node: ast.stmt) -> bool:

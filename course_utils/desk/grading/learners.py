@@ -68,7 +68,10 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
             attempt = own.groupdict().get("attempt") or ""
             found[name] = Owner(own["student"], tuple(map(int, re.findall(r"\d+", attempt))))
             continue
-        part = row[min(level, len(row) - 1)]
+        at = min(level, len(row) - 1)
+        while at < len(row) - 1 and GENERIC.fullmatch(row[at]) and _said(row[at + 1], people):
+            at += 1  # a week's folder around what a platform named
+        part = row[at]
         said = _said(part, people)
         if said is None and part is row[-1]:
             said = _of_a_file(part, row[:-1], slugs, alone=len(rows) == 1)

@@ -17,6 +17,7 @@ from course_utils.desk.grading.cells import (
     is_kept,
     parsed,
     read_cells,
+    used,
 )
 from course_utils.desk.grading.files import FILE_LIMIT
 from course_utils.desk.grading.words import shown
@@ -201,14 +202,15 @@ def _link(found: Submission, this: Assignment, loose: list[Cell]) -> None:
     parts = {id: Cell("code", source) for id, source in found.answers.items()}
     definitions = Cell("code", found.definitions)
     makers = {name: id for id, cell in parts.items() for name in cell.binds}
-    # An answer's imports serve its own cell; a name that the definitions make is theirs.
+    helpers = {name: used([node]) for node in definitions.body for name in bound([node]) if name not in makers}
     for id, cell in parts.items():
-        needed, todo = {id}, [cell.uses | definitions.uses]
-        while todo:
-            for other in {makers[name] for name in todo.pop() if name in makers} - needed:
-                needed.add(other)
-                todo.append(parts[other].uses)
-        found.needs[id] = [other for other in parts if other in needed and other != id]
+        seen, todo = set(cell.binds), set(cell.uses)
+        while todo := todo - seen:
+            seen |= todo
+            todo = {
+                name for one in todo for name in (parts[makers[one]].uses if one in makers else helpers.get(one, ()))
+            }
+        found.needs[id] = [other for other in parts if other != id and parts[other].binds & (seen - cell.binds)]
     kept = bound(parsed(this.prelude)[1]) | definitions.binds | set(makers)
     made = bound([node for cell in loose for node in cell.body if not is_kept(node)]) - kept
     for id, cell in parts.items():

@@ -33,6 +33,7 @@ GIB = 1 << 30
 LIMITS = {"as": 8 * GIB, "nproc": 128, "fsize": 64 << 20, "nofile": 256, "core": 0}
 TMP_BYTES = 256 << 20
 USERS = (61184, 65519)  # numbers that systemd sets aside for users who exist for one service only
+KEYS = ("/proc/keys", "/proc/key-users")  # the kernel's keyrings, by name
 FILTER = "(filter)"
 LISTEN_S = 0.25  # how often a wait looks whether somebody wants to stop
 SYSTEM = (
@@ -109,6 +110,7 @@ def command(sandboxed: bool, inside: Sequence[str] = ()) -> list[str]:
     above = sorted({up for path in seen for up in path.parents} - {Path("/")})
     binds = [arg for path in above for arg in ("--perms", "0755", "--dir", str(path))]
     binds += [arg for path in seen for arg in ("--ro-bind", str(path), str(path))]
+    hidden = [arg for path in KEYS if os.path.exists(path) for arg in ("--ro-bind", "/dev/null", path)]
     limits = [f"--{name}={value}" for name, value in LIMITS.items()]
     if os.geteuid() == 0:  # the namespaces need no user namespace; each sandbox a user of its own, who is nobody
         user = str(USERS[0] + secrets.randbelow(USERS[1] - USERS[0] + 1))
@@ -123,7 +125,7 @@ def command(sandboxed: bool, inside: Sequence[str] = ()) -> list[str]:
         _found("choom"), "-n", "1000", "--",
         _found("bwrap"), *apart, "--as-pid-1", "--die-with-parent", "--new-session", "--hostname", "sandbox",
         "--clearenv", *tmp, "/tmp", "--proc", "/proc", "--dev", "/dev", *tmp, "/dev/shm", *binds,
-        "--ro-bind", "/dev/null", "/proc/keys", "--ro-bind", "/dev/null", "/proc/key-users",
+        *hidden,
         "--remount-ro", "/dev", "--remount-ro", "/proc", "--remount-ro", "/",
         "--chdir", "/tmp", "--setenv", "HOME", "/tmp", "--setenv", "OMP_NUM_THREADS", "1",
         "--setenv", "PATH", "/usr/bin:/bin", "--seccomp", FILTER,
