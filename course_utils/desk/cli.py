@@ -590,8 +590,8 @@ def grade(
     if sandbox and not scheduler and not box.is_there():
         _stop(
             f"no sandbox: {shown(box.what_is_missing())}. It takes bubblewrap (apt-get install bubblewrap) "
-            "that may make namespaces (Ubuntu 24.04 forbids it; docs/grading.md says how to allow it). Without one learners' code would run "
-            "with your rights; --no-sandbox does that, and says so in the results"
+            "that may make namespaces (Ubuntu 24.04 forbids it; docs/grading.md says how to allow it). "
+            "Without one learners' code would run with your rights; --no-sandbox does that, and says so in the results"
         )
     if pattern is not None:
         try:
