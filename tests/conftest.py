@@ -4,7 +4,6 @@ The long tests begin first, so that no process works alone at the end; those of 
 share what is made once for a module. What is marked `weekly` is left out unless asked for.
 """
 
-import contextlib
 import os
 import threading
 from collections.abc import Iterator
