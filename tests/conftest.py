@@ -4,7 +4,6 @@ The long tests begin first, so that no process works alone at the end; those of 
 share what is made once for a module. What is marked `weekly` is left out unless asked for.
 """
 
-import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -51,9 +50,6 @@ def seconds(item: pytest.Item) -> float:
     return max(((mark.args or (5.0,))[0] for mark in item.iter_markers("slow")), default=0.0)
 
 
-EMPTIED = "(lambda page: [page.pop(name) for name in list(page) if name[:2] != '__'])(globals())"
-
-
 @pytest.fixture(scope="session")
 def idle_sandboxes() -> Iterator[dict[bool, list]]:
     """Those that wait for the next test, within walls and without."""
@@ -65,9 +61,9 @@ def idle_sandboxes() -> Iterator[dict[bool, list]]:
 
 @pytest.fixture
 def warm(idle_sandboxes: dict[bool, list], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Grading goes on in a sandbox that an earlier test left, its page emptied: to start one takes seconds.
+    """Grading goes on in a sandbox that an earlier test left, with a fresh worker: to start one takes seconds.
 
-    For tests of grades. One that harms the process beyond its page, or is about how it starts, needs a fresh one.
+    For tests of grades. One that is about how a sandbox starts needs a fresh one.
     """
     from course_utils.desk.grading import grade, sandbox
 
@@ -76,19 +72,21 @@ def warm(idle_sandboxes: dict[bool, list], monkeypatch: pytest.MonkeyPatch) -> N
 
         def close(self) -> None:
             try:
-                self.run(EMPTIED, 5)
-            except sandbox.SandboxError:  # dead, or busy: of no more use
-                self.end()
-            else:
+                self.begin()
                 self.waits_among.append(self)
+            except (sandbox.SandboxError, sandbox.Stopped, AttributeError):  # dead, or never begun: of no more use
+                self.end()
 
-    def start(sandboxed: bool = True) -> sandbox.Sandbox:
-        with contextlib.suppress(IndexError):
-            return idle_sandboxes[sandboxed].pop()
+    def start(sandboxed: bool = True, prelude: str = "", stop=None, seconds=sandbox.START_S) -> sandbox.Sandbox:
+        idle = idle_sandboxes[sandboxed]
+        if found := next((one for one in idle if one.prelude == prelude), None):
+            idle.remove(found)
+            found.stop = stop or threading.Event()
+            return found
         if sandboxed and threading.current_thread() is not threading.main_thread():
-            return sandbox.Sandbox()  # bubblewrap ends it with the thread that started it
-        new = Warm(sandboxed)
-        new.waits_among = idle_sandboxes[sandboxed]
+            return sandbox.Sandbox(sandboxed, prelude, stop, seconds)  # it ends with the thread that started it
+        new = Warm(sandboxed, prelude, stop, seconds)
+        new.prelude, new.waits_among = prelude, idle
         return new
 
     monkeypatch.setattr(grade, "Sandbox", start)

@@ -552,12 +552,22 @@ def release(
     out: Annotated[Path, typer.Argument(help="Folder of the class.")],
     lessons: Annotated[str | None, typer.Option(help="Such as 01,02; all if not given.")] = None,
 ) -> None:
-    """Write what is handed out: the lessons without solutions, in nbgrader's folders, with its metadata."""
+    """Write what is handed out, into OUT/release: the lessons without solutions, with nbgrader's metadata.
+
+    OUT/source holds the solved ones, for nbgrader's formgrader: it is not for learners.
+    """
     wanted = _assignments(lessons)
+    from course_utils.desk.grading.grade import alone
     from course_utils.desk.grading.release import release as write
 
-    for path in write(out, list(wanted)):
+    with alone(out, lambda: _waits(out)):
+        paths = write(out, list(wanted))
+    for path in paths:
         typer.echo(path)
+
+
+def _waits(folder: Path) -> None:
+    typer.echo(f"{folder}: another command is at work there; waiting for it", err=True)
 
 
 @app.command(rich_help_panel=TEACH, epilog="Example: course grade handed-in.zip --out class --lessons 01")
@@ -569,6 +579,10 @@ def grade(
     lessons: Annotated[str | None, typer.Option(help="Such as 01,02; all if not given.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Submissions at a time.")] = max(1, (os.cpu_count() or 2) - 1),
     seed: Annotated[int, typer.Option(help="Of the inputs of the checks: the same seed gives the same grades.")] = 0,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="Who handed in a file, if its path does not tell: a regular expression with (?P<student>…)."),
+    ] = None,
     sandbox: Annotated[
         bool, typer.Option("--sandbox/--no-sandbox", help="Without one, what learners wrote can do what you can do.")
     ] = True,
@@ -581,29 +595,50 @@ def grade(
     from course_utils.desk.grading import grade as grading
     from course_utils.desk.grading import intake, report
     from course_utils.desk.grading import sandbox as box
+    from course_utils.desk.grading.words import shown
 
     if sandbox and not scheduler and not box.is_there():
         _stop(
-            "no sandbox: there is no bubblewrap (apt-get install bubblewrap), or it may not make namespaces (Ubuntu "
-            "24.04 forbids it; docs/grading.md says how to allow it). Without one learners' code would run with your "
-            "rights; --no-sandbox does that, and says so in the results"
+            f"no sandbox: {shown(box.what_is_missing())}. It takes bubblewrap (apt-get install bubblewrap) "
+            "that may make namespaces (Ubuntu 24.04 forbids it; docs/grading.md says how to allow it). "
+            "Without one learners' code would run with your rights; --no-sandbox does that, and says so in the results"
         )
+    if pattern is not None:
+        try:
+            if "student" not in re.compile(pattern).groupindex:
+                _stop("--pattern needs a group (?P<student>…); docs/grading.md has examples")
+        except re.error as error:
+            _stop(f"--pattern is no regular expression: {error}")
     log: list[str] = []
-    try:
-        found = list(intake.collect(submissions, wanted, log))
-    except intake.IntakeError as error:
-        _stop(str(error))
-    failed = []
-    run = grading.grade_class(found, wanted, out, seed=seed, jobs=jobs, sandboxed=sandbox, scheduler=scheduler)
-    for result in tqdm(run, total=len(found), unit="submission", disable=not sys.stderr.isatty()):
-        if result.failed:
-            failed.append(f"{result.student}, {result.lesson}: {result.failed}")
-    there = ",".join(_graded(out))  # earlier weeks too
-    graded = _assignments(there) if there else {}
-    table = report.write_reports(out, graded, log, about=",".join(wanted))
-    typer.echo(f"{len(found) - len(failed)} of {len(found)} graded: {table}")
+    failed: list[str] = []
+    done, stopped = 0, False
+    if not submissions.exists():
+        _stop(f"{submissions}: no notebook, folder or zip is there")
+    with grading.alone(out, lambda: _waits(out)):
+        try:
+            names = intake.Names(out)
+            found = list(intake.collect(submissions, wanted, log, names, pattern))
+        except intake.IntakeError as error:
+            _stop(str(error))
+        names.save()
+        run = grading.grade_class(found, wanted, out, seed=seed, jobs=jobs, sandboxed=sandbox, scheduler=scheduler)
+        try:
+            for result in tqdm(run, total=len(found), unit="submission", disable=not sys.stderr.isatty()):
+                done += not result.failed
+                if result.failed:
+                    failed.append(shown(f"{result.student}, {result.lesson}: {result.failed}"))
+        except KeyboardInterrupt:
+            run.close()  # what is under way is given up, what is done is stored
+            stopped = True
+        lessons_there = ",".join(_graded(out))  # earlier weeks too
+        graded = _assignments(lessons_there) if lessons_there else {}
+        table = report.write_reports(out, graded, log, about=",".join(wanted))
+    typer.echo(f"{done} of {len(found)} graded: {table}")
     if log:
         typer.echo(f"{len(log)} oddities among the files, skipped or replaced ones too: {out / 'intake.csv'}")
+    if stopped:
+        typer.echo("stopped; what was graded is kept, and the same command goes on", err=True)
+        raise typer.Exit(130)
     if failed:
         _stop("not graded, and nobody's fault but this machine's; the same command tries again:\n" + "\n".join(failed))
 
@@ -614,9 +649,12 @@ def feedback(results: Annotated[Path, typer.Argument(help="Folder that course gr
     lessons = _graded(results)
     if not lessons:
         _stop(f"{results}: no results are there; course grade writes them")
+    assignments = _assignments(",".join(lessons))
+    from course_utils.desk.grading import grade as grading
     from course_utils.desk.grading import report
 
-    typer.echo(report.write_reports(results, _assignments(",".join(lessons))))
+    with grading.alone(results, lambda: _waits(results)):
+        typer.echo(report.write_reports(results, assignments))
 
 
 @app.command(name="self-grade", rich_help_panel=LEARN, epilog="Example: course self-grade 01")

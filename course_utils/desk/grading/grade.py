@@ -1,16 +1,18 @@
 """From answers to grades: the checks of the lessons, run here, on functions that run in the sandbox.
 
 A check draws fresh inputs from the seed, calls the learner's function through `Proxy`, and compares. It is run
-`ROUNDS` times, on other inputs each time, and an exercise earns its points if every round is right. A function that
-ends or hangs its process costs its own exercise; the next begins in a new one.
+`ROUNDS` times, on other inputs each time, and an exercise earns its points if every round is right. Each exercise
+begins in a process of its own, so that whatever an answer does there costs its own exercise alone.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,13 @@ from torch import Tensor
 
 from course_utils.data import write_atomically
 from course_utils.desk.grading.intake import Assignment, Question, Submission
-from course_utils.desk.grading.sandbox import START_S, Died, Forged, Sandbox, SandboxError, TookTooLong
+from course_utils.desk.grading.sandbox import START_S, Forged, Sandbox, SandboxError, Stopped, TookTooLong
+from course_utils.desk.grading.words import shown
 from course_utils.exercises import engine
 
 ROUNDS = 3
-CELL_S, CALL_S, EXERCISE_S = 20.0, 25.0, 60.0  # a cell, a call, all calls of one exercise
-VERSION = 2  # raise it when grades would come out differently: stored results are then graded again
+CELL_S, CALL_S, EXERCISE_S = 20.0, 25.0, 60.0  # a cell, a call (within it `engine.TIME_LIMIT_S`), all of an exercise
+VERSION = 3  # raise it when grades would come out differently: stored results are then graded again
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Result:
     seconds: float = 0.0
     sandboxed: bool = True
     failed: str = ""  # why it could not be graded at all, which is nobody's grade
+    unread: str = ""  # why nothing could be read in what was handed in, which earns nothing
     version: int = VERSION
+    name: str = ""  # what the learner is called where the hand-in came from
 
     @property
     def points(self) -> float:
@@ -66,7 +71,8 @@ class Result:
     @property
     def flags(self) -> list[str]:
         """What the instructor should know."""
-        return [f"{graded.id}: {graded.flag}" for graded in self.exercises if graded.flag]
+        flags = [f"{graded.id}: {graded.flag}" for graded in self.exercises if graded.flag]
+        return [f"not read: {self.unread}", *flags] if self.unread else flags
 
     def to_json(self) -> str:
         """As text that `from_json` reads."""
@@ -109,11 +115,11 @@ class Proxy:
 
 
 class Desk:
-    """One submission's sandbox, opened when it is needed, and again after it was lost."""
+    """One submission's sandbox: a worker for each exercise, and a new sandbox when the old one has been broken."""
 
-    def __init__(self, submission: Submission, this: Assignment, sandboxed: bool):
-        self.submission, self.this, self.sandboxed = submission, this, sandboxed
-        self.deadly: set[str] = set()  # cells that ended the process: exercises, or the definitions
+    def __init__(self, submission: Submission, this: Assignment, sandboxed: bool, stop: threading.Event | None = None):
+        self.submission, self.this, self.sandboxed, self.stop = submission, this, sandboxed, stop
+        self.lost: dict[str, SandboxError] = {}  # cells that ended or hung their worker: answers, or the definitions
         self.errors: dict[str, str] = {}  # the first error of each cell
         self._sandbox: Sandbox | None = None
 
@@ -123,32 +129,37 @@ class Desk:
         assert self._sandbox is not None
         return self._sandbox
 
-    def open(self) -> None:
-        """Start a process and run everything in it that is not known to end it. Raises SandboxError if none starts."""
-        if self._sandbox:
-            return
-        cells = [("definitions", self.submission.definitions), *self.submission.answers.items()]
-        for _ in range(len(cells) + 1):
-            self._sandbox = Sandbox(self.sandboxed)
-            try:
-                error = self._sandbox.run(self.this.prelude, START_S)  # our own code: what fails here is no answer's
-            except SandboxError as ended:
-                error = str(ended)
-            if error:
-                self.close()
-                raise SandboxError(f"the imports of lesson {self.this.lesson} do not run: {error}")
-            for id, source in cells:
-                if id in self.deadly:
-                    continue
-                try:
-                    self.errors[id] = self._sandbox.run(source, CELL_S)
-                except SandboxError:
-                    self.close()
-                    self.deadly.add(id)
-                    break
-            else:
+    def begin(self, id: str) -> None:
+        """A fresh worker with what the answer to one exercise needs: the definitions, and answers that it calls.
+
+        Cells that cannot be run are in `lost` afterwards. Raises SandboxError if no sandbox starts.
+        """
+        cells = {"definitions": self.submission.definitions}
+        cells |= {other: self.submission.answers[other] for other in self.submission.needs.get(id, [])}
+        cells[id] = self.submission.answers[id]
+        while id not in self.lost:
+            self._fresh()
+            if all(self._run(name, source) for name, source in cells.items() if source and name not in self.lost):
                 return
-        raise SandboxError("no cell can be run")
+
+    def _fresh(self) -> None:
+        if self._sandbox:
+            try:
+                return self._sandbox.begin()
+            except SandboxError:  # what ran in it has brought it down
+                self.close()
+        try:
+            self._sandbox = Sandbox(self.sandboxed, self.this.prelude, self.stop, START_S)
+        except SandboxError as error:  # no learner's code has run in it
+            raise SandboxError(f"the imports of lesson {self.this.lesson} do not run: {error}") from error
+
+    def _run(self, name: str, source: str) -> bool:
+        try:
+            self.errors[name] = self.sandbox.run(source, CELL_S)
+        except SandboxError as error:
+            self.lost[name] = error
+            return False
+        return True
 
     def close(self) -> None:
         """End the process."""
@@ -157,19 +168,27 @@ class Desk:
             self._sandbox = None
 
 
-def grade(submission: Submission, this: Assignment, *, seed: int = 0, sandboxed: bool = True) -> Result:
+def grade(
+    submission: Submission,
+    this: Assignment,
+    *,
+    seed: int = 0,
+    sandboxed: bool = True,
+    stop: threading.Event | None = None,
+) -> Result:
     """Grade one submission. Nothing that a learner wrote makes this raise; `failed` says if no sandbox would start."""
     began = time.monotonic()
-    result = Result(submission.student, this.lesson, submission.sha256, seed, sandboxed=sandboxed)
+    result = Result(submission.student, this.lesson, submission.sha256, seed, sandboxed=sandboxed, name=submission.name)
     result.texts, result.notes, result.answers = submission.texts, list(submission.notes), submission.answers
-    checks, desk = engine.load_lesson(this.lesson), Desk(submission, this, sandboxed)
+    result.unread = submission.unread
+    checks, desk = engine.load_lesson(this.lesson), Desk(submission, this, sandboxed, stop)
     try:
         for question in this.exercises:
             if question.id not in submission.answers:
                 result.exercises.append(Graded(question.id, "not yet", 0, question.points, "no cell answers it"))
             else:
                 result.exercises.append(_graded(question, checks[question.id], desk, seed))
-    except SandboxError as error:  # of `Desk.open`: this machine's fault
+    except (SandboxError, Stopped) as error:  # of `Desk.begin`: this machine's fault; or somebody wants to stop
         result.exercises, result.failed = [], str(error)
     except Exception as error:  # a fault of ours, which shall not take the class with it
         result.exercises, result.failed = [], f"{type(error).__name__}: {error}"
@@ -181,14 +200,19 @@ def grade(submission: Submission, this: Assignment, *, seed: int = 0, sandboxed:
 
 def _graded(question: Question, check: engine.Exercise, desk: Desk, seed: int) -> Graded:
     def verdict(status: str, message: str = "", hint: str = "", flag: str = "") -> Graded:
-        if "definitions" in desk.deadly and not flag:
+        if "definitions" in desk.lost and not flag:
             flag = "the definitions in other cells ended the process, or did not come to an end"
         points = question.points if status == "right" else 0
-        return Graded(question.id, status, points, question.points, message[:500], hint[:500], flag)
+        return Graded(question.id, status, points, question.points, shown(message), shown(hint), flag)
 
-    desk.open()
-    if question.id in desk.deadly:
-        return verdict("wrong", "its cell ended Python, or did not come to an end", flag="cell ended the process")
+    def broken(error: SandboxError, message: str) -> Graded:
+        if isinstance(error, Forged):
+            return verdict("wrong", "it spoke to the grader in its own way", flag=f"forged: {shown(str(error))}")
+        return verdict("wrong", message, flag="took too long" if isinstance(error, TookTooLong) else "died")
+
+    desk.begin(question.id)
+    if question.id in desk.lost:
+        return broken(desk.lost[question.id], "its cell ended Python, or did not come to an end")
     proxy = Proxy(desk, desk.submission.functions[question.id])
     try:
         for i in range(ROUNDS):
@@ -200,11 +224,9 @@ def _graded(question: Question, check: engine.Exercise, desk: Desk, seed: int) -
             return verdict("wrong", f"its cell raised {desk.errors[question.id]}")
         return verdict("wrong", wrong.message, wrong.hint)
     except SandboxError as error:
-        desk.close()
-        if isinstance(error, Forged):
-            return verdict("wrong", "it spoke to the grader in its own way", flag=f"forged: {error}")
-        kind = {Died: "died", TookTooLong: "took too long"}[type(error)]
-        return verdict("wrong", str(error), flag=kind)
+        return broken(error, str(error))
+    except Stopped:
+        raise
     except Exception as error:  # of a strange output's making, in the check itself
         return verdict("wrong", f"the check could not handle what it returned ({type(error).__name__})")
     return verdict("right")
@@ -228,7 +250,7 @@ def grade_class(
     jobs: int = 1,
     sandboxed: bool = True,
     scheduler: str | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Grade each submission, `jobs` at a time, and yield the results as they come; each is stored before that.
 
     A result that is stored already, for the same notebook, seed and version of the grader, is not made again: after a
@@ -240,11 +262,35 @@ def grade_class(
             yield stored
         else:
             todo.append(submission)
-    tasks = ((submission, assignments[submission.lesson]) for submission in todo)
-    for result in _on_cluster(tasks, scheduler, seed, sandboxed) if scheduler else _here(tasks, jobs, seed, sandboxed):
-        if not result.failed:
-            write_atomically(path_of(results, result.student, result.lesson), result.to_json().encode())
+    tasks = [(submission, assignments[submission.lesson]) for submission in todo]
+    run = _on_cluster(tasks, scheduler, seed, sandboxed) if scheduler else _here(tasks, jobs, seed, sandboxed, results)
+    for result in run:
+        if scheduler:
+            store(results, result)
         yield result
+
+
+def store(results: Path, result: Result) -> None:
+    """Keep a result, unless it is nobody's grade."""
+    if not result.failed:
+        write_atomically(path_of(results, result.student, result.lesson), result.to_json().encode())
+
+
+@contextlib.contextmanager
+def alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a class folder, so that no two commands write into it at once; `wait` is called if one has to wait."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a network disk without locks
+            pass
+        yield
 
 
 def path_of(results: Path, student: str, lesson: str) -> Path:
@@ -253,33 +299,52 @@ def path_of(results: Path, student: str, lesson: str) -> Path:
 
 
 def read_result(results: Path, submission: Submission, seed: int, sandboxed: bool) -> Result | None:
-    """The stored result, or None if it must be made: there is none, or it is of something else, or damaged."""
+    """The stored result, or None if it must be made: there is none, or it is of something else, or damaged.
+
+    A hand-in in which nothing could be read does not take the place of one that could.
+    """
     try:
         text = path_of(results, submission.student, submission.lesson).read_text(encoding="utf-8")
         stored = Result.from_json(text)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    if stored.name and submission.name and stored.name != submission.name:
+        said = f"{submission.student} stands for {shown(repr(stored.name))} here, and not for this hand-in's learner"
+        return dataclasses.replace(stored, exercises=[], failed=said)
+    if submission.unread and not stored.unread:
+        return stored
     same = (stored.sha256, stored.seed, stored.sandboxed, stored.version)
     return stored if same == (submission.sha256, seed, sandboxed, VERSION) else None
 
 
-def _here(tasks: Iterable[tuple[Submission, Assignment]], jobs: int, seed: int, sandboxed: bool) -> Iterator[Result]:
-    """Threads are enough: the work is done in the sandboxes' processes."""
-    from concurrent.futures import as_completed
+def _here(
+    tasks: Sequence[tuple[Submission, Assignment]], jobs: int, seed: int, sandboxed: bool, results: Path
+) -> Iterator[Result]:
+    """Threads are enough: the work is done in the sandboxes' processes. Each result is stored as soon as it is there.
 
+    Whoever stops listening (Ctrl-C) stops the work: what is under way is given up within a second.
+    """
     torch.set_num_threads(1)
+    stop = threading.Event()
+
+    def work(submission: Submission, this: Assignment) -> Result:
+        result = grade(submission, this, seed=seed, sandboxed=sandboxed, stop=stop)
+        store(results, result)
+        return result
+
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(grade, *task, seed=seed, sandboxed=sandboxed) for task in tasks]
+        futures = [pool.submit(work, *task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
         finally:
+            stop.set()
             for future in futures:
                 future.cancel()
 
 
 def _on_cluster(
-    tasks: Iterable[tuple[Submission, Assignment]], scheduler: str, seed: int, sandboxed: bool
+    tasks: Sequence[tuple[Submission, Assignment]], scheduler: str, seed: int, sandboxed: bool
 ) -> Iterator[Result]:
     """A task a submission; Dask gives those of a worker that died to another."""
     from distributed import Client, as_completed

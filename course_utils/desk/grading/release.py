@@ -15,6 +15,10 @@ c = get_config()
 c.CourseDirectory.root = "."
 c.ClearSolutions.code_stub = {{"python": {stub!r}}}
 """
+NOTE = """\
+The notebooks in this folder hold the solutions: nbgrader's formgrader wants them here.
+Hand out those in the folder `release`, which hold none.
+"""
 
 
 def handed_out(source: Path) -> NotebookNode:
@@ -25,7 +29,9 @@ def handed_out(source: Path) -> NotebookNode:
 
 
 def release(folder: Path, names: list[str]) -> list[Path]:
-    """Write `release/NN/NN_slug.ipynb` and `source/NN/NN_slug.ipynb` for each lesson; the paths to hand out.
+    """Write `release/NN/NN_slug.ipynb` for each lesson; the paths to hand out.
+
+    formgrader also wants `source/NN/NN_slug.ipynb`, which hold the solutions; a note that stands there says so.
 
     Raises LessonError for a lesson that is not there.
     """
@@ -35,6 +41,8 @@ def release(folder: Path, names: list[str]) -> list[Path]:
             path = folder / kind / source.stem[:2] / f"{source.stem}.ipynb"
             write_atomically(path, (nbformat.writes(nb) + "\n").encode())
         written.append(path)
+    if written and not (note := folder / "source" / "NOT_FOR_LEARNERS.txt").exists():
+        write_atomically(note, NOTE.encode())
     if not (config := folder / "nbgrader_config.py").exists():
         write_atomically(config, CONFIG.format(stub=STUB).encode())
     return written

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import csv
 import io
+import itertools
 import json
 import os
 import sys
@@ -21,10 +22,12 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_utils.data import write_atomically
-from course_utils.desk.grading.grade import Result
+from course_utils.desk.grading.grade import CELL_S, EXERCISE_S, Result
 from course_utils.desk.grading.intake import Assignment
 from course_utils.desk.grading.release import release
-from course_utils.desk.lesson import grade_id
+from course_utils.desk.grading.words import in_table, quoted
+from course_utils.desk.lesson import ANSWER, grade_id
+from course_utils.exercises import engine
 
 GRADEBOOK = "gradebook.db"
 Manual = dict[tuple[str, str, str], tuple[float | None, str]]
@@ -32,6 +35,7 @@ Manual = dict[tuple[str, str, str], tuple[float | None, str]]
 
 PAGE = jinja2.Environment(autoescape=True).from_string("""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{{ this.slug }}: {{ result.student }}</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 46em; margin: 2em auto; padding: 0 1em }
@@ -43,6 +47,7 @@ pre { white-space: pre-wrap; background: #8881; padding: .6em }
 <h1>{{ this.slug }}</h1>
 <p>{{ result.student }}: <b>{{ "%g" % total }} of {{ "%g" % most }} points</b>{% if open %},
 {{ open }} answer(s) still to be read{% endif %}</p>
+{% if result.unread %}<p><b>Your hand-in could not be read:</b> {{ result.unread }}. Hand it in again.</p>{% endif %}
 {% for graded in result.exercises %}
 <section class="{{ graded.status.replace(' ', '-') }}"><h2>{{ graded.id }}: {{ graded.status }},
 {{ "%g" % graded.points }} of {{ "%g" % graded.of }}</h2>
@@ -58,7 +63,9 @@ of {{ "%g" % question.points }}</h2>
 <details><summary>What you wrote</summary><pre>{{ result.texts.get(question.id, "nothing") }}</pre></details></section>
 {% endfor %}
 {% if result.notes %}<h2>Noticed when it came in</h2><ul>{% for note in result.notes %}<li>{{ note }}</li>{% endfor %}
-</ul>{% endif %}</html>
+</ul>{% endif %}
+<p><small>A call of your function may take {{ "%g" % limits[0] }} seconds, a cell {{ "%g" % limits[1] }}, all calls that
+check one exercise {{ "%g" % limits[2] }}.</small></p></html>
 """)
 
 
@@ -73,18 +80,13 @@ def write_reports(
         log: what intake had to say, for intake.csv, which stays as it is if this is None.
         about: the lessons that were looked for; what intake.csv says about others stays.
     """
-    results = [
-        Result.from_json(path.read_text(encoding="utf-8")) for path in sorted((folder / "results").glob("*/*.json"))
-    ]
-    results = [result for result in results if result.lesson in assignments]
+    results = [result for result in _stored(folder) if result.lesson in assignments]
     write_gradebook(folder, results, assignments)
     manual = read_manual(folder, assignments)
     _write(folder / "grades.csv", grades_csv(results, assignments, manual))
     if log is not None:
-        _write(
-            folder / "intake.csv",
-            _csv([*_other_intakes(folder / "intake.csv", about), *((about, line) for line in log)]),
-        )
+        rows = [*_earlier_intakes(folder / "intake.csv"), *([about, in_table(line)] for line in log)]
+        _write(folder / "intake.csv", _csv([("lessons", "file and what was odd"), *dict.fromkeys(map(tuple, rows))]))
     for result in results:
         mine = _of(result, manual)
         where, this = folder / "feedback" / result.student / result.lesson, assignments[result.lesson]
@@ -93,10 +95,20 @@ def write_reports(
     return folder / "grades.csv"
 
 
-def _other_intakes(path: Path, about: str) -> list[Sequence[object]]:
-    """The table's head, and the rows of earlier weeks."""
-    rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
-    return [("lessons", "file and what was odd"), *(row for row in rows[1:] if len(row) == 2 and row[0] != about)]
+def _stored(folder: Path) -> Iterator[Result]:
+    """All results that are whole; what is damaged `grade_class` makes again."""
+    for path in sorted((folder / "results").glob("*/*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            yield Result.from_json(path.read_text(encoding="utf-8"))
+
+
+def _earlier_intakes(path: Path) -> list[list[str]]:
+    """What earlier hand-ins have left in the table, of this week and of others."""
+    if not path.exists():
+        return []
+    csv.field_size_limit(1 << 30)  # a table that an earlier version wrote may have cells of any length
+    rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8", errors="replace")))
+    return [row for row in itertools.islice(rows, 1, None) if len(row) == 2]
 
 
 def grades_csv(results: Iterable[Result], assignments: dict[str, Assignment], manual: Manual) -> str:
@@ -142,12 +154,15 @@ def most(this: Assignment) -> float:
 def feedback_html(result: Result, this: Assignment, manual: dict[str, tuple[float | None, str]]) -> str:
     """A learner's page. Everything that came from them is escaped; nothing that was expected is told."""
     total, unread = _total(result, this, manual)
-    return PAGE.render(result=result, this=this, manual=manual, total=total, most=most(this), open=unread)
+    limits = engine.TIME_LIMIT_S, CELL_S, EXERCISE_S
+    return PAGE.render(
+        result=result, this=this, manual=manual, total=total, most=most(this), open=unread, limits=limits
+    )
 
 
 def gradescope(result: Result, this: Assignment, manual: dict[str, tuple[float | None, str]]) -> dict:
     """The autograder's `results.json` of Gradescope."""
-    tests = [
+    tests: list[dict[str, object]] = [
         {
             "name": graded.id,
             "score": graded.points,
@@ -161,7 +176,8 @@ def gradescope(result: Result, this: Assignment, manual: dict[str, tuple[float |
     for question in this.texts:
         points, comment = manual.get(question.id, (None, ""))
         if points is not None:
-            tests.append({"name": question.id, "score": points, "max_score": question.points, "output": comment})
+            read = {"score": points, "max_score": question.points, "output": comment, "output_format": "text"}
+            tests.append({"name": question.id, **read})
     return {"execution_time": round(result.seconds), "tests": tests}
 
 
@@ -190,7 +206,7 @@ def write_gradebook(folder: Path, results: Sequence[Result], assignments: dict[s
                         if grade.name in texts:
                             given = grade.manual_score is not None
                             pending = given and grade.needs_manual_grade  # another text came before, not read yet
-                            other = given and before.get(grade.name) != _sources(filled).get(grade.name)
+                            other = given and before.get(grade.name) not in _shapes(filled, result, grade.name)
                             grade.needs_manual_grade = not given or pending or other
                 book.db.commit()
                 _write(path, nbformat.writes(filled) + "\n")
@@ -220,15 +236,24 @@ def _sources(nb: NotebookNode) -> dict[str, str]:
     return {cell.metadata.get("nbgrader", {}).get("grade_id", ""): cell.source for cell in nb.cells}
 
 
+def _shapes(filled: NotebookNode, result: Result, name: str) -> tuple[str | None, ...]:
+    """How a text may stand in an autograded notebook: as it does now, or bare, as earlier versions put it there."""
+    return _sources(filled).get(name), next((text for id, text in result.texts.items() if grade_id(id) == name), None)
+
+
 def _texts(path: Path) -> dict[str, str]:
     """What stood in a learner's autograded notebook the last time."""
     return _sources(nbformat.read(path, as_version=4)) if path.exists() else {}
 
 
 def _filled(nb: NotebookNode, result: Result) -> NotebookNode:
-    """The handed-out notebook with this learner's answers in their places, and each verdict below its check."""
+    """The handed-out notebook with this learner's answers in their places, and each verdict below its check.
+
+    formgrader shows it with the rights of whoever reads it, so texts are quoted: as Markdown they could be scripts.
+    """
     nb = copy.deepcopy(nb)
-    answers = {grade_id(id): text for id, text in (result.answers | result.texts).items()}
+    answers = {grade_id(id): text for id, text in result.answers.items()}
+    answers |= {grade_id(id): quoted(text) for id, text in result.texts.items() if text.strip() != ANSWER}
     verdicts = {grade_id(graded.id, check=True): graded for graded in result.exercises}
     for cell in nb.cells:
         name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
@@ -267,12 +292,15 @@ def read_manual(folder: Path, assignments: dict[str, Assignment]) -> Manual:
 @contextlib.contextmanager
 def _gradebook(folder: Path) -> Iterator[Any]:
     """nbgrader's database, made if it is not there; for that nbgrader calls `alembic`, which is beside Python."""
+    import sqlalchemy
     from nbgrader.api import Gradebook
 
+    # As a URL object: in one that is written out, % and ? of a folder's name would mean something.
+    address: Any = sqlalchemy.URL.create("sqlite", database=str((folder / GRADEBOOK).resolve()))
     path = os.environ.get("PATH", "")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
     try:
-        with warnings.catch_warnings(), Gradebook(f"sqlite:///{(folder / GRADEBOOK).resolve()}") as book:
+        with warnings.catch_warnings(), Gradebook(address) as book:
             warnings.filterwarnings("ignore", message="Object of type <Submitted")  # nbgrader's own habit
             yield book
     finally:
@@ -283,11 +311,9 @@ def _gradebook(folder: Path) -> Iterator[Any]:
 
 
 def _csv(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV; a text that a spreadsheet would take for a formula gets a quote in front."""
+    """Rows as CSV."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [f"'{cell}" if str(cell)[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in row] for row in rows
-    )
+    csv.writer(text, lineterminator="\n").writerows([in_table(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 

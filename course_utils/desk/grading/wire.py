@@ -10,6 +10,7 @@ than numbers and text.
 """
 
 import json
+import math
 import struct
 from typing import Any
 
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 
 HEADER = struct.Struct(">QQ")
-TEXT_LIMIT, BLOCK_LIMIT = 1 << 20, 1 << 26  # bytes: 1 MiB and 64 MiB
+TEXT_LIMIT, BLOCK_LIMIT = 1 << 16, 1 << 20  # bytes of a reply; the lessons' right ones have 200 and 16,000
+HEAD_LIMIT = 1 << 14  # bytes of safetensors' own head: some 200 tensors
+SIZE_LIMIT, RANK_LIMIT = 1 << 18, 16  # numbers in all tensors of a reply, and in each direction of one; directions
 PLAIN: tuple[type, ...] = (bool, int, float, str)
 
 
@@ -30,10 +33,11 @@ class Opaque:
     """Stands for something that cannot cross: only the name of its type did."""
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Any, limited: bool = True) -> bytes:
     """A message of numbers, texts, tensors, lists, tuples and dicts.
 
-    Anything else becomes the name of its type. Raises WireError if the message is too large.
+    Anything else becomes the name of its type. Raises WireError if the message is larger than a reply may be, which a
+    question (`limited=False`) may be too.
     """
     tensors: dict[str, Tensor] = {}
 
@@ -53,11 +57,14 @@ def encode(value: Any) -> bytes:
         return {"opaque": type(x).__name__}
 
     try:
-        text = json.dumps(tree(value)).encode()
+        text = json.dumps(tree(value), ensure_ascii=False).encode(errors="replace")
     except (RecursionError, ValueError) as error:  # ValueError: an integer of a million digits
         raise WireError(f"cannot be sent: {type(error).__name__}") from error
+    size = sum(tensor.numel() for tensor in tensors.values())
+    if limited and size > SIZE_LIMIT:
+        raise WireError(f"too large to be sent: {size:,} numbers")
     block = safetensors.torch.save(tensors)
-    if len(text) > TEXT_LIMIT or len(block) > BLOCK_LIMIT:
+    if limited and (len(text) > TEXT_LIMIT or len(block) > BLOCK_LIMIT):
         raise WireError(f"too large to be sent: {len(text) + len(block):,} bytes")
     return HEADER.pack(len(text), len(block)) + text + block
 
@@ -70,10 +77,18 @@ def lengths(header: bytes) -> tuple[int, int]:
     return text, block
 
 
-def decode(text: bytes, block: bytes) -> Any:
-    """The value that `encode` was given. Raises WireError for garbage."""
+def decode(text: bytes, block: bytes, limited: bool = True) -> Any:
+    """The value that `encode` was given. Raises WireError for garbage, and for a reply that a check could choke on."""
     try:
+        if limited and int.from_bytes(block[:8], "little") > HEAD_LIMIT:
+            raise WireError("sent too many tensors")
         tensors = safetensors.torch.load(block)
+        shapes = [tensor.shape for tensor in tensors.values()]
+        if limited and (
+            sum(map(math.prod, shapes)) > SIZE_LIMIT
+            or any(len(shape) > RANK_LIMIT or max(shape, default=0) > SIZE_LIMIT for shape in shapes)
+        ):
+            raise WireError("sent too many numbers")
         return _grown(json.loads(text), tensors)
     except WireError:
         raise
@@ -89,7 +104,7 @@ def _grown(x: Any, tensors: dict[str, Tensor]) -> Any:
     ((kind, inside),) = x.items()
     match kind, inside:
         case "tensor", str(name):
-            return tensors[name]
+            return tensors.pop(name)  # each once: a thousand names for one large tensor would be as bad as a thousand
         case (("list" | "tuple"), list(items)):
             grown = [_grown(item, tensors) for item in items]
             return grown if kind == "list" else tuple(grown)
