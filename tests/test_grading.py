@@ -929,7 +929,7 @@ def test_a_cluster_that_loses_a_worker_grades_everybody_once(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", ALL)
 def test_checks_reject_small_faults_in_the_solutions(lesson, monkeypatch):
-    monkeypatch.setattr("course_utils.exercises.engine.TIME_LIMIT_S", 2.0)
+    monkeypatch.setattr("course_utils.exercises.answer.TIME_LIMIT_S", 2.0)
     count, alive = mutants.survivors(lesson)
     # Those that live compute the same, such as a difference turned round before it is squared.
     assert len(alive) <= 0.05 * count, "\n".join(f"{m.id}, {m.change}" for m in alive)

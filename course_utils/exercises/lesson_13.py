@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import Answer, Draw, Wrong, exercise, expect
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import Draw, expect
+from course_utils.exercises.engine import exercise
 from course_utils.samplers.step_selection import best_path, greedy_path, to_times
 
 _PAIRS = "one axis for the jump's start, one for its end: `snr[None, :] - snr[:, None]` is (T, T), start first"
@@ -66,6 +68,10 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the difference of the SNRs themselves, not of their logarithms": matrix(
                     dims / 2 * torch.log1p(ratio.log() * mse[:, None])
                 ),
+                "the error stands under the logarithm, beside the difference of the SNRs; yours is outside": (
+                    matrix(dims / 2 * (1 + told.clamp(min=0)).log() * mse[:, None])
+                ),
+                "in log10: the natural logarithm is `torch.log`": matrix(dims / 2 * (1 + gain).log10()),
                 "the error is squared already": matrix(dims / 2 * torch.log1p(told.clamp(min=0) * mse[:, None] ** 2)),
             }
             if T > 1
@@ -120,6 +126,9 @@ def _(answer: Answer, draw: Draw) -> None:
                 .min(1)
                 .values,
                 "the rest of the way has a price too: best[s]": costs.min(1).values,
+                "no jump starts from clean data: with one step or more B(0) is infinite, not 0": torch.cat(
+                    [torch.zeros_like(right[:1]), right[1:]]
+                ),
                 "exactly k steps: a table that keeps the shorter way mixes lengths": torch.minimum(right, best),
                 "the cheapest, not the dearest: infinity would always win": both.max(1).values,
                 "that is a soft minimum; a hard one is asked for": -torch.logsumexp(-both, 1),
@@ -138,12 +147,14 @@ def _(answer: Answer, draw: Draw) -> None:
 
 
 def _as_times(got: Any) -> Any:
-    """A list of whole numbers as the tensor that it means."""
-    if isinstance(got, list | tuple) and all(isinstance(t, int) for t in got):
-        return torch.tensor(got)
-    if isinstance(got, Tensor) and got.is_floating_point() and torch.equal(got, got.round()):
-        return got.long()
-    return got
+    """A list of whole numbers, or a tensor of any whole kind, as the tensor that it means."""
+    if isinstance(got, list | tuple) and all(
+        isinstance(t, int) or (isinstance(t, Tensor) and t.ndim == 0) for t in got
+    ):
+        got = torch.tensor([t.item() if isinstance(t, Tensor) else t for t in got])
+    if isinstance(got, Tensor) and (got.is_floating_point() or got.is_complex()):
+        raise Wrong("the times should be whole numbers", "a time is a place in the table: keep an integer dtype")
+    return got.long() if isinstance(got, Tensor) else got
 
 
 def _judge(cases: list[tuple[Any, Tensor, dict[str, Tensor]]], what: str, shape_hint: str) -> None:

@@ -85,7 +85,7 @@ def mix_same_noise(x_0, eps, alpha_t, sigma_t):
     return alpha_t * x_0 + sigma_t * eps[0]
 
 
-@wrong("00.mix", "wrong numbers")
+@wrong("00.mix", "that is their mean")
 def mix_mean(x_0, eps, alpha_t, sigma_t):
     return (alpha_t * x_0 + sigma_t * eps) / 2
 

@@ -418,7 +418,7 @@ def x0_from_v_t_minus_one(x_t, v, t, alpha_bar):
     return ab.sqrt() * x_t - (1 - ab).sqrt() * v
 
 
-@wrong("03.x0_from_v", "which of the two is given")
+@wrong("03.x0_from_v", "x_t and v are swapped")
 def x0_from_v_makes_v(x_t, v, t, alpha_bar):
     ab = column(alpha_bar[t], x_t)
     return ab.sqrt() * v - (1 - ab).sqrt() * x_t

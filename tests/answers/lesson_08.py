@@ -217,7 +217,7 @@ def radial_power_shifted(x):
     return over_rings(power, rings_of(x.shape[-1]))
 
 
-@wrong("08.radial_power", "NaN or infinity")
+@wrong("08.radial_power", "waves per *pixel*")
 def radial_power_frequencies_below_one(x):
     k = torch.fft.fftfreq(x.shape[-1])
     return over_rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0), (k[:, None] ** 2 + k**2).sqrt().round())
