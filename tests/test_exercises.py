@@ -1,14 +1,20 @@
 """Every check accepts every honest answer, and rejects every typical wrong one with the hint meant for it."""
 
+import builtins
+import contextlib
 import importlib
+import io
 import pkgutil
+import sys
 
 import answers
+import numpy as np
 import pytest
 import torch
 from answers import RIGHT, WRONG
 
-from course_utils.exercises import check, engine, load_lesson, progress
+from course_utils.exercises import check, course_map, engine, load_lesson, progress
+from course_utils.exercises.compare import Draw, kinship
 
 for module in pkgutil.iter_modules(answers.__path__):
     importlib.import_module(f"answers.{module.name}")
@@ -96,8 +102,11 @@ def test_inputs_are_fresh_each_time():
         return RIGHT["01.q_step"][0](x, beta, eps)
 
     check("01.q_step", spy)
+    first = set(seen)
+    seen.clear()
     check("01.q_step", spy)
-    assert len(set(seen)) == len(seen)
+    assert len(seen) > 10
+    assert not first & set(seen)
 
 
 def test_an_endless_loop_is_stopped(monkeypatch):
@@ -149,3 +158,136 @@ def test_what_was_changed_in_place_is_noticed_and_nan_is_no_change():
     assert engine.observe(spoil, (x, y)).changed == (1,)
     assert engine.observe(lambda x, y: x + y, (x, y)).changed == ()
     assert engine.observe(lambda x, y: y.fill_(0.0), (x, y)).changed == (1,)
+
+
+@pytest.mark.parametrize("left", ["gradients off", "inference mode", "autocast", "float64", "a device"])
+def test_what_a_page_left_switched_changes_no_verdict_and_stays_as_it_was(left):
+    """Observed: `torch.set_grad_enabled(False)`, or a mode entered and never left, made right answers wrong."""
+
+    def switched():
+        here = torch.get_default_device().type
+        return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype(), here
+
+    with contextlib.ExitStack() as stack:
+        if left == "gradients off":
+            stack.enter_context(torch.no_grad())
+        elif left == "inference mode":
+            stack.enter_context(torch.inference_mode())
+        elif left == "autocast":
+            stack.enter_context(torch.autocast("cpu", dtype=torch.bfloat16))
+        elif left == "a device":
+            stack.enter_context(torch.device("meta"))
+        else:
+            stack.callback(torch.set_default_dtype, torch.float32)
+            torch.set_default_dtype(torch.float64)
+        before = switched()
+        for id in ("01.q_sample", "04.descend", "06.attend", "09.precision", "13.times"):
+            verdict = check(id, RIGHT[id][0], seed=1)
+            assert verdict.passed, verdict
+        assert switched() == before
+
+
+def test_a_learners_function_finds_the_switches_of_a_fresh_kernel_wherever_it_is_observed():
+    def answer():
+        leaf = torch.ones(2, requires_grad=True)
+        (gradient,) = torch.autograd.grad((leaf @ leaf).square(), leaf)
+        torch.set_default_dtype(torch.float64)  # what it leaves behind is put back, too
+        return gradient
+
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        seen = engine.observe(answer, ())
+    assert not seen.error
+    assert torch.equal(seen.output, torch.tensor([8.0, 8.0]))
+    assert seen.output.dtype == torch.get_default_dtype() == torch.float32
+
+
+class OnTheGpu(torch.Tensor):
+    """A tensor that says it is on a GPU, and will not meet one that is not."""
+
+    device = torch.device("cuda")
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            if func is torch.Tensor.cpu:
+                return args[0].as_subclass(torch.Tensor)
+            if func is torch.Tensor.detach:
+                return args[0]
+        raise RuntimeError("Expected all tensors to be on the same device, cuda:0 and cpu")
+
+
+def test_answers_come_home_from_a_gpu():
+    def answer(*args):
+        return RIGHT["01.x0_from_eps"][0](*args).as_subclass(OnTheGpu)
+
+    seen = engine.observe(lambda: {"w": [torch.ones(2).as_subclass(OnTheGpu), np.float32(0.5), np.int64(3)]}, ())
+    assert type(seen.output["w"][0]) is torch.Tensor
+    assert [type(x) for x in seen.output["w"][1:]] == [float, int]
+    assert check("01.x0_from_eps", answer, seed=0).passed
+
+
+def test_a_draw_that_changes_nothing_is_no_fault_and_a_seed_is_one():
+    def observed(function):
+        return engine.observe(function, (torch.ones(2),))
+
+    assert not observed(lambda x: (torch.randn(3), 2 * x)[1]).drew_globally
+    assert observed(lambda x: x + torch.randn(2)).drew_globally
+    assert observed(lambda x: (torch.manual_seed(3), 2 * x)[1]).drew_globally
+
+
+def test_hash_of_a_text_cannot_be_repeated_and_hash_of_numbers_can():
+    def of_text(x):
+        return hash(f"{x}")
+
+    def of_numbers(x):
+        return hash((x, 0.5))
+
+    assert engine.observe(of_text, (1,)).output != engine.observe(of_text, (1,)).output
+    assert engine.observe(of_numbers, (1,)).output == engine.observe(of_numbers, (1,)).output == hash((1, 0.5))
+    assert hash is builtins.hash
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_verdicts_and_the_map_can_be_printed_in_any_terminal(encoding, monkeypatch):
+    def hostile(*args):
+        raise ValueError("σ ≠ 1 ✔")
+
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    for answer in (RIGHT["01.q_step"][0], hostile, lambda *a: None):
+        print(check("01.q_step", answer))
+    print(course_map(), progress("01"))
+    terminal.flush()
+    said = terminal.buffer.getvalue().decode(encoding)
+    assert ("✔ 01.q_step" in said) == (encoding == "utf-8")
+    assert ("+ 01.q_step" in said) == (encoding != "utf-8")
+
+
+def test_times_always_have_both_ends():
+    for seed in range(20):
+        draw = Draw(torch.Generator().manual_seed(seed))
+        times = draw.times(1, 12, 4).tolist()
+        assert {1, 12} < set(times) <= set(range(1, 13))
+        assert len(times) == len(set(times))
+        assert draw.times(3, 3, 1).tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("relative", "said"),
+    [
+        (lambda x: -x, "the sign"),
+        (lambda x: 2 * x, "a factor of 2"),
+        (lambda x: 0.3 * x, "by one factor"),
+        (lambda x: x + 0.3, "by one amount"),
+        (lambda x: x.square(), "square of what"),
+        (lambda x: x.sqrt(), "root of what"),
+        (lambda x: x.log(), "logarithm of what"),
+        (lambda x: x * torch.tensor([[1.0], [2.0], [3.0]]), "a factor of its own"),
+        (lambda x: x.flip(0), ""),
+    ],
+)
+def test_wrong_numbers_that_are_akin_to_the_right_ones_are_told_how(relative, said):
+    for dtype in (torch.float32, torch.float64):
+        want = Draw(torch.Generator().manual_seed(0)).uniform(0.2, 3.0, 3, 5, dtype=dtype)
+        assert said in kinship(relative(want).to(dtype), want)
+        assert bool(kinship(relative(want).to(dtype), want)) == bool(said)

@@ -7,15 +7,15 @@ numbers. A grader can therefore run `observe` in another process and hand a chec
 
 import contextlib
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from course_utils.exercises.conditions import known_state, other_hash, own_stream, time_limit
 
 TIME_LIMIT_S = 20.0
 """One call of a learner's function may take this long before it is stopped."""
@@ -50,7 +50,7 @@ def observe(function: Callable, args: tuple, *, wrt: int | None = None, cotangen
     A function that draws from the global stream is called once more, from another place in it: `nn.Conv2d` draws
     weights, too, and does no harm where they are replaced. The output lies on the CPU, whatever device it came from.
     """
-    with known_state(), _own_stream():
+    with known_state(), own_stream():
         before, started = tuple(map(_copied, args)), torch.random.get_rng_state()
         given = tuple(map(_copied, args))
         output, gradient, error = _called(function, given, wrt, cotangent)
@@ -70,7 +70,7 @@ def _called(function: Callable, args: tuple, wrt: int | None, cotangent: Tensor 
     if wrt is not None:
         args[wrt].requires_grad_(True)
     try:
-        with _time_limit(TIME_LIMIT_S):
+        with time_limit(TIME_LIMIT_S), other_hash(function):
             output = function(*args)
             if wrt is not None and isinstance(output, Tensor) and output.requires_grad:
                 seed = torch.ones_like(output) if cotangent is None else cotangent.reshape(output.shape).to(output)
@@ -78,36 +78,6 @@ def _called(function: Callable, args: tuple, wrt: int | None, cotangent: Tensor 
             return _plain(output), _plain(gradient), ""
     except (Exception, SystemExit) as e:
         return None, None, f"{type(e).__name__}: {e}"
-
-
-@contextlib.contextmanager
-def known_state() -> Iterator[None]:
-    """PyTorch's switches as a fresh kernel has them, whatever a page has left them at; put back at the end.
-
-    Gradients on, no inference mode, no autocast, float32 and the CPU where none is named. (Also a decorator.)
-    """
-    dtype, here = torch.get_default_dtype(), torch.get_default_device().type == "cpu"
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        for device in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        if not here:
-            stack.enter_context(torch.device("cpu"))
-        stack.callback(torch.set_default_dtype, dtype)
-        torch.set_default_dtype(torch.float32)
-        yield
-
-
-@contextlib.contextmanager
-def _own_stream() -> Iterator[None]:
-    """The lesson goes on as if nothing had been drawn."""
-    state = torch.random.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.random.set_rng_state(state)
 
 
 def _copied(x: Any) -> Any:
@@ -143,25 +113,6 @@ def _same(a: Any, b: Any) -> bool:
     with contextlib.suppress(Exception):  # what a learner returned may refuse to be compared
         return a is b or bool(a == b)
     return False
-
-
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Stop an endless loop, where the platform can: a Unix main thread, as in every notebook kernel there."""
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"still running after {seconds:.0f} seconds")
-
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 class Answer:

@@ -45,8 +45,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 "one image's noise serves the whole batch: every image needs its own": signal * x + noise * eps[:1],
                 "beta is a variance: one root of it is enough": (1 - beta) ** 0.25 * x + beta**0.25 * eps,
                 "beta is a variance already: a root, where yours has a square": (1 - beta**2) ** 0.5 * x + beta * eps,
-                "x and eps are swapped: beta is the share of noise, so its root goes with eps": signal * eps
-                + noise * x,
                 "1 - sqrt(beta) is not sqrt(1 - beta)": (1 - noise) * x + noise * eps,
             },
         )
@@ -179,7 +177,7 @@ def _(answer: Answer, draw: Draw) -> None:
         t,
         what="t",
         mistakes={
-            "one too early: the first t at or below the ratio is wanted, not the last above it": t - 1,
+            "one too early: the first t at or below the ratio is wanted, and the table begins at t = 0": t - 1,
             "at *or* below: where the ratio is met exactly, that t counts": each(
                 lambda ab, r: (ratio(ab) < r).nonzero()[0]
             ),
@@ -194,9 +192,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 lambda ab: ab
             ),
             "alpha_bar is a variance already: no further square": first_below(lambda ab: ab**2 / (1 - ab**2)),
-            "t counts from 1, but the table from 0: position and t are the same number": each(
-                lambda ab, r: (ratio(ab[1:]) <= r).nonzero()[0]
-            ),
             "the ratio is upside down: signal over noise": first_below(lambda ab: (1 - ab) / ab),
             "that is the last t of the table": torch.tensor([len(ab) - 1.0 for ab in tables], dtype=torch.float64),
             "that is clean data, where the ratio is infinite: wanted is a ratio at or *below*": torch.zeros_like(t),

@@ -57,7 +57,6 @@ def _(answer: Answer, draw: Draw) -> None:
             / (1 - now)
             * x_t
             + before**0.25 * (1 - keep) / (1 - now) * x_0,
-            "x_t and x_0 are swapped": of_x_t * x_0 + of_x_0 * x_t,
             "only x_0's term is divided; the line is below both": keep.sqrt() * (1 - before) * x_t + of_x_0 * x_0,
             "only x_t's term is divided; the line is below both": of_x_t * x_t + before.sqrt() * (1 - keep) * x_0,
             "divide by 1 - alpha_bar[t], not by its root": (of_x_t * x_t + of_x_0 * x_0) * (1 - now).sqrt(),

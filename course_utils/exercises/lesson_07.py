@@ -272,7 +272,12 @@ def _(answer: Answer, draw: Draw) -> None:
             got["m"],
             _run(state, x, y, LENGTH, 0.03)["m"],
             what=_what("m", start),
-            mistakes={"the momentum that came in goes out again: hand on the new one": state["m"]},
+            mistakes={
+                "the momentum that came in goes out again: hand on the new one": state["m"],
+                "lr multiplies the momentum when the step is taken; yours is inside the momentum": _run(
+                    state, x, y, LENGTH, 0.03, share=0.03, rate=1.0
+                )["m"],
+            },
         )
 
 

@@ -273,7 +273,7 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise("08.next_scale", "The scale of the next step", minutes=10)
 def _(answer: Answer, draw: Draw) -> None:
     # The counts are always the same, so that the words are; the norms are drawn.
-    scale, some, patience = 64.0, 2, 6
+    scale, some, patience = 64.0, 3, 8
     fine, inf, nan = draw.number(0.1, 3.0), float("inf"), float("nan")
     huge = draw.number(1e5, 1e7)  # beyond float16's largest, and yet finite: the norm is computed in float32
     same = "the scale stays as it is while the steps are clean and N is not reached"

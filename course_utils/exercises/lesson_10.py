@@ -338,7 +338,7 @@ def _(answer: Answer, draw: Draw) -> None:
         mistakes = {
             "a straight line between the two: its middle is too short": (1 - w) * a + w * b,
             "w = 0 is a, w = 1 is b; yours goes the other way": mix(theta, 1 - w),
-            "beyond a right angle `asin` finds another angle of the same sine: take `acos` of the cosine": mix(
+            "beyond a right angle the cosine is negative: `acos` with its sign; `asin` finds another angle": mix(
                 torch.minimum(theta, math.pi - theta)
             ),
             "the cosine keeps its sign: beyond a right angle it is negative": mix(
@@ -365,10 +365,6 @@ def _(answer: Answer, draw: Draw) -> None:
             / torch.sin(theta),
             "the noises keep their lengths: nothing has to be made a unit vector": mix(theta)
             / columns(mix(theta).flatten(1).norm(dim=1)),
-            "sin(w theta) weighs b, sin((1 - w) theta) weighs a; yours are swapped": (
-                torch.sin(w * theta) * a + torch.sin((1 - w) * theta) * b
-            )
-            / torch.sin(theta),
             "angles are in radians here": mix(torch.rad2deg(theta)),
             "every pair has its own angle; yours all use the first": mix(theta[:1]),
         }

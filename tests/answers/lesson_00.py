@@ -109,3 +109,31 @@ def mix_no_return(x_0, eps, alpha_t, sigma_t):
 @wrong("00.mix", "torch.float32")
 def mix_float(x_0, eps, alpha_t, sigma_t):
     return (alpha_t * x_0 + sigma_t * eps).float()
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("00.mix", "a factor of 2")
+def mix_doubled(x_0, eps, alpha_t, sigma_t):
+    return 2 * (alpha_t * x_0 + sigma_t * eps)
+
+
+@wrong("00.mix", "the sign")
+def mix_negated(x_0, eps, alpha_t, sigma_t):
+    return -alpha_t * x_0 - sigma_t * eps
+
+
+@wrong("00.mix", "wrong by one factor")
+def mix_normalised(x_0, eps, alpha_t, sigma_t):
+    return (alpha_t * x_0 + sigma_t * eps) / (alpha_t + sigma_t)
+
+
+@wrong("00.mix", "wrong by one amount")
+def mix_shifted(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 + sigma_t * eps + 1
+
+
+@wrong("00.mix", "wrong numbers")
+def mix_product(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 * sigma_t * eps

@@ -400,3 +400,151 @@ def x0_from_eps_in_place(x_t, t, alpha_bar, eps):
 def x0_from_eps_wrong_axis(x_t, t, alpha_bar, eps):
     ab = alpha_bar[t]
     return (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("01.q_step", "argument number 2 is a Python number")
+def q_step_torch_sqrt(x_prev, beta, eps):
+    return torch.sqrt(1 - beta) * x_prev + torch.sqrt(beta) * eps
+
+
+@wrong("01.q_step", "is a Python number")
+def q_step_method(x_prev, beta, eps):
+    return (1 - beta).sqrt() * x_prev + beta.sqrt() * eps
+
+
+@wrong("01.q_step", "one root of it is enough")
+def q_step_root_of_root(x_prev, beta, eps):
+    return (1 - beta) ** 0.25 * x_prev + beta**0.25 * eps
+
+
+@wrong("01.q_step", "about six digits")
+def q_step_constant_in_float32(x_prev, beta, eps):
+    return torch.tensor(1 - beta).sqrt().to(x_prev) * x_prev + torch.tensor(beta).sqrt() * eps
+
+
+@right("01.q_step")
+def q_step_with_the_dtype(x_prev, beta, eps):
+    beta = torch.tensor(beta, dtype=x_prev.dtype)
+    return torch.sqrt(1 - beta) * x_prev + torch.sqrt(beta) * eps
+
+
+@right("01.q_step")
+def q_step_drawing_in_vain(x_prev, beta, eps):
+    noise = torch.randn_like(eps)
+    noise.copy_(eps)
+    return (1 - beta) ** 0.5 * x_prev + beta**0.5 * noise
+
+
+@wrong("01.q_step", "seeded the stream")
+def q_step_seeding(x_prev, beta, eps):
+    torch.manual_seed(0)
+    return q_step(x_prev, beta, eps)
+
+
+@wrong("01.alpha_bar", "exponential at the end is missing")
+def alpha_bar_log(betas):
+    return torch.cat([betas.new_ones(1), torch.log1p(-betas).cumsum(0)])
+
+
+@wrong("01.alpha_bar", "no square")
+def alpha_bar_squared(betas):
+    return alpha_bar(betas).square()
+
+
+@wrong("01.q_sample", "points (b, d) must be served too")
+def q_sample_for_images(x_0, t, alpha_bar, eps):
+    ab = alpha_bar[t].reshape(-1, 1, 1, 1)
+    return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps
+
+
+@wrong("01.q_sample", "root of a root")
+def q_sample_root_of_root(x_0, t, alpha_bar, eps):
+    a = column(alpha_bar[t].sqrt(), x_0)
+    return a.sqrt() * x_0 + (1 - a**2).sqrt() * eps
+
+
+@wrong("01.q_sample", "is no root itself")
+def q_sample_one_minus_root(x_0, t, alpha_bar, eps):
+    a = column(alpha_bar[t].sqrt(), x_0)
+    return a * x_0 + (1 - a).sqrt() * eps
+
+
+@wrong("01.q_sample", "no further square")
+def q_sample_squared(x_0, t, alpha_bar, eps):
+    ab = column(alpha_bar[t], x_0)
+    return ab * x_0 + (1 - ab**2).sqrt() * eps
+
+
+@wrong("01.q_sample", "about six digits")
+def q_sample_table_in_float32(x_0, t, alpha_bar, eps):
+    ab = column(alpha_bar.float()[t], x_0)
+    return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps
+
+
+@wrong("01.t_at_snr", "nearest ratio")
+def t_at_snr_nearest(alpha_bar, snr):
+    return int((alpha_bar / (1 - alpha_bar) - snr).abs().argmin())
+
+
+@wrong("01.t_at_snr", "at *or* below")
+def t_at_snr_strict(alpha_bar, snr):
+    return int((alpha_bar / (1 - alpha_bar) < snr).nonzero()[0])
+
+
+@wrong("01.t_at_snr", "begins at t = 0")
+def t_at_snr_without_clean(alpha_bar, snr):
+    return int((alpha_bar[1:] / (1 - alpha_bar[1:]) <= snr).nonzero()[0])
+
+
+@wrong("01.t_at_snr", "no further square")
+def t_at_snr_squared(alpha_bar, snr):
+    return next((t for t, a in enumerate(alpha_bar**2) if t and a <= snr * (1 - a)), len(alpha_bar) - 1)
+
+
+@right("01.t_at_snr")
+def t_at_snr_numpy(alpha_bar, snr):
+    ab = alpha_bar.numpy()
+    return np.flatnonzero(ab <= snr * (1 - ab))[0]
+
+
+@right("01.t_at_snr")
+def t_at_snr_in_decibels(alpha_bar, snr):
+    return int((10 * (alpha_bar / (1 - alpha_bar)).log10() <= 10 * math.log10(snr)).nonzero()[0])
+
+
+@wrong("01.x0_from_eps", "points (b, d) must be served too")
+def x0_from_eps_for_images(x_t, t, alpha_bar, eps):
+    ab = alpha_bar[t][:, None, None, None]
+    return (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
+
+
+@wrong("01.x0_from_eps", "root of a root")
+def x0_from_eps_root_of_root(x_t, t, alpha_bar, eps):
+    ab = column(alpha_bar[t], x_t)
+    return (x_t - (1 - ab).sqrt() * eps) / ab**0.25
+
+
+@wrong("01.x0_from_eps", "one step's alpha")
+def x0_from_eps_one_step(x_t, t, alpha_bar, eps):
+    alpha = column(alpha_bar[t] / alpha_bar[t - 1], x_t)
+    return (x_t - (1 - alpha).sqrt() * eps) / alpha.sqrt()
+
+
+@wrong("01.x0_from_eps", "x_t and eps are swapped")
+def x0_from_eps_roles(x_t, t, alpha_bar, eps):
+    return x0_from_eps(eps, t, alpha_bar, x_t)
+
+
+@wrong("01.x0_from_eps", "only the noise is divided")
+def x0_from_eps_brackets(x_t, t, alpha_bar, eps):
+    ab = column(alpha_bar[t], x_t)
+    return x_t - (1 - ab).sqrt() * eps / ab.sqrt()
+
+
+@wrong("01.x0_from_eps", "is no root itself")
+def x0_from_eps_one_minus_root(x_t, t, alpha_bar, eps):
+    a = column(alpha_bar[t].sqrt(), x_t)
+    return (x_t - (1 - a).sqrt() * eps) / a

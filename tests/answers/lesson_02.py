@@ -480,3 +480,33 @@ def t_weights_only_p(losses):
 @wrong("02.t_weights", "in place")
 def t_weights_in_place(losses):
     return both(losses.square_().mean(1).sqrt())
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("02.betas_from_alpha_bar", "yours has 0.999")
+def betas_hard_coded(alpha_bar, max_beta):
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+
+
+@wrong("02.betas_from_alpha_bar", "scales all betas")
+def betas_scaled(alpha_bar, max_beta):
+    b = 1 - alpha_bar[1:] / alpha_bar[:-1]
+    return b * max_beta / b.max()
+
+
+@wrong("02.betas_from_alpha_bar", "becomes 0")
+def betas_zeroed(alpha_bar, max_beta):
+    b = 1 - alpha_bar[1:] / alpha_bar[:-1]
+    return torch.where(b > max_beta, torch.zeros_like(b), b)
+
+
+@wrong("02.betas_from_alpha_bar", "not by alpha_bar_t")
+def betas_divided_by_the_later(alpha_bar, max_beta):
+    return ((alpha_bar[:-1] - alpha_bar[1:]) / alpha_bar[1:]).clamp(max=max_beta)
+
+
+@wrong("02.cosine_alpha_bar", "s is an argument")
+def cosine_fixed_offset(T, s):
+    return cosine(T, 0.008)

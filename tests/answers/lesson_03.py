@@ -560,3 +560,97 @@ def reverse_step_nan(x_t, x0_hat, t, alpha_bar, z):
 def reverse_step_own_noise(x_t, x0_hat, t, alpha_bar, z):
     mean, variance = mean_and_variance(x_t, x0_hat, t, alpha_bar)
     return mean + variance.sqrt() * torch.randn_like(x_t)
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("03.posterior", "one root each")
+def posterior_root_of_root(x_t, x_0, t, alpha_bar):
+    now, before = column(alpha_bar[t], x_t), column(alpha_bar[t - 1], x_t)
+    keep = now / before
+    return (keep**0.25 * (1 - before) * x_t + before**0.25 * (1 - keep) * x_0) / (1 - now)
+
+
+@wrong("03.posterior", "the two weights are swapped")
+def posterior_roles(x_t, x_0, t, alpha_bar):
+    return posterior(x_0, x_t, t, alpha_bar)
+
+
+@wrong("03.posterior", "only x_0's term is divided")
+def posterior_brackets(x_t, x_0, t, alpha_bar):
+    now, before = column(alpha_bar[t], x_t), column(alpha_bar[t - 1], x_t)
+    keep = now / before
+    return keep.sqrt() * (1 - before) * x_t + before.sqrt() * (1 - keep) * x_0 / (1 - now)
+
+
+@wrong("03.posterior", "not by its root")
+def posterior_divided_by_root(x_t, x_0, t, alpha_bar):
+    return posterior(x_t, x_0, t, alpha_bar) * (1 - column(alpha_bar[t], x_t)).sqrt()
+
+
+@wrong("03.posterior", "yours has sqrt(alpha_bar[t])")
+def posterior_alpha_bar_for_alpha(x_t, x_0, t, alpha_bar):
+    now, before = column(alpha_bar[t], x_t), column(alpha_bar[t - 1], x_t)
+    return (now.sqrt() * (1 - before) * x_t + before.sqrt() * (1 - now / before) * x_0) / (1 - now)
+
+
+@wrong("03.posterior", "points (b, d) must be served too")
+def posterior_for_images(x_t, x_0, t, alpha_bar):
+    now, before = alpha_bar[t].reshape(-1, 1, 1, 1), alpha_bar[t - 1].reshape(-1, 1, 1, 1)
+    keep = now / before
+    return (keep.sqrt() * (1 - before) * x_t + before.sqrt() * (1 - keep) * x_0) / (1 - now)
+
+
+@wrong("03.kl_weight", "the noise at t alone")
+def kl_weight_common_noise(t, alpha_bar):
+    return (alpha_bar[t - 1] - alpha_bar[t]) / (1 - alpha_bar[t]) / 2
+
+
+@wrong("03.kl_weight", "no further square")
+def kl_weight_squared(t, alpha_bar):
+    snr = (alpha_bar / (1 - alpha_bar)).square()
+    return (snr[t - 1] - snr[t]) / 2
+
+
+@wrong("03.exact_denoiser", "sigma is not")
+def exact_denoiser_sigma(x_t, alpha, sigma, means, weights, variance):
+    return exact_denoiser(x_t, alpha, sigma**0.5, means, weights, variance)
+
+
+@wrong("03.exact_denoiser", "yours has alpha")
+def exact_denoiser_alpha(x_t, alpha, sigma, means, weights, variance):
+    total = alpha * variance + sigma**2
+    gap = x_t[:, None] - alpha * means
+    r = torch.softmax(weights.log() - gap.square().sum(-1) / (2 * total), 1)
+    return (r[..., None] * (means + alpha * variance / total * gap)).sum(1)
+
+
+@wrong("03.x0_from_v", "root of a root")
+def x0_from_v_root_of_root(x_t, v, t, alpha_bar):
+    ab = column(alpha_bar[t], x_t)
+    return ab**0.25 * x_t - (1 - ab) ** 0.25 * v
+
+
+@wrong("03.x0_from_v", "yours is 1 - sqrt")
+def x0_from_v_one_minus_root(x_t, v, t, alpha_bar):
+    a = column(alpha_bar[t], x_t).sqrt()
+    return a * x_t - (1 - a).sqrt() * v
+
+
+@wrong("03.x0_from_v", "one step's alpha")
+def x0_from_v_one_step(x_t, v, t, alpha_bar):
+    alpha = column(alpha_bar[t] / alpha_bar[t - 1], x_t)
+    return alpha.sqrt() * x_t - (1 - alpha).sqrt() * v
+
+
+@wrong("03.x0_from_v", "points (b, d) must be served too")
+def x0_from_v_for_images(x_t, v, t, alpha_bar):
+    ab = alpha_bar[t].reshape(-1, 1, 1, 1)
+    return ab.sqrt() * x_t - (1 - ab).sqrt() * v
+
+
+@wrong("03.reverse_step", "one root of the variance")
+def reverse_step_root_of_root(x_t, x0_hat, t, alpha_bar, z):
+    mean, variance = mean_and_variance(x_t, x0_hat, t, alpha_bar)
+    return mean + variance**0.25 * z

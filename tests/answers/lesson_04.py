@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from answers import right, wrong
@@ -551,3 +552,102 @@ def precondition_in_place(x_t, F, t, alpha_bar, mean, std):
     a, _, skip, out = parts(x_t, t, alpha_bar, std)
     x_t -= a.sqrt() * mean
     return mean + skip * x_t - out * F
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@right("04.descend")
+def descend_with_a_layer(kernel, x_t, x_0, lr):
+    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False)
+    layer.weight.data = kernel.clone()
+    (layer(x_t) - x_0).square().mean().backward()
+    return layer.weight.detach() - lr * layer.weight.grad
+
+
+@right("04.descend")
+def descend_with_a_layer_and_an_optimizer(kernel, x_t, x_0, lr):
+    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False).to(x_t.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(kernel)
+    optimizer = torch.optim.SGD(layer.parameters(), lr)
+    F.mse_loss(layer(x_t), x_0).backward()
+    optimizer.step()
+    return layer.weight.detach()
+
+
+@wrong("04.descend", "drew random numbers")
+def descend_from_random_weights(kernel, x_t, x_0, lr):
+    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False).to(x_t.dtype)
+    F.mse_loss(layer(x_t), x_0).backward()
+    return kernel - lr * layer.weight.grad
+
+
+@wrong("04.descend", "not the loss as well")
+def descend_lr_twice(kernel, x_t, x_0, lr):
+    return kernel - lr * (kernel - descend(kernel, x_t, x_0, lr))
+
+
+@wrong("04.receptive_field", "right shape and the wrong numbers")
+def receptive_field_of_odd_kernels(kernels, strides):
+    field, apart = 1, 1
+    for k, s in zip(kernels, strides):
+        field, apart = field + 2 * ((k - 1) // 2) * apart, apart * s
+    return field
+
+
+@wrong("04.embedding", "falls to 1 / longest")
+def embedding_one_frequency(position, dim, longest):
+    angle = position[:, None] * torch.ones(dim // 2)
+    return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+@wrong("04.embedding", "yours lacks n - 1")
+def embedding_without_a_share(position, dim, longest):
+    angle = position[:, None] * longest ** -torch.arange(dim // 2).float()
+    return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+@wrong("04.precondition", "root of a root")
+def precondition_root_of_root(x_t, F, t, alpha_bar, mean, std):
+    return precondition(x_t, F, t, alpha_bar.sqrt(), mean, std)
+
+
+@wrong("04.precondition", "one step's alpha")
+def precondition_one_step(x_t, F, t, alpha_bar, mean, std):
+    alpha = alpha_bar.clone()
+    alpha[1:] = alpha_bar[1:] / alpha_bar[:-1]
+    return precondition(x_t, F, t, alpha, mean, std)
+
+
+@wrong("04.precondition", "in brackets")
+def precondition_brackets(x_t, F, t, alpha_bar, mean, std):
+    a = alpha_bar[t].reshape(-1, *[1] * (x_t.ndim - 1))
+    variance = a * std**2 + 1 - a
+    c_skip, c_out = a.sqrt() * std**2 / variance, std * ((1 - a) / variance).sqrt()
+    return mean + c_skip * x_t - a.sqrt() * mean - c_out * F
+
+
+@wrong("04.precondition", "yours lacks alpha²")
+def precondition_no_alpha_below(x_t, F, t, alpha_bar, mean, std):
+    a = alpha_bar[t].reshape(-1, *[1] * (x_t.ndim - 1))
+    variance = std**2 + 1 - a
+    c_skip, c_out = a.sqrt() * std**2 / variance, std * ((1 - a) / variance).sqrt()
+    return mean + c_skip * (x_t - a.sqrt() * mean) - c_out * F
+
+
+@wrong("04.precondition", "yours has sigma")
+def precondition_sigma(x_t, F, t, alpha_bar, mean, std):
+    a = alpha_bar[t].reshape(-1, *[1] * (x_t.ndim - 1))
+    sigma = (1 - a).sqrt()
+    variance = a * std**2 + sigma
+    c_skip, c_out = a.sqrt() * std**2 / variance, std * sigma / variance.sqrt()
+    return mean + c_skip * (x_t - a.sqrt() * mean) - c_out * F
+
+
+@wrong("04.precondition", "points (b, d) must be served too")
+def precondition_for_images(x_t, F, t, alpha_bar, mean, std):
+    a = alpha_bar[t][:, None, None, None]
+    variance = a * std**2 + 1 - a
+    c_skip, c_out = a.sqrt() * std**2 / variance, std * ((1 - a) / variance).sqrt()
+    return mean + c_skip * (x_t - a.sqrt() * mean) - c_out * F

@@ -596,3 +596,82 @@ def sharpness_one_channel_only(images):
 def sharpness_uneven_windows(images):
     sides = images[..., :-2, 1:-1] + images[..., 2:, 1:-1] + images[..., :-2] + images[..., 2:]
     return (4 * images[..., 1:-1, 1:-1] - sides).square().mean((1, 2, 3))
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("05.dae_loss", "root of a root")
+def dae_loss_root_of_root(W, x_0, t, alpha_bar, eps):
+    return dae_loss(W, x_0, t, alpha_bar.sqrt(), eps)
+
+
+@wrong("05.dae_loss", "yours is one step's")
+def dae_loss_one_step(W, x_0, t, alpha_bar, eps):
+    alpha = alpha_bar.clone()
+    alpha[1:] = alpha_bar[1:] / alpha_bar[:-1]
+    return dae_loss(W, x_0, t, alpha, eps)
+
+
+@wrong("05.dae_loss", "sigma_t is the root")
+def dae_loss_sigma_squared(W, x_0, t, alpha_bar, eps):
+    a = alpha_bar[t][:, None]
+    return ((a.sqrt() * x_0 + (1 - a) * eps) @ W - x_0).square().mean(1)
+
+
+@wrong("05.dae_loss", "square first")
+def dae_loss_averaged_first(W, x_0, t, alpha_bar, eps):
+    a = alpha_bar[t][:, None]
+    return ((a.sqrt() * x_0 + (1 - a).sqrt() * eps) @ W - x_0).mean(1).square()
+
+
+@wrong("05.score", "root of a root")
+def score_root_of_root(x_t, x0_hat, t, alpha_bar):
+    a = column(alpha_bar[t], x_t)
+    return (a**0.25 * x0_hat - x_t) / (1 - a)
+
+
+@wrong("05.score", "brackets")
+def score_brackets(x_t, x0_hat, t, alpha_bar):
+    a = column(alpha_bar[t], x_t)
+    return a.sqrt() * x0_hat - x_t / (1 - a)
+
+
+@wrong("05.score", "x_t and x0_hat are swapped")
+def score_roles(x_t, x0_hat, t, alpha_bar):
+    return score(x0_hat, x_t, t, alpha_bar)
+
+
+@wrong("05.score", "points (b, d) must be served too")
+def score_for_images(x_t, x0_hat, t, alpha_bar):
+    a = alpha_bar[t].reshape(-1, 1, 1, 1)
+    return (a.sqrt() * x0_hat - x_t) / (1 - a)
+
+
+@right("05.posterior_variance")
+def posterior_variance_clamped(J, t, alpha_bar):
+    a = alpha_bar[t][:, None]
+    return ((1 - a) / a.sqrt() * J.diagonal(dim1=1, dim2=2)).clamp(min=0)
+
+
+@wrong("05.posterior_variance", "root of a root")
+def posterior_variance_root_of_root(J, t, alpha_bar):
+    a = alpha_bar[t][:, None]
+    return (1 - a) / a**0.25 * J.diagonal(dim1=1, dim2=2)
+
+
+@wrong("05.posterior_variance", "yours is one step's")
+def posterior_variance_one_step(J, t, alpha_bar):
+    a = (alpha_bar[t] / alpha_bar[t - 1])[:, None]
+    return (1 - a) / a.sqrt() * J.diagonal(dim1=1, dim2=2)
+
+
+@wrong("05.pca_denoiser", "sigma is handed over")
+def pca_denoiser_own_sigma(x_t, alpha, sigma, mu, U, lam):
+    return pca_denoiser(x_t, alpha, (1 - alpha**2) ** 0.5, mu, U, lam)
+
+
+@wrong("05.pca_denoiser", "alpha and sigma are swapped")
+def pca_denoiser_roles(x_t, alpha, sigma, mu, U, lam):
+    code = (x_t - alpha * mu) @ U
+    return mu + code * (sigma * lam / (sigma**2 * lam + alpha**2)) @ U.T

@@ -467,3 +467,31 @@ def group_norm_in_place(x, groups, eps):
 def group_norm_no_keepdim(x, groups, eps):
     g = x.reshape(len(x), groups, -1)
     return ((g - g.mean(-1)) / (g.var(-1, correction=0) + eps).sqrt()).reshape(x.shape)
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("06.attend", "inf / inf")
+def attend_as_printed(q, k, v):
+    weights = (q @ k.mT / math.sqrt(q.shape[-1])).exp()
+    return weights / weights.sum(-1, keepdim=True) @ v
+
+
+@wrong("06.space_to_depth", "2 × 2 whatever r is")
+def space_to_depth_of_two(x, r):
+    b, c, h, w = x.shape
+    y = x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return y.reshape(b, c * 4, h // 2, w // 2)
+
+
+@wrong("06.group_norm", "1e-5")
+def group_norm_own_eps(x, groups, eps):
+    return F.group_norm(x, groups)
+
+
+@wrong("06.group_norm", "one root")
+def group_norm_root_of_root(x, groups, eps):
+    y = x.reshape(len(x), groups, -1)
+    y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, keepdim=True, correction=0) + eps) ** 0.25
+    return y.reshape(x.shape)

@@ -443,3 +443,97 @@ def go_on_no_wrap(state, x, y, until, lr):
         m = 0.9 * m + 2 * (x[step] @ w - y[step]) * x[step]
         w = w - lr * m
     return {"w": w, "m": m, "step": until}
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("07.go_on", "inside the momentum")
+def go_on_lr_inside(state, x, y, until, lr):
+    w, m = state["w"].clone(), state["m"]
+    for step in range(state["step"], until):
+        row = step % len(x)
+        m = 0.9 * m + lr * 2 * (x[row] @ w - y[row]) * x[row]
+        w = w - m
+    return {"w": w, "m": m, "step": until}
+
+
+@wrong("07.go_on", "lr is missing")
+def go_on_without_lr(state, x, y, until, lr):
+    return go_on(state, x, y, until, 1.0)
+
+
+@wrong("07.ema", "not its root")
+def ema_root(average, weights, step, decay):
+    d = min(decay, (1 + step) / (10 + step)) ** 0.5
+    return d * average + (1 - d) * weights
+
+
+@wrong("07.noise", "get the same noise")
+def noise_seed_times_37(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(37 * seed + step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_seed_times_199(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(199 * seed + step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_ten_steps(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed + 10 * step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_joined(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(int(f"{seed}{step}")))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_four_thousand(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(4096 * seed + step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_xor(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed ^ step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_last_digit_of_the_seed(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(1_000_003 * (seed % 7) + step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_hundred_steps(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(1_000_003 * seed + step % 100))
+
+
+@wrong("07.noise", "lower 32 bits")
+def noise_shifted_out(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed << 32 | step))
+
+
+@wrong("07.noise", "two answers")
+def noise_text_hash(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(hash(f"{seed}/{step}")))
+
+
+@wrong("07.noise", "correlated")
+def noise_mixed(seed, step, n):
+    return 0.6 * noise(seed, 10**6, n) + 0.8 * noise(seed, step, n)
+
+
+@wrong("07.noise", "in another order")
+def noise_turned(seed, step, n):
+    return noise(seed, 10**6, n).roll(step)
+
+
+@wrong("07.noise", "with other signs")
+def noise_signs(seed, step, n):
+    return noise(seed, 10**6, n) * (-1) ** (torch.arange(n) // (step + 1) % 2)
+
+
+@right("07.noise")
+def noise_by_hash_of_numbers(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(hash((seed, step))))

@@ -573,3 +573,69 @@ def next_scale_swapped(scale, clean, norm, patience):
 @wrong("08.next_scale", "two things")
 def next_scale_alone(scale, clean, norm, patience):
     return next_scale(scale, clean, norm, patience)[0]
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("08.log_snr", "one step's alpha")
+def log_snr_one_step(x_0, t, alpha_bar):
+    alpha = alpha_bar[t] / alpha_bar[t - 1]
+    return (alpha * x_0.var(correction=0) / (1 - alpha)).log()
+
+
+@wrong("08.log_snr", "1 - alpha is no variance")
+def log_snr_with_alpha_for_its_square(x_0, t, alpha_bar):
+    return log_snr(x_0, t, alpha_bar.sqrt())
+
+
+@wrong("08.log_snr", "squares it again")
+def log_snr_of_variance_squared(x_0, t, alpha_bar):
+    return (alpha_bar[t] / (1 - alpha_bar[t]) * x_0.var(correction=0) ** 2).log()
+
+
+@wrong("08.radial_power", "square once more")
+def radial_power_rooted(x):
+    return radial_power(x).sqrt()
+
+
+@wrong("08.radial_power", "decibels")
+def radial_power_decibels(x):
+    return 10 * radial_power(x).log10()
+
+
+@wrong("08.wiener", "alpha and sigma are swapped")
+def wiener_roles(x_t, mean, power, alpha, sigma):
+    return mean + through(x_t - alpha * mean, sigma * power / (sigma**2 * power + alpha**2))
+
+
+@wrong("08.wiener", "sigma is handed over")
+def wiener_own_sigma(x_t, mean, power, alpha, sigma):
+    return wiener(x_t, mean, power, alpha, (1 - alpha**2) ** 0.5)
+
+
+@wrong("08.random_flip", "whose number is 0.5")
+def random_flip_at_most(x, u):
+    return torch.where((u <= 0.5)[:, None, None, None], x.flip(-1), x)
+
+
+@wrong("08.next_scale", "divide with `/`")
+def next_scale_whole(scale, clean, norm, patience):
+    return next_scale(scale, clean, norm, patience) if math.isfinite(norm) else (scale // 2, 0)
+
+
+@wrong("08.next_scale", "nothing holds it at 1")
+def next_scale_at_least_one(scale, clean, norm, patience):
+    scale, clean = next_scale(scale, clean, norm, patience)
+    return max(scale, 1.0), clean
+
+
+@wrong("08.next_scale", "no largest scale")
+def next_scale_at_most(scale, clean, norm, patience):
+    scale, clean = next_scale(scale, clean, norm, patience)
+    return min(scale, 2.0**16), clean
+
+
+@wrong("08.next_scale", "not at 1")
+def next_scale_counts_the_overflow(scale, clean, norm, patience):
+    return next_scale(scale, clean, norm, patience) if math.isfinite(norm) else (scale / 2, 1)

@@ -519,3 +519,38 @@ def precision_count(samples, reference, k):
 @wrong("09.precision", "not of real images")
 def precision_over_reference(samples, reference, k):
     return precision(samples, reference, k) * len(samples) / len(reference)
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("09.fid", "eigvalsh")
+def fid_eigvalsh(features, reference):
+    S, R = torch.cov(features.T), torch.cov(reference.T)
+    cross = torch.linalg.eigvalsh(S @ R).clamp(min=0).sqrt().sum()
+    return (features.mean(0) - reference.mean(0)).square().sum() + S.trace() + R.trace() - 2 * cross
+
+
+@wrong("09.fid", "singular values")
+def fid_singular_values(features, reference):
+    S, R = torch.cov(features.T), torch.cov(reference.T)
+    cross = torch.linalg.svdvals(S @ R).sqrt().sum()
+    return (features.mean(0) - reference.mean(0)).square().sum() + S.trace() + R.trace() - 2 * cross
+
+
+@wrong("09.interval", "yours takes the lower one")
+def interval_by_place(value, resampled, level):
+    error = (resampled - resampled.mean()).sort().values
+    low, high = (error[int((len(error) - 1) * share)] for share in ((1 - level) / 2, (1 + level) / 2))
+    return torch.stack([value - high, value - low])
+
+
+@wrong("09.precision", "a ball's edge belongs to it")
+def precision_strict(samples, reference, k):
+    radius = torch.cdist(reference, reference).sort(1).values[:, k]
+    return (torch.cdist(samples, reference) < radius).any(1).double().mean()
+
+
+@wrong("09.chance", "no root")
+def chance_of_deviations(l, n, m):
+    return chance(l.sqrt(), n, m)

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -631,3 +632,106 @@ def slerp_in_place(a, b, w):
     between = slerp(a, b, w)
     a.mul_(0.5)
     return between
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("10.sigma", "root of a root")
+def sigma_root_of_root(t, s, eta, alpha_bar):
+    return eta * (sigma(t, s, 1.0, alpha_bar)).sqrt()
+
+
+@wrong("10.sigma", "no roots under the root")
+def sigma_of_roots(t, s, eta, alpha_bar):
+    return sigma(t, s, eta, alpha_bar.sqrt())
+
+
+@wrong("10.sigma", "second fraction of yours is outside")
+def sigma_brackets(t, s, eta, alpha_bar):
+    a_t, a_s = alpha_bar[t], alpha_bar[s]
+    return eta * ((1 - a_s) / (1 - a_t)).sqrt() * (1 - a_t / a_s)
+
+
+@wrong("10.ddim_step", "x_t and x0_hat are swapped")
+def ddim_step_roles(x_t, x0_hat, t, s, eta, alpha_bar, z):
+    return ddim_step(x0_hat, x_t, t, s, eta, alpha_bar, z)
+
+
+@wrong("10.ddim_step", "brackets round the difference")
+def ddim_step_brackets(x_t, x0_hat, t, s, eta, alpha_bar, z):
+    a_t, a_s = alpha_bar[t], alpha_bar[s]
+    c = eta * ((1 - a_s) / (1 - a_t) * (1 - a_t / a_s)).sqrt()
+    eps = x_t - a_t.sqrt() * x0_hat / (1 - a_t).sqrt()
+    return a_s.sqrt() * x0_hat + (1 - a_s - c**2).sqrt() * eps + c * z
+
+
+@right("10.grid")
+def grid_of_numpy_numbers(T, n, power):
+    return [np.int64(round(T * (i / n) ** power)) for i in range(n, -1, -1)]
+
+
+@wrong("10.grid", "whole numbers")
+def grid_of_numpy_floats(T, n, power):
+    return [np.float32(round(T * (i / n) ** power)) for i in range(n, -1, -1)]
+
+
+@wrong("10.threshold", "still clipped")
+def threshold_only_above(x0_hat, q):
+    s = x0_hat.abs().flatten(1).quantile(q, dim=1).reshape(-1, *[1] * (x0_hat.ndim - 1))
+    return torch.where(s > 1, x0_hat.clamp(-s, s) / s, x0_hat)
+
+
+@wrong("10.threshold", "points (b, d) must be served too")
+def threshold_for_images(x0_hat, q):
+    s = x0_hat.abs().flatten(1).quantile(q, dim=1).clamp(min=1)[:, None, None, None]
+    return x0_hat.clamp(-s, s) / s
+
+
+@wrong("10.threshold", "not a sum")
+def threshold_one_more(x0_hat, q):
+    s = 1 + x0_hat.abs().flatten(1).quantile(q, dim=1).reshape(-1, *[1] * (x0_hat.ndim - 1))
+    return x0_hat.clamp(-s, s) / s
+
+
+@wrong("10.slerp", "`acos` with its sign")
+def slerp_asin(a, b, w):
+    cosine = (a * b).flatten(1).sum(1) / (a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1))
+    theta = (1 - cosine**2).sqrt().asin().reshape(-1, *[1] * (a.ndim - 1))
+    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(theta)
+
+
+@wrong("10.slerp", "`acos` with its sign")
+def slerp_acute(a, b, w):
+    cosine = (a * b).flatten(1).sum(1) / (a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1))
+    theta = cosine.abs().acos().reshape(-1, *[1] * (a.ndim - 1))
+    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(theta)
+
+
+@wrong("10.slerp", "and not 0")
+def slerp_clamped(a, b, w):
+    cosine = (a * b).flatten(1).sum(1) / (a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1))
+    theta = cosine.clamp(0, 1).acos().reshape(-1, *[1] * (a.ndim - 1))
+    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(theta)
+
+
+@wrong("10.slerp", "unit vectors are for the angle alone")
+def slerp_of_unit_vectors(a, b, w):
+    a, b = (x / x.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1)) for x in (a, b))
+    cosine = (a * b).flatten(1).sum(1) / (a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1))
+    theta = cosine.acos().reshape(-1, *[1] * (a.ndim - 1))
+    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(theta)
+
+
+@wrong("10.slerp", "goes the other way")
+def slerp_roles(a, b, w):
+    cosine = (a * b).flatten(1).sum(1) / (a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1))
+    theta = cosine.acos().reshape(-1, *[1] * (a.ndim - 1))
+    return (torch.sin(w * theta) * a + torch.sin((1 - w) * theta) * b) / torch.sin(theta)
+
+
+@wrong("10.slerp", "points (b, d) must be served too")
+def slerp_for_images(a, b, w):
+    cosine = (a * b).flatten(1).sum(1) / (a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1))
+    theta = cosine.acos().reshape(-1, 1, 1, 1)
+    return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(theta)

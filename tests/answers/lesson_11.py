@@ -467,3 +467,91 @@ def karras_levels_plus(u, r_max, r_min, rho):
 def karras_levels_in_place(u, r_max, r_min, rho):
     u *= r_min ** (1 / rho) - r_max ** (1 / rho)
     return (u + r_max ** (1 / rho)) ** rho
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("11.euler_step", "yours has alpha_t")
+def euler_step_ddim_alpha_t(x_t, x0_hat, alpha, sigma):
+    (a_t, _), (s_t, s_s) = alpha, sigma
+    return a_t * x0_hat + s_s * (x_t - a_t * x0_hat) / s_t
+
+
+@wrong("11.euler_step", "yours has sigma_t")
+def euler_step_ddim_sigma_t(x_t, x0_hat, alpha, sigma):
+    (a_t, a_s), (_, _) = alpha, sigma
+    return a_s * x0_hat + x_t - a_t * x0_hat
+
+
+@wrong("11.euler_step", "the guess has to shrink")
+def euler_step_ddim_guess_not_shrunk(x_t, x0_hat, alpha, sigma):
+    (_, a_s), (s_t, s_s) = alpha, sigma
+    return a_s * x0_hat + s_s * (x_t - x0_hat) / s_t
+
+
+@wrong("11.euler_step", "yours has alpha_s")
+def euler_step_ddim_eps_with_alpha_s(x_t, x0_hat, alpha, sigma):
+    (_, a_s), (s_t, s_s) = alpha, sigma
+    return a_s * x0_hat + s_s * (x_t - a_s * x0_hat) / s_t
+
+
+@wrong("11.euler_step", "yours is not divided")
+def euler_step_ddim_eps_not_divided(x_t, x0_hat, alpha, sigma):
+    (a_t, a_s), (_, s_s) = alpha, sigma
+    return a_s * x0_hat + s_s * (x_t - a_t * x0_hat)
+
+
+@wrong("11.euler_step", "the picture is missing")
+def euler_step_ddim_no_picture(x_t, x0_hat, alpha, sigma):
+    (a_t, _), (s_t, s_s) = alpha, sigma
+    return s_s * (x_t - a_t * x0_hat) / s_t
+
+
+@wrong("11.euler_step", "the picture shrinks as well")
+def euler_step_ddim_whole_picture(x_t, x0_hat, alpha, sigma):
+    (a_t, _), (s_t, s_s) = alpha, sigma
+    return x0_hat + s_s * (x_t - a_t * x0_hat) / s_t
+
+
+@wrong("11.euler_step", "brackets round the difference")
+def euler_step_ddim_brackets(x_t, x0_hat, alpha, sigma):
+    (a_t, a_s), (s_t, s_s) = alpha, sigma
+    return a_s * x0_hat + s_s * (x_t - a_t * x0_hat / s_t)
+
+
+@wrong("11.euler_step", "x_t and x0_hat are swapped")
+def euler_step_roles(x_t, x0_hat, alpha, sigma):
+    return euler_step(x0_hat, x_t, alpha, sigma)
+
+
+@wrong("11.heun_step", "guesses are swapped")
+def heun_step_roles(x_t, x0_hat, x0_there, alpha, sigma):
+    return heun_step(x_t, x0_there, x0_hat, alpha, sigma)
+
+
+@wrong("11.karras_levels", "need not be evenly spaced")
+def karras_linspace(u, r_max, r_min, rho):
+    return torch.linspace(r_max ** (1 / rho), r_min ** (1 / rho), len(u), dtype=u.dtype) ** rho
+
+
+@wrong("11.karras_levels", "brackets round both")
+def karras_brackets(u, r_max, r_min, rho):
+    start, end = r_max ** (1 / rho), r_min ** (1 / rho)
+    return (start + u * end - start) ** rho
+
+
+@wrong("11.dpmpp_2m", "another number")
+def dpmpp_2m_brackets(x_t, x0_hat, x0_before, alpha, sigma):
+    lam = (alpha / sigma).log()
+    h_before, h = lam.diff()
+    guess = x0_hat + h / 2 * h_before * (x0_hat - x0_before)
+    return sigma[2] / sigma[1] * x_t - alpha[2] * torch.expm1(-h) * guess
+
+
+@wrong("11.dpmpp_2m", "yours has alpha_t")
+def dpmpp_2m_alpha_t(x_t, x0_hat, x0_before, alpha, sigma):
+    lam = (alpha / sigma).log()
+    h_before, h = lam.diff()
+    guess = x0_hat + h / (2 * h_before) * (x0_hat - x0_before)
+    return sigma[2] / sigma[1] * x_t - alpha[1] * torch.expm1(-h) * guess

@@ -530,3 +530,71 @@ def jump_bound_of_the_batch(x, mean, v, mean_q, v_q, mean_p, v_p):
 def jump_bound_in_place(x, mean, v, mean_q, v_q, mean_p, v_p):
     mean_q -= mean_p
     return nll(x, mean, v) + ((v_p / v_q).log() + (v_q + mean_q**2) / v_p - 1).sum(1) / 2
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("12.interpolate", "without a clamp")
+def interpolate_clamped(v, t, s, alpha_bar):
+    return interpolate(v.clamp(0, 1), t, s, alpha_bar)
+
+
+@wrong("12.interpolate", "no sigmoid")
+def interpolate_sigmoid(v, t, s, alpha_bar):
+    return interpolate(v.sigmoid(), t, s, alpha_bar)
+
+
+@wrong("12.interpolate", "exp goes with log")
+def interpolate_log10(v, t, s, alpha_bar):
+    now, before = (column(alpha_bar[i], v) for i in (t, s))
+    beta = 1 - now / before
+    known = beta * (1 - before) / (1 - now)
+    return torch.exp(v * beta.log10() + (1 - v) * known.log10())
+
+
+@wrong("12.interpolate", "points (b, d) must be served too")
+def interpolate_for_images(v, t, s, alpha_bar):
+    now, before = (alpha_bar[i].reshape(-1, 1, 1, 1) for i in (t, s))
+    beta = 1 - now / before
+    known = beta * (1 - before) / (1 - now)
+    return torch.exp(v * beta.log() + (1 - v) * known.log())
+
+
+@wrong("12.optimal_variance", "no roots in")
+def optimal_variance_of_roots(mse, t, s, alpha_bar):
+    now, before = alpha_bar[t], alpha_bar[s]
+    k = before.sqrt() * (1 - now / before) / (1 - now)
+    now, before = now.sqrt(), before.sqrt()
+    return (1 - now / before) * (1 - before) / (1 - now) + k**2 * mse
+
+
+@wrong("12.optimal_variance", "and only then the sum")
+def optimal_variance_brackets(mse, t, s, alpha_bar):
+    now, before = alpha_bar[t], alpha_bar[s]
+    forward = 1 - now / before
+    return (forward * (1 - before) / (1 - now) + before * (forward / (1 - now)) ** 2) * mse
+
+
+@wrong("12.step_cost", "both terms are divided by v")
+def step_cost_brackets(x_0, x0_hat, v, t, s, alpha_bar):
+    now, before = alpha_bar[t], alpha_bar[s]
+    forward = 1 - now / before
+    known, k = forward * (1 - before) / (1 - now), before.sqrt() * forward / (1 - now)
+    each = (v / known).log() + known + k**2 * (x_0 - x0_hat) ** 2 / v - 1
+    return each.flatten(1).sum(1) / 2
+
+
+@wrong("12.step_cost", "a difference, squared")
+def step_cost_difference_of_squares(x_0, x0_hat, v, t, s, alpha_bar):
+    now, before = alpha_bar[t], alpha_bar[s]
+    forward = 1 - now / before
+    known, k = forward * (1 - before) / (1 - now), before.sqrt() * forward / (1 - now)
+    each = (v / known).log() + (known + k**2 * (x_0**2 - x0_hat**2)) / v - 1
+    return each.flatten(1).sum(1) / 2
+
+
+@wrong("12.best_gaussian", "takes off the mean itself")
+def best_gaussian_mean_not_squared(p, m, u):
+    mean = (p * m).sum(1)
+    return torch.stack([mean, (p * (u + m**2)).sum(1) - mean], 1)
