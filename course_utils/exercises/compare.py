@@ -81,6 +81,8 @@ def expect(
     """
     if not isinstance(got, Tensor):
         raise Wrong(f"{what} should be a tensor, got {described(got)}", shape_hint)
+    if got.is_complex():
+        raise Wrong(f"{what} should be real, got complex numbers", "take `.real`, where the imaginary part is 0")
     if got.shape == want.shape and got.dtype == want.dtype and close(got, want):
         return
     for tolerance in [None, SIX_DIGITS] if want.dtype == got.dtype == torch.float64 else [None]:

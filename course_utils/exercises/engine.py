@@ -1,6 +1,6 @@
 """The register of exercises, and the answer to the learner.
 
-    @exercise("01.q_step", "One step of the chain", minutes=10)
+    @exercise("01.q_step", "One step of the chain")
     def _(answer, draw):
         x, eps = draw.normal(4, 3), draw.normal(4, 3)
         expect(answer(x, 0.1, eps), want=..., mistakes={"hint shown if the answer equals this": ...})
@@ -45,7 +45,6 @@ class Exercise:
 
     id: str  # "01.q_step"
     title: str
-    minutes: int
     test: Callable[[Answer, Draw], None]
     error_hints: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,11 +58,11 @@ _exercises: dict[str, Exercise] = {}
 _done: set[str] = set()
 
 
-def exercise(id: str, title: str, *, minutes: int, error_hints: Mapping[str, str] | None = None) -> Callable:
+def exercise(id: str, title: str, *, error_hints: Mapping[str, str] | None = None) -> Callable:
     """Register the decorated function as the check of exercise `id`."""
 
     def register(test: Callable[[Answer, Draw], None]) -> Callable[[Answer, Draw], None]:
-        _exercises[id] = Exercise(id, title, minutes, known_state()(test), error_hints or {})
+        _exercises[id] = Exercise(id, title, known_state()(test), error_hints or {})
         return test
 
     return register

@@ -7,7 +7,7 @@ from course_utils.exercises.compare import Draw, expect
 from course_utils.exercises.engine import exercise
 
 
-@exercise("00.mix", "Mix a picture with noise", minutes=2)
+@exercise("00.mix", "Mix a picture with noise")
 def _(answer: Answer, draw: Draw) -> None:
     for shape in [(4, 1, 5, 5), (1, 3, 4, 6), (3, 2)]:
         for dtype in [torch.float32, torch.float64]:

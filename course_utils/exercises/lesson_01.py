@@ -22,7 +22,7 @@ from course_utils.parameterizations import x0_from_eps
 from course_utils.schedules import DiscreteSchedule
 
 
-@exercise("01.q_step", "One step of the chain", minutes=5)
+@exercise("01.q_step", "One step of the chain")
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         x, eps, beta = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype), draw.number(0.05, 0.6)
@@ -53,7 +53,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(answer(x, 1.0, eps), eps, what="x_t where beta is 1 and nothing is left,")
 
 
-@exercise("01.alpha_bar", "How much signal is left after t steps", minutes=5)
+@exercise("01.alpha_bar", "How much signal is left after t steps")
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype in [(1, torch.float64), (7, torch.float64), (40, torch.float32), (200, torch.float64)]:
         betas = draw.uniform(0.02, 0.2, T, dtype=dtype)
@@ -93,7 +93,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("01.q_sample", "A thousand steps at once", minutes=10, error_hints=BROADCASTING)
+@exercise("01.q_sample", "A thousand steps at once", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
@@ -140,7 +140,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(gradient, column(schedule.alpha_bar[t].sqrt(), x) * weights, what="the gradient with respect to x_0")
 
 
-@exercise("01.t_at_snr", "When is so much signal left?", minutes=5)
+@exercise("01.t_at_snr", "When is so much signal left?")
 def _(answer: Answer, draw: Draw) -> None:
     tables, ratios, right = [], [], []
     for T in (20, 60, 300):
@@ -199,7 +199,7 @@ def _(answer: Answer, draw: Draw) -> None:
     )
 
 
-@exercise("01.x0_from_eps", "Back, if we knew the noise", minutes=5, error_hints=BROADCASTING)
+@exercise("01.x0_from_eps", "Back, if we knew the noise", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)

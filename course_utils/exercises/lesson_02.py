@@ -17,7 +17,7 @@ def random_table(draw: Draw, T: int, dtype: torch.dtype, low: float = 0.02, high
     return DiscreteSchedule.from_betas(betas).alpha_bar.to(dtype)
 
 
-@exercise("02.betas_from_alpha_bar", "Back from alpha_bar to the betas", minutes=5)
+@exercise("02.betas_from_alpha_bar", "Back from alpha_bar to the betas")
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype, ends_at_zero in [
         (12, torch.float64, True),
@@ -69,7 +69,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(answer(alpha_bar, 0.999), want, what="betas that are all below the limit,")
 
 
-@exercise("02.cosine_alpha_bar", "The cosine schedule", minutes=5)
+@exercise("02.cosine_alpha_bar", "The cosine schedule")
 def _(answer: Answer, draw: Draw) -> None:
     for T in (11, 40, 1, 1000):
         s = draw.number(0.05, 0.3)
@@ -118,7 +118,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(answer(7, 0.0), torch.cos(t * math.pi / 2) ** 2, what="alpha_bar without an offset, s = 0,")
 
 
-@exercise("02.log_snr", "The log-SNR", minutes=3)
+@exercise("02.log_snr", "The log-SNR")
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype, ends_at_zero in [
         (8, torch.float64, False),
@@ -163,7 +163,7 @@ def _(answer: Answer, draw: Draw) -> None:
                 )
 
 
-@exercise("02.zero_terminal_snr", "An end without a trace", minutes=10)
+@exercise("02.zero_terminal_snr", "An end without a trace")
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype in [(9, torch.float64), (30, torch.float32), (2, torch.float64), (100, torch.float64)]:
         alpha_bar = random_table(draw, T, dtype, high=0.6 if T < 10 else 0.1)
@@ -204,7 +204,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(answer(alpha_bar), alpha_bar, what="a table that ends at 0 already, and so stays as it is,")
 
 
-@exercise("02.t_weights", "Which t, how often, and with what weight", minutes=10)
+@exercise("02.t_weights", "Which t, how often, and with what weight")
 def _(answer: Answer, draw: Draw) -> None:
     for T, history, dtype in [(7, 5, torch.float64), (6, 6, torch.float32), (40, 3, torch.float64)]:
         spread = draw.uniform(0.1, 3.0, T, 1, dtype=torch.float64)

@@ -27,7 +27,7 @@ def _posterior_mean(x_t: Tensor, x_0: Tensor, now: Tensor, before: Tensor) -> Te
     return (keep.sqrt() * (1 - before) * x_t + before.sqrt() * (1 - keep) * x_0) / (1 - now)
 
 
-@exercise("03.posterior", "The step back, if x_0 were known", minutes=10, error_hints=BROADCASTING)
+@exercise("03.posterior", "The step back, if x_0 were known", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
@@ -96,7 +96,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(last, x_0, what="the mean at t = 1, where x_0 alone decides,")
 
 
-@exercise("03.kl_weight", "What the bound charges for a step", minutes=5, error_hints=BROADCASTING)
+@exercise("03.kl_weight", "What the bound charges for a step", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for n, dtype in [(1, torch.float64), (5, torch.float64), (4, torch.float32), (9, torch.float64)]:
         schedule = random_schedule(draw, dtype=dtype)
@@ -163,7 +163,6 @@ def _mixture_mean(
 @exercise(
     "03.exact_denoiser",
     "The exact denoiser of a mixture",
-    minutes=10,
     error_hints={
         "The size of tensor": "line the shapes up as (b, 1, d) and (K, d): `x_t[:, None] - alpha * means` is (b, K, d)",
         "must match": "line the shapes up as (b, 1, d) and (K, d): `x_t[:, None] - alpha * means` is (b, K, d)",
@@ -248,7 +247,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(got, _mixture_mean(far, 0.6, 0.8, means, weights, 0.04), what="E[x_0 | x_t] far from all parts")
 
 
-@exercise("03.x0_from_v", "The picture from the velocity", minutes=5, error_hints=BROADCASTING)
+@exercise("03.x0_from_v", "The picture from the velocity", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
@@ -287,7 +286,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("03.reverse_step", "One step of the walk back", minutes=10)
+@exercise("03.reverse_step", "One step of the walk back")
 def _(answer: Answer, draw: Draw) -> None:
     for i, (shape, dtype) in enumerate(CASES):
         schedule = random_schedule(draw, dtype=dtype)

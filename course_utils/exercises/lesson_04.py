@@ -24,7 +24,7 @@ from course_utils.exercises.compare import (
 from course_utils.exercises.engine import exercise
 
 
-@exercise("04.receptive_field", "How far it sees", minutes=5)
+@exercise("04.receptive_field", "How far it sees")
 def _(answer: Answer, draw: Draw) -> None:
     plain = [([3] * depth, [1] * depth) for depth in (1, 3, 6)]
     stacks = [([3, 5, 3, 7], [2, 3, 2, 1]), ([5, 5, 3], [2, 2, 1]), ([7, 3, 5], [3, 1, 2])]
@@ -75,7 +75,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "04.descend",
     "One step downhill",
-    minutes=10,
     error_hints={
         "does not require grad": "say that gradients of the kernel are wanted: `kernel.detach().requires_grad_()`",
         "unsupported operand type": "`torch.autograd.grad` returns a tuple, also of one: `(gradient,) = …`",
@@ -131,7 +130,6 @@ _ALL_ANGLES = "position[:, None] is (b, 1), the frequencies are (n,): their prod
 @exercise(
     "04.embedding",
     "A clock with many hands",
-    minutes=10,
     error_hints={"The size of tensor": _ALL_ANGLES, "must match": _ALL_ANGLES},
 )
 def _(answer: Answer, draw: Draw) -> None:
@@ -181,7 +179,6 @@ _PER_CHANNEL = "scale and shift are (b, c); `[:, :, None, None]` makes them one 
 @exercise(
     "04.film",
     "Scale and shift",
-    minutes=5,
     error_hints={"The size of tensor": _PER_CHANNEL, "must match": _PER_CHANNEL, "invalid for input": _PER_CHANNEL},
 )
 def _(answer: Answer, draw: Draw) -> None:
@@ -229,7 +226,7 @@ class _Says(nn.Module):
         return self.said
 
 
-@exercise("04.precondition", "From F to the picture", minutes=10, error_hints=BROADCASTING)
+@exercise("04.precondition", "From F to the picture", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)

@@ -26,7 +26,7 @@ _MATRIX = {
 }
 
 
-@exercise("05.dae_loss", "The loss of a denoising autoencoder", minutes=10, error_hints=_MATRIX)
+@exercise("05.dae_loss", "The loss of a denoising autoencoder", error_hints=_MATRIX)
 def _(answer: Answer, draw: Draw) -> None:
     # At b = d a t that runs along the wrong axis passes PyTorch unnoticed.
     for b, d, dtype in [(5, 3, torch.float64), (4, 4, torch.float64), (3, 6, torch.float32), (2, 5, torch.float64)]:
@@ -96,7 +96,7 @@ def _(answer: Answer, draw: Draw) -> None:
     )
 
 
-@exercise("05.score", "A score from a denoiser", minutes=5, error_hints=BROADCASTING)
+@exercise("05.score", "A score from a denoiser", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
@@ -143,7 +143,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "05.posterior_variance",
     "How sure, coordinate by coordinate",
-    minutes=5,
     error_hints=_MATRIX,
 )
 def _(answer: Answer, draw: Draw) -> None:
@@ -202,7 +201,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "05.pca_denoiser",
     "The best linear bottleneck",
-    minutes=10,
     error_hints={
         "mat1 and mat2": "encode with `@ U`, (b, d) times (d, k); decode with `@ U.T`, (b, k) times (k, d)",
         "The size of tensor": "there is one factor for each of the k numbers of the code: multiply before decoding",
@@ -279,7 +277,6 @@ _CHANNELS = "images have any number of channels, and a convolution's kernel must
 @exercise(
     "05.sharpness",
     "Sharpness",
-    minutes=10,
     error_hints={
         "The size of tensor": _WINDOWS,
         "must match": _WINDOWS,

@@ -18,7 +18,6 @@ ROWS = "queries against keys: `q @ k.mT`, which is (…, n, n); `.mT` swaps the 
 @exercise(
     "06.attend",
     "Attention",
-    minutes=10,
     error_hints={
         "must match": ROWS,
         "Expected size for": ROWS,
@@ -95,7 +94,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "06.split_heads",
     "Splitting heads",
-    minutes=5,
     error_hints={
         "view size is not compatible": "`view` cannot follow a transpose; use `reshape` or `unflatten`",
         "invalid for input of size": "the sizes are b, n, heads and c / heads; `-1` lets PyTorch find one of them",
@@ -132,7 +130,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("06.dearer_from", "Where attention becomes dearer", minutes=5)
+@exercise("06.dearer_from", "Where attention becomes dearer")
 def _(answer: Answer, draw: Draw) -> None:
     ties = [10, 40, 90, 160, 250]  # 2.5 c is a square: at that side both cost the same
     widths = [*ties, *draw.distinct(6, 400, 8).tolist()]
@@ -166,7 +164,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "06.space_to_depth",
     "Space to depth",
-    minutes=10,
     error_hints={
         "invalid for input of size": "b, c, h / r, r, w / r, r: the six sizes must multiply to the number of pixels",
         "must be integers": "use `//`: sizes are whole numbers",
@@ -223,7 +220,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "06.group_norm",
     "GroupNorm",
-    minutes=10,
     error_hints={
         "must match": "`keepdim=True` keeps the dimension that was averaged over, so that shapes fit",
         "invalid for input of size": "`x.reshape(len(x), groups, -1)` has last what is normalised together",

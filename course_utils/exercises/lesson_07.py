@@ -13,7 +13,7 @@ from course_utils.losses import loss_weight
 from course_utils.schedules import DiscreteSchedule
 
 
-@exercise("07.weight", "The weight of a loss", minutes=5)
+@exercise("07.weight", "The weight of a loss")
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in [((5,), torch.float64), ((2, 3), torch.float32), ((), torch.float64), ((7,), torch.float32)]:
         alpha_bar = draw.uniform(0.02, 0.98, *shape, dtype=torch.float64)
@@ -62,7 +62,7 @@ def _decay(step: int, decay: float) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-@exercise("07.ema", "The average of the weights", minutes=5)
+@exercise("07.ema", "The average of the weights")
 def _(answer: Answer, draw: Draw) -> None:
     average, weights, decay = draw.normal(4), draw.normal(4), draw.number(0.95, 0.99)
     early, late = (answer(average, weights, step, decay) for step in (1, 20_000))
@@ -110,7 +110,6 @@ def _length(gradients: list[Tensor]) -> float:
 @exercise(
     "07.clip",
     "Clipping",
-    minutes=5,
     error_hints={
         "The size of tensor": "the tensors have different shapes: add up the sums of their squares, which are numbers",
         "stack expects each": "the tensors have different shapes: add up the sums of their squares, which are numbers",
@@ -170,7 +169,7 @@ _LOWER_BITS = "PyTorch's generator on a CPU takes the lower 32 bits of a seed al
 _MIX = "mix the two numbers so that different pairs differ: np.random.SeedSequence((seed, step))"
 
 
-@exercise("07.noise", "Noise that can be repeated", minutes=10)
+@exercise("07.noise", "Noise that can be repeated")
 def _(answer: Answer, draw: Draw) -> None:
     n, seed = 4000, int(draw.integers(2, 1000))
     x = answer(seed, 3, n)
@@ -244,7 +243,6 @@ def _run(state: dict, x: Tensor, y: Tensor, until: int, lr: float, **mistake: An
 @exercise(
     "07.go_on",
     "A run that can be stopped",
-    minutes=15,
     error_hints={
         "out of bounds": "after the last row comes the first one again: row `step % len(x)`",
         "KeyError": 'the state has the entries "w", "m" and "step"',

@@ -12,9 +12,7 @@ from course_utils.exercises.engine import exercise
 _TIMES = "alpha_bar[t] is (k,), one number for each time; the variance of the images is one number"
 
 
-@exercise(
-    "08.log_snr", "How much signal, really", minutes=5, error_hints={"must match": _TIMES, "size of tensor": _TIMES}
-)
+@exercise("08.log_snr", "How much signal, really", error_hints={"must match": _TIMES, "size of tensor": _TIMES})
 def _(answer: Answer, draw: Draw) -> None:
     for shape, k, dtype in [
         ((6, 3, 8, 8), 4, torch.float64),
@@ -79,7 +77,7 @@ def _radial(power: Tensor, ring: Tensor, total: bool = False) -> Tensor:
 _LENGTH = "one number for each ring 0, 1, …, side // 2: the corners beyond are left out"
 
 
-@exercise("08.radial_power", "The power spectrum", minutes=10)
+@exercise("08.radial_power", "The power spectrum")
 def _(answer: Answer, draw: Draw) -> None:
     for n, side, dtype in [
         (4, 8, torch.float64),
@@ -140,7 +138,7 @@ def _(answer: Answer, draw: Draw) -> None:
 _MEAN = "mean and power are (h, w) and fit the last two dimensions of x_t as they are"
 
 
-@exercise("08.wiener", "The Wiener filter", minutes=10, error_hints={"must match": _MEAN, "size of tensor": _MEAN})
+@exercise("08.wiener", "The Wiener filter", error_hints={"must match": _MEAN, "size of tensor": _MEAN})
 def _(answer: Answer, draw: Draw) -> None:
     for n, h, w, dtype in [(4, 8, 8, torch.float64), (3, 6, 10, torch.float64), (1, 8, 8, torch.float32)]:
         x_t, mean = draw.normal(n, h, w, dtype=dtype), draw.normal(h, w, dtype=dtype)
@@ -216,7 +214,6 @@ _CONDITION = "the condition must have the shape (b, 1, 1, 1): one decision for e
 @exercise(
     "08.random_flip",
     "Half of them",
-    minutes=5,
     error_hints={
         "must match": _CONDITION,
         "size of tensor": _CONDITION,
@@ -270,7 +267,7 @@ def _(answer: Answer, draw: Draw) -> None:
         expect(answer(x, u), want, what="the batch", mistakes=mistakes, shape_hint="as many images, as large as before")
 
 
-@exercise("08.next_scale", "The scale of the next step", minutes=10)
+@exercise("08.next_scale", "The scale of the next step")
 def _(answer: Answer, draw: Draw) -> None:
     # The counts are always the same, so that the words are; the norms are drawn.
     scale, some, patience = 64.0, 3, 8

@@ -29,7 +29,6 @@ _ROWS = "`torch.cov` takes one row a *feature*: hand it `features.T`"
 @exercise(
     "09.fid",
     "The Fréchet distance",
-    minutes=15,
     error_hints={
         "mat1 and mat2": _ROWS,
         "The size of tensor": _ROWS,
@@ -102,7 +101,7 @@ def _(answer: Answer, draw: Draw) -> None:
         expect(found, torch.stack(want), mistakes=wrong, what="the distance")
 
 
-@exercise("09.chance", "What chance alone scores", minutes=10)
+@exercise("09.chance", "What chance alone scores")
 def _(answer: Answer, draw: Draw) -> None:
     got, want = [], []
     mistakes: dict[str, list[float]] = {}
@@ -147,7 +146,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "09.interval",
     "An interval that knows about the bias",
-    minutes=10,
     error_hints={
         "quantile() q": "`quantile` takes shares between 0 and 1",
         "same dtype": "hand `quantile` one number at a time, or a tensor of the resamples' dtype",
@@ -219,7 +217,6 @@ _KERNEL = "the kernel is a table, (n, m): `features @ reference.T`, over d, plus
 @exercise(
     "09.kid",
     "A distance without bias",
-    minutes=10,
     error_hints={
         "mat1 and mat2": _KERNEL,
         "The size of tensor": _KERNEL,
@@ -285,7 +282,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "09.precision",
     "Precision",
-    minutes=10,
     error_hints={
         "selected index k out of range": "there are as many distances as reference images: k + 1 of them at most",
         "The size of tensor": "`torch.cdist(samples, reference)` is (n, m): a radius for each column",

@@ -12,7 +12,7 @@ from course_utils.exercises.engine import exercise
 _OUT_OF_TABLE = {"out of bounds": "alpha_bar has T + 1 entries and t runs from 0 to T: use t and s as they are"}
 
 
-@exercise("10.sigma", "How much noise is new", minutes=5, error_hints=_OUT_OF_TABLE)
+@exercise("10.sigma", "How much noise is new", error_hints=_OUT_OF_TABLE)
 def _(answer: Answer, draw: Draw) -> None:
     for b, dtype in [(5, torch.float64), (1, torch.float64), (4, torch.float32), (3, torch.float64)]:
         schedule = random_schedule(draw, dtype=dtype)
@@ -81,7 +81,7 @@ def _(answer: Answer, draw: Draw) -> None:
     )
 
 
-@exercise("10.ddim_step", "One step of DDIM", minutes=10, error_hints=_OUT_OF_TABLE)
+@exercise("10.ddim_step", "One step of DDIM", error_hints=_OUT_OF_TABLE)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
@@ -172,7 +172,7 @@ def _as_times(got: object) -> Tensor:
     return numbers(list(got), "each time")
 
 
-@exercise("10.grid", "A time grid", minutes=5)
+@exercise("10.grid", "A time grid")
 def _(answer: Answer, draw: Draw) -> None:
     for power, n in [(1.0, 7), (2.0, 5), (1.5, 9), (2.0, 7), (1.0, 5)]:
         # n odd: no time lies in the middle of two whole numbers. T no multiple of it: there is something to round.
@@ -237,7 +237,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "10.threshold",
     "Dynamic thresholding",
-    minutes=10,
     error_hints={
         "The size of tensor": "s has one number an image, shape (b,): reshape it to (b, 1, …, 1) to meet the images",
         "must match": "s has one number an image, shape (b,): reshape it to (b, 1, …, 1) to meet the images",
@@ -300,7 +299,6 @@ _ONE_ANGLE = "one angle an image, shape (b,): reshape what comes of it to (b, 1,
 @exercise(
     "10.slerp",
     "Between two noises",
-    minutes=10,
     error_hints={
         "The size of tensor": _ONE_ANGLE,
         "must match": _ONE_ANGLE,

@@ -30,7 +30,7 @@ def _coeffs(schedule: Schedule, times: list[float]) -> tuple[Tensor, Tensor]:
     return schedule.coeffs(torch.tensor(times, dtype=torch.float64))
 
 
-@exercise("11.euler_step", "Euler's step, straightened", minutes=10, error_hints=_PAIR)
+@exercise("11.euler_step", "Euler's step, straightened", error_hints=_PAIR)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, schedule, dtype in CASES:
         x_t, x0_hat = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
@@ -89,7 +89,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(answer(x_t, x0_hat, alpha, sigma), x0_hat, what="the step to clean data, which ends at x0_hat,")
 
 
-@exercise("11.heun_step", "Look twice", minutes=10, error_hints=_PAIR)
+@exercise("11.heun_step", "Look twice", error_hints=_PAIR)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, schedule, dtype in CASES:
         x_t, x0_hat, x0_there = (draw.normal(*shape, dtype=dtype) for _ in range(3))
@@ -144,7 +144,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(clean, x0_hat, what="the step to clean data, where Euler's end is all there is,")
 
 
-@exercise("11.order", "The order of a method, measured", minutes=5)
+@exercise("11.order", "The order of a method, measured")
 def _(answer: Answer, draw: Draw) -> None:
     for n in (2, 3, 5, 8):
         calls = (4.0 * 2 ** torch.arange(n, dtype=torch.float64)) + draw.integers(0, 2, n)
@@ -180,7 +180,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("11.dpmpp_2m", "Remember the last guess", minutes=15, error_hints=_TRIPLE)
+@exercise("11.dpmpp_2m", "Remember the last guess", error_hints=_TRIPLE)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, schedule, dtype in CASES:
         start, x0_before, x0_hat = (draw.normal(*shape, dtype=dtype) for _ in range(3))
@@ -252,7 +252,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("11.karras_levels", "Karras' noise levels", minutes=5)
+@exercise("11.karras_levels", "Karras' noise levels")
 def _(answer: Answer, draw: Draw) -> None:
     for n, dtype in [(6, torch.float64), (2, torch.float64), (9, torch.float32), (15, torch.float64)]:
         even = torch.linspace(0, 1, n, dtype=dtype)

@@ -18,7 +18,7 @@ def _jump(now: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return forward, forward * (1 - before) / (1 - now), before.sqrt() * forward / (1 - now)
 
 
-@exercise("12.step_cost", "What a step costs", minutes=10, error_hints=BROADCASTING)
+@exercise("12.step_cost", "What a step costs", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in [
         ((4, 1, 4, 4), torch.float64),
@@ -97,7 +97,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("12.optimal_variance", "The best variance of a step", minutes=10, error_hints=BROADCASTING)
+@exercise("12.optimal_variance", "The best variance of a step", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for b, onto_data, dtype in [(5, False, torch.float64), (3, True, torch.float32), (4, False, torch.float32)]:
         ab = random_schedule(draw, dtype=dtype).alpha_bar.to(dtype)
@@ -140,7 +140,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("12.interpolate", "Between two logarithms", minutes=10, error_hints=BROADCASTING)
+@exercise("12.interpolate", "Between two logarithms", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in [
         ((4, 1, 4, 4), torch.float64),
@@ -205,7 +205,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "12.best_gaussian",
     "The best Gaussian",
-    minutes=5,
     error_hints={"The size of tensor": "each point's mean is (b,); to be taken from (b, K) it must become (b, 1)"},
 )
 def _(answer: Answer, draw: Draw) -> None:
@@ -262,7 +261,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(answer(p, rare, rare**2), torch.cat([m, m**2], 1), what="mean and variance where one part has p = 0")
 
 
-@exercise("12.jump_bound", "The bound of a jump", minutes=15)
+@exercise("12.jump_bound", "The bound of a jump")
 def _(answer: Answer, draw: Draw) -> None:
     for b, d, k, dtype in [(4, 6, 2, torch.float64), (3, 5, 4, torch.float32), (5, 1, 1, torch.float64)]:
         x, mean = draw.normal(b, d, dtype=dtype), draw.normal(b, d, dtype=dtype)

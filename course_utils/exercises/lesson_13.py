@@ -22,7 +22,6 @@ def _no_nan(got: Any, hint: str) -> None:
 @exercise(
     "13.jump_costs",
     "What every jump costs",
-    minutes=10,
     error_hints={"The size of tensor": _PAIRS, "must match": _PAIRS, "out of range": _PAIRS},
 )
 def _(answer: Answer, draw: Draw) -> None:
@@ -89,7 +88,6 @@ def _random_costs(draw: Draw, T: int, dtype: torch.dtype = torch.float64) -> Ten
 @exercise(
     "13.one_more_step",
     "One more step",
-    minutes=10,
     error_hints={
         "The size of tensor": "best has one entry for each time, as each row of costs has: they add up as they are",
         "must match": "best has one entry for each time, as each row of costs has: they add up as they are",
@@ -201,7 +199,6 @@ def _wrong_table_order(costs: Tensor, n: int) -> list[int]:
 @exercise(
     "13.best_path",
     "The best grid",
-    minutes=20,
     error_hints={
         "out of bounds": "costs has T + 1 rows: T is `len(costs) - 1`",
         "converted to": "follow one time only, from T: `int(choice[t])`",
@@ -243,7 +240,6 @@ def _paths(costs: Tensor, n: int) -> tuple[Tensor, dict[str, Tensor]]:
 @exercise(
     "13.remove_one",
     "The step that is missed least",
-    minutes=10,
     error_hints={
         "The size of tensor": "every inner time has one before and one after: `grid[:-2]`, `grid[1:-1]`, `grid[2:]`",
         "must match": "every inner time has one before and one after: `grid[:-2]`, `grid[1:-1]`, `grid[2:]`",
@@ -293,7 +289,6 @@ def _shorter(costs: Tensor, grid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
 @exercise(
     "13.times",
     "Times that cannot cross",
-    minutes=10,
     error_hints={"The size of tensor": "n gaps make n + 1 times", "must match": "n gaps make n + 1 times"},
 )
 def _(answer: Answer, draw: Draw) -> None:
