@@ -14,7 +14,7 @@ import torch
 from answers import RIGHT, WRONG
 
 from course_utils.exercises import check, course_map, engine, load_lesson, progress
-from course_utils.exercises.compare import Draw, kinship
+from course_utils.exercises.compare import Draw, expect, kinship
 
 for module in pkgutil.iter_modules(answers.__path__):
     importlib.import_module(f"answers.{module.name}")
@@ -45,11 +45,43 @@ def test_wrong_answers_fail_with_their_hint(id, answer, said):
     assert len(heard) == 1, f"the words change from run to run: {heard}"
 
 
+def told(id, seed, monkeypatch):
+    """{hint: what is said to somebody who has its numbers}, for all mistakes that a check itself can compute.
+
+    A mistake stands in one place, the check, which computes it on the learner's inputs. Here it is handed in: the check
+    runs with a right answer, and wherever it compares, each mistake is compared as well, until it is first found wrong.
+    """
+    lesson, heard = importlib.import_module(f"course_utils.exercises.lesson_{id[:2]}"), {}
+
+    def expect_of_all(got, want, *, mistakes=None, **options):
+        for hint, mistake in (mistakes or {}).items():
+            if not heard.get(hint):
+                heard[hint] = ""
+                try:
+                    expect(mistake, want, mistakes=mistakes, **options)
+                except engine.Wrong as wrong:
+                    heard[hint] = wrong.hint
+        return expect(got, want, mistakes=mistakes, **options)
+
+    monkeypatch.setattr(lesson, "expect", expect_of_all)
+    assert check(id, RIGHT[id][0], seed=seed).passed
+    return heard
+
+
 @pytest.mark.parametrize("id", EXERCISES)
-def test_every_exercise_has_its_bank(id):
+def test_every_mistake_is_told_by_its_own_hint(id, monkeypatch):
+    for seed in SEEDS:
+        for hint, said in told(id, seed, monkeypatch).items():
+            assert said == hint, f"seed {seed}: {hint!r} is told {said!r}"
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_every_exercise_has_its_mistakes_and_its_bank(id, monkeypatch):
+    mistakes = told(id, 0, monkeypatch)
     assert len(RIGHT[id]) >= 2, "the solution, and at least one honest variant"
-    assert len(WRONG[id]) >= 6, "typical wrong answers"
-    assert len({said for _, said in WRONG[id]}) >= 5, "hints that tell the wrong answers apart"
+    assert len(WRONG[id]) >= 2, "wrong answers, as people write them"
+    assert len(mistakes) + len(WRONG[id]) >= 10, "typical mistakes"
+    assert len({said for _, said in WRONG[id]} | mistakes.keys()) >= 8, "hints that tell them apart"
 
 
 def test_no_answers_to_exercises_that_do_not_exist():

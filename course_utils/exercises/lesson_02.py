@@ -229,7 +229,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the probabilities must sum to 1: divide by their sum": root,
                 "the more a t costs, the more often it is drawn; yours is the other way round": share(1 / root),
                 "the mean square is wanted, not the spread around the mean": share(losses.std(1)),
-                "the mean square is wanted, not the spread about the mean": share(losses.std(1, correction=0)),
                 "a softmax is something else: divide the roots by their sum": torch.softmax(root, 0),
                 "a row is a t, a column a remembered loss: take the mean along the row, `mean(1)`": share(
                     losses.square().mean(0).sqrt()

@@ -298,10 +298,6 @@ def _(answer: Answer, draw: Draw) -> None:
         beta, next_beta = 1 - now / before, 1 - after / now
         z_of_first = z[:1].expand_as(z)
         mistakes = {
-            "at t = 1 no noise is added: the posterior's variance is 0 there, as alpha_bar[0] = 1": mean
-            + beta.sqrt() * z
-            if t == 1
-            else mean + float("nan") * z,
             "that is the variance; what multiplies z is its square root": mean + variance * z,
             "one root of the variance is enough": mean + variance**0.25 * z,
             "the noise has the posterior's variance, (1 - alpha_bar[t-1]) / (1 - alpha_bar[t]) beta_t; yours has "
@@ -319,6 +315,9 @@ def _(answer: Answer, draw: Draw) -> None:
             "one image's noise serves the whole batch: every image needs its own": mean + variance.sqrt() * z_of_first,
             "x_t and x0_hat are swapped": q_posterior(x0_hat, x_t, t, schedule)[0] + variance.sqrt() * z,
         }
+        if t == 1:
+            hint = "at t = 1 no noise is added: the posterior's variance is 0 there, as alpha_bar[0] = 1"
+            mistakes = {hint: mean + beta.sqrt() * z} | mistakes
         got = answer(x_t, x0_hat, t, schedule.alpha_bar.to(dtype), z)
         if isinstance(got, Tensor) and t == 1 and got.isnan().any():
             raise Wrong("at t = 1 it returns NaN", "1 - alpha_bar[0] is zero: multiply by it, do not divide by it")

@@ -144,8 +144,9 @@ def _(answer: Answer, draw: Draw) -> None:
         i = torch.arange(n).float()
         right = sinusoidal_embedding(p, dim, longest)
         mistakes = {
-            "the exponent is -i / (n - 1): with n the last wave does not reach `longest`": code(longest ** (-i / n)),
-            "the exponent is -i / (n - 1); the paper's 2i / dim is the same as i / n": code(longest ** (-2 * i / dim)),
+            "the exponent is -i / (n - 1): with n, or with 2i / dim, the last wave falls short of `longest`": code(
+                longest ** (-i / n)
+            ),
             "the exponent's sign: the frequencies fall from 1 to 1 / longest": code(longest ** (i / (n - 1))),
             "the cosines come first": torch.cat([right[:, n:], right[:, :n]], 1),
             "all cosines first, then all sines; yours alternate": torch.stack([right[:, :n], right[:, n:]], 2).flatten(

@@ -164,11 +164,6 @@ def _(answer: Answer, draw: Draw) -> None:
             mistakes={
                 "in x_t the average picture is alpha times itself: take off alpha * mean": by(gain, before=mean),
                 "alpha and sigma are swapped": by(sigma * power / (sigma**2 * power + alpha**2)),
-                "sigma is handed over: it need not be the root of 1 - alpha²": by(
-                    alpha * power / (alpha**2 * power + 1 - alpha**2)
-                )
-                if n == 1
-                else by(gain, after=0) * float("nan"),
                 "put the average picture back at the end": by(gain, after=0),
                 "at the end put all of the average picture back, not alpha times it": by(gain, after=alpha * mean),
                 "the average picture is no signal: take alpha times it off, and put it back at the end": by(
@@ -198,11 +193,15 @@ def _(answer: Answer, draw: Draw) -> None:
             }
             | (
                 {
+                    "sigma is handed over: it need not be the root of 1 - alpha²": by(
+                        alpha * power / (alpha**2 * power + 1 - alpha**2)
+                    )
+                }
+                if n == 1
+                else {
                     "transform the last two dimensions: `fftn` mixes the images of the batch": mean
                     + torch.fft.ifftn(gain * torch.fft.fft2(x_t - alpha * mean, norm="ortho"), norm="ortho").real
                 }
-                if n > 1
-                else {}
             ),
             shape_hint="x0_hat is as large as x_t",
         )

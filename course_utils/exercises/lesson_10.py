@@ -339,9 +339,6 @@ def _(answer: Answer, draw: Draw) -> None:
             "beyond a right angle the cosine is negative: `acos` with its sign; `asin` finds another angle": mix(
                 torch.minimum(theta, math.pi - theta)
             ),
-            "the cosine keeps its sign: beyond a right angle it is negative": mix(
-                columns((dot / lengths).abs().acos())
-            ),
             "the cosine keeps its sign: it is negative beyond a right angle, and not 0": mix(
                 columns((dot / lengths).clamp(min=0).acos())
             ),
@@ -357,10 +354,6 @@ def _(answer: Answer, draw: Draw) -> None:
             "that is the cosine itself: theta is its `acos`": mix(columns(dot / lengths)),
             "sines, not cosines, weigh the two": (torch.cos((1 - w) * theta) * a + torch.cos(w * theta) * b)
             / torch.cos(theta),
-            "sin(w theta), the sine of a part of the angle; yours is a part of the sine": (
-                (1 - w) * torch.sin(theta) * a + w * torch.sin(theta) * b
-            )
-            / torch.sin(theta),
             "the noises keep their lengths: nothing has to be made a unit vector": mix(theta)
             / columns(mix(theta).flatten(1).norm(dim=1)),
             "angles are in radians here": mix(torch.rad2deg(theta)),

@@ -76,8 +76,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 "brackets: the slope is the whole difference (y - x0_hat), divided by r_t": a_s
                 * (y + (r_s - r_t) * (y - x0_hat / r_t)),
                 "x_t and x0_hat are swapped": a_s * (x0_hat / a_t + (r_s - r_t) * (x0_hat / a_t - x_t) / r_t),
-                "r is sigma / alpha, each at its own time: yours divides sigma_s by alpha_t": a_s
-                * (y + (s_s / a_t - r_t) * slope),
                 "the slope stays what it is at t; the step is r_s - r_t, not r_s": a_s * (y + r_s * slope),
                 "t and s are swapped: alpha[0] and sigma[0] belong to t": a_t
                 * (x_t / a_s + (r_t - r_s) * (x_t / a_s - x0_hat) / r_s),
@@ -234,9 +232,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 "x_t is multiplied by sigma_s / sigma_t; yours is upside down": step(guess, a=s_t / s_s),
                 "back to alpha_s: the guess shrinks to the end of the step, and yours has alpha_t": step(
                     guess, b=a_t * -torch.expm1(-h)
-                ),
-                "lambda is log(alpha / sigma); yours is upside down, and h has the wrong sign": step(
-                    guess, b=a_s * (1 - h.exp())
                 ),
                 "x0_hat and x0_before are swapped: the guess before is the older one": step(
                     x0_before - h / (2 * h_before) * difference

@@ -242,9 +242,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the mean of the squares, less the square of the mean: yours takes off the mean itself": pair(
                     mean, within + between + mean**2 - mean
                 ),
-                "brackets: the variance of the means is the mean of (m - mean)², not of m² less the mean": pair(
-                    mean, within + (p * m**2).sum(1, keepdim=True)
-                ),
                 "the second one is the variance, not its root": pair(mean, (within + between).sqrt()),
                 "mean first, then variance": pair(within + between, mean),
                 "distances from the mean are squared": pair(mean, within + (p * (m - mean).abs()).sum(1, keepdim=True)),

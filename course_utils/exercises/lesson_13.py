@@ -221,8 +221,6 @@ def _paths(costs: Tensor, n: int) -> tuple[Tensor, dict[str, Tensor]]:
         "a grid falls, from T to 0; yours rises": right.flip(0),
         "the last time, 0, is missing": right[:-1],
         "the first time, T, is missing": right[1:],
-        "n steps are n + 1 times; yours has one step too many": torch.tensor(every[min(n, T - 1)].timesteps),
-        "n steps are n + 1 times; yours has one step too few": torch.tensor(every[max(n - 2, 0)].timesteps),
         "follow the table of the last round first: from T there are n steps left": torch.tensor(
             _wrong_table_order(costs, n)
         ),
@@ -234,6 +232,11 @@ def _paths(costs: Tensor, n: int) -> tuple[Tensor, dict[str, Tensor]]:
         "exactly n steps: yours is the cheapest path of any length": torch.tensor(any_length),
         "that is the dearest path": torch.tensor(dearest),
         "that grid is evenly spaced, whatever the costs": torch.linspace(T, 0, n + 1).round().long(),
+        **(
+            {"n steps are n + 1 times; yours has one step too few": torch.tensor(every[n - 2].timesteps)}
+            if n > 1
+            else {}
+        ),
     }
 
 

@@ -261,7 +261,7 @@ def embedding_loop(position, dim, longest):
     return torch.tensor(rows)
 
 
-@wrong("04.embedding", "does not reach")
+@wrong("04.embedding", "falls short of")
 def embedding_over_n(position, dim, longest):
     n = dim // 2
     return waves(position, longest ** (-torch.arange(n) / n))
