@@ -217,7 +217,7 @@ def _paths(costs: Tensor, n: int) -> tuple[Tensor, dict[str, Tensor]]:
     every = [best_path(costs, k) for k in range(1, T + 1)]
     any_length = min(every, key=lambda path: path.cost).timesteps
     dearest = best_path((10 - costs).masked_fill(costs.isinf(), math.inf), n).timesteps
-    return right, {
+    mistakes = {
         "a grid falls, from T to 0; yours rises": right.flip(0),
         "the last time, 0, is missing": right[:-1],
         "the first time, T, is missing": right[1:],
@@ -232,12 +232,12 @@ def _paths(costs: Tensor, n: int) -> tuple[Tensor, dict[str, Tensor]]:
         "exactly n steps: yours is the cheapest path of any length": torch.tensor(any_length),
         "that is the dearest path": torch.tensor(dearest),
         "that grid is evenly spaced, whatever the costs": torch.linspace(T, 0, n + 1).round().long(),
-        **(
-            {"n steps are n + 1 times; yours has one step too few": torch.tensor(every[n - 2].timesteps)}
-            if n > 1
-            else {}
-        ),
     }
+    if n < T:
+        mistakes["n steps are n + 1 times; yours has one step too many"] = torch.tensor(every[n].timesteps)
+    if n > 1:
+        mistakes["n steps are n + 1 times; yours has one step too few"] = torch.tensor(every[n - 2].timesteps)
+    return right, mistakes
 
 
 @exercise(
