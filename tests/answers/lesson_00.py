@@ -35,61 +35,6 @@ def mix_lerp(x_0, eps, alpha_t, sigma_t):
     return torch.lerp(eps, x_0, alpha_t)
 
 
-@wrong("00.mix", "use the sigma_t that was handed over")
-def mix_variance_preserving(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0 + (1 - alpha_t**2) ** 0.5 * eps
-
-
-@wrong("00.mix", "swapped")
-def mix_swapped(x_0, eps, alpha_t, sigma_t):
-    return sigma_t * x_0 + alpha_t * eps
-
-
-@wrong("00.mix", "keeps all of its size")
-def mix_adds_only(x_0, eps, alpha_t, sigma_t):
-    return x_0 + sigma_t * eps
-
-
-@wrong("00.mix", "at full size")
-def mix_bare_noise(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0 + eps
-
-
-@wrong("00.mix", "both factors are missing")
-def mix_sum(x_0, eps, alpha_t, sigma_t):
-    return x_0 + eps
-
-
-@wrong("00.mix", "the noise is missing")
-def mix_no_noise(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0
-
-
-@wrong("00.mix", "not taken away")
-def mix_minus(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0 - sigma_t * eps
-
-
-@wrong("00.mix", "no root")
-def mix_roots(x_0, eps, alpha_t, sigma_t):
-    return alpha_t**0.5 * x_0 + sigma_t**0.5 * eps
-
-
-@wrong("00.mix", "no square")
-def mix_squares(x_0, eps, alpha_t, sigma_t):
-    return alpha_t**2 * x_0 + sigma_t**2 * eps
-
-
-@wrong("00.mix", "every picture needs its own")
-def mix_same_noise(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0 + sigma_t * eps[0]
-
-
-@wrong("00.mix", "that is their mean")
-def mix_mean(x_0, eps, alpha_t, sigma_t):
-    return (alpha_t * x_0 + sigma_t * eps) / 2
-
-
 @wrong("00.mix", "drew random numbers")
 def mix_own_noise(x_0, eps, alpha_t, sigma_t):
     return alpha_t * x_0 + sigma_t * torch.randn_like(x_0)
