@@ -10,6 +10,7 @@ import sys
 import answers
 import numpy as np
 import pytest
+import simgpu
 import torch
 from answers import RIGHT, WRONG
 
@@ -233,29 +234,18 @@ def test_a_learners_function_finds_the_switches_of_a_fresh_kernel_wherever_it_is
     assert seen.output.dtype == torch.get_default_dtype() == torch.float32
 
 
-class OnTheGpu(torch.Tensor):
-    """A tensor that says it is on a GPU, and will not meet one that is not."""
-
-    device = torch.device("cuda")
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        with torch._C.DisableTorchFunctionSubclass():
-            if func is torch.Tensor.cpu:
-                return args[0].as_subclass(torch.Tensor)
-            if func is torch.Tensor.detach:
-                return args[0]
-        raise RuntimeError("Expected all tensors to be on the same device, cuda:0 and cpu")
-
-
-def test_answers_come_home_from_a_gpu():
+@pytest.mark.parametrize("id", ["01.q_sample", "01.x0_from_eps", "04.descend", "07.clip", "09.kid", "13.best_path"])
+def test_answers_come_home_from_a_gpu(id):
     def answer(*args):
-        return RIGHT["01.x0_from_eps"][0](*args).as_subclass(OnTheGpu)
+        return simgpu.mapped(lambda x: x.to("cuda"), RIGHT[id][0](*args))
 
-    seen = engine.observe(lambda: {"w": [torch.ones(2).as_subclass(OnTheGpu), np.float32(0.5), np.int64(3)]}, ())
-    assert type(seen.output["w"][0]) is torch.Tensor
-    assert [type(x) for x in seen.output["w"][1:]] == [float, int]
-    assert check("01.x0_from_eps", answer, seed=0).passed
+    with simgpu.installed():
+        assert check(id, answer, seed=0).passed
+
+
+def test_numpys_numbers_come_home_as_pythons():
+    seen = engine.observe(lambda: {"w": [np.float32(0.5), np.int64(3)]}, ()).output
+    assert [type(x) for x in seen["w"]] == [float, int]
 
 
 def test_a_draw_that_changes_nothing_is_no_fault_and_a_seed_is_one():

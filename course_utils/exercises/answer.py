@@ -73,7 +73,11 @@ def _called(function: Callable, args: tuple, wrt: int | None, cotangent: Tensor 
         with time_limit(TIME_LIMIT_S), other_hash(function):
             output = function(*args)
             if wrt is not None and isinstance(output, Tensor) and output.requires_grad:
-                seed = torch.ones_like(output) if cotangent is None else cotangent.reshape(output.shape).to(output)
+                seed = (
+                    torch.ones_like(output)
+                    if cotangent is None
+                    else cotangent.reshape(output.shape).to(output.device, output.dtype)
+                )
                 (gradient,) = torch.autograd.grad(output, args[wrt], seed, allow_unused=True)
             return _plain(output), _plain(gradient), ""
     except (Exception, SystemExit) as e:
