@@ -51,17 +51,22 @@ def observe(function: Callable, args: tuple, *, wrt: int | None = None, cotangen
     weights, too, and does no harm where they are replaced. The output lies on the CPU, whatever device it came from.
     """
     with known_state(), own_stream():
-        before, started = tuple(map(_copied, args)), torch.random.get_rng_state()
+        before, started, elsewhere = tuple(map(_copied, args)), _stream(0x5EED_0001), _stream(0x5EED_0002)
+        torch.random.set_rng_state(started)  # a page's own seed, set once more, would go unnoticed
         given = tuple(map(_copied, args))
         output, gradient, error = _called(function, given, wrt, cotangent)
         changed = tuple(i for i, (a, b) in enumerate(zip(given, before, strict=True)) if not _same(a, b))
         ended, drew = torch.random.get_rng_state(), False
         if not error and not torch.equal(started, ended):
-            torch.random.set_rng_state(torch.Generator().manual_seed(5).get_state())
+            torch.random.set_rng_state(elsewhere)
             again, _, _ = _called(function, before, wrt, cotangent)
             seeded = torch.equal(ended, torch.random.get_rng_state())
             drew = seeded or not _same(again, output)
     return Observation(output, error, changed, drew, gradient)
+
+
+def _stream(seed: int) -> Tensor:
+    return torch.Generator().manual_seed(seed).get_state()
 
 
 def _called(function: Callable, args: tuple, wrt: int | None, cotangent: Tensor | None) -> tuple[Any, Any, str]:
