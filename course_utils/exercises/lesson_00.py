@@ -2,10 +2,12 @@
 
 import torch
 
-from course_utils.exercises.engine import Answer, Draw, exercise, expect
+from course_utils.exercises.answer import Answer
+from course_utils.exercises.compare import Draw, expect
+from course_utils.exercises.engine import exercise
 
 
-@exercise("00.mix", "Mix a picture with noise", minutes=2)
+@exercise("00.mix", "Mix a picture with noise")
 def _(answer: Answer, draw: Draw) -> None:
     for shape in [(4, 1, 5, 5), (1, 3, 4, 6), (3, 2)]:
         for dtype in [torch.float32, torch.float64]:
@@ -30,7 +32,11 @@ def _(answer: Answer, draw: Draw) -> None:
                     - sigma * eps,
                     "no root: alpha_t and sigma_t multiply as they are": alpha**0.5 * x + sigma**0.5 * eps,
                     "no square: alpha_t and sigma_t multiply as they are": alpha**2 * x + sigma**2 * eps,
+                    "that is their mean: a sum, weighted with alpha_t and sigma_t": (alpha * x + sigma * eps) / 2,
                     "one picture's noise serves the whole batch: every picture needs its own": alpha * x
                     + sigma * eps[:1],
                 },
             )
+    x, eps = draw.normal(3, 2), draw.normal(3, 2)
+    expect(answer(x, eps, 1.0, 0.0), x, what="x_t without noise, alpha_t = 1 and sigma_t = 0,")
+    expect(answer(x, eps, 0.0, 1.0), eps, what="x_t without a picture, alpha_t = 0 and sigma_t = 1,")

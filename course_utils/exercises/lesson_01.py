@@ -4,25 +4,25 @@ from collections.abc import Callable
 
 import torch
 
-from course_utils.exercises.engine import (
+from course_utils.exercises.answer import Answer
+from course_utils.exercises.compare import (
     AS_COLUMN,
     BROADCASTING,
     CASES,
-    Answer,
     Draw,
     along_the_wrong_axis,
     column,
-    exercise,
     expect,
     numbers,
     random_schedule,
 )
+from course_utils.exercises.engine import exercise
 from course_utils.forward import q_sample
 from course_utils.parameterizations import x0_from_eps
 from course_utils.schedules import DiscreteSchedule
 
 
-@exercise("01.q_step", "One step of the chain", minutes=5)
+@exercise("01.q_step", "One step of the chain")
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         x, eps, beta = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype), draw.number(0.05, 0.6)
@@ -43,14 +43,22 @@ def _(answer: Answer, draw: Draw) -> None:
                 - noise * eps,
                 "the noise is missing: a shrinking image is not a noisy one": signal * x,
                 "one image's noise serves the whole batch: every image needs its own": signal * x + noise * eps[:1],
+                "beta is a variance: one root of it is enough": (1 - beta) ** 0.25 * x + beta**0.25 * eps,
+                "beta is a variance already: a root, where yours has a square": (1 - beta**2) ** 0.5 * x + beta * eps,
+                "1 - sqrt(beta) is not sqrt(1 - beta)": (1 - noise) * x + noise * eps,
             },
         )
+    x, eps = draw.normal(3, 2), draw.normal(3, 2)
+    expect(answer(x, 0.0, eps), x, what="x_t where beta is 0 and nothing happens,")
+    expect(answer(x, 1.0, eps), eps, what="x_t where beta is 1 and nothing is left,")
 
 
-@exercise("01.alpha_bar", "How much signal is left after t steps", minutes=5)
+@exercise("01.alpha_bar", "How much signal is left after t steps")
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype in [(1, torch.float64), (7, torch.float64), (40, torch.float32), (200, torch.float64)]:
         betas = draw.uniform(0.02, 0.2, T, dtype=dtype)
+        if T == 40:
+            betas[-1] = 1.0  # an end without a trace of the picture, as lesson 02 will want it
         one = betas.new_ones(1)
         product = torch.cumprod(1 - betas, 0)
         expect(
@@ -71,6 +79,8 @@ def _(answer: Answer, draw: Draw) -> None:
                 "no root here: alpha_bar is the product itself, its root is taken when it is used": torch.cat(
                     [one, product.sqrt()]
                 ),
+                "no square: alpha_bar is the product of the (1 - beta) itself": torch.cat([one, product.square()]),
+                "logarithms add up: the exponential at the end is missing": torch.cat([one, product.log()]),
                 "that is 1 - alpha_bar, the noise's share": torch.cat([one, product]) * -1 + 1,
                 "the product runs from the wrong end: step 1 comes first": torch.cat(
                     [one, torch.cumprod(1 - betas.flip(0), 0)]
@@ -83,14 +93,15 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("01.q_sample", "A thousand steps at once", minutes=10, error_hints=BROADCASTING)
+@exercise("01.q_sample", "A thousand steps at once", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
         x, eps = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
-        t = draw.distinct(1, schedule.T, len(x))
+        t = draw.times(1, schedule.T, len(x))
         ab, before = column(schedule.alpha_bar[t], x), column(schedule.alpha_bar[t - 1], x)
         beta = column(schedule.betas[t], x)
+        root = ab.sqrt()
         mistakes = along_the_wrong_axis(schedule.alpha_bar[t], x, lambda a: a.sqrt() * x + (1 - a).sqrt() * eps) | {
             "alpha_bar is a variance: the image's factor is its square root": ab * x + (1 - ab).sqrt() * eps,
             "the noise's factor is sqrt(1 - alpha_bar); without the root the variance sags": ab.sqrt() * x
@@ -102,6 +113,11 @@ def _(answer: Answer, draw: Draw) -> None:
             + beta.sqrt() * eps,
             "1 - sqrt(alpha_bar) is not sqrt(1 - alpha_bar)": ab.sqrt() * x + (1 - ab.sqrt()) * eps,
             "the two factors are swapped": (1 - ab).sqrt() * x + ab.sqrt() * eps,
+            "one root of alpha_bar is enough: yours has the root of a root": root.sqrt() * x + (1 - ab).sqrt() * eps,
+            "1 - alpha_bar, under the root, is no root itself": root * x + (1 - root).sqrt() * eps,
+            "alpha_bar is alpha_t² already: no further square": ab * x + (1 - ab**2).sqrt() * eps,
+            "noise is added, not taken away (harmless for one symmetric draw, but not the equation)": root * x
+            - (1 - ab).sqrt() * eps,
             "the noise is missing: eps was handed over to be used": ab.sqrt() * x,
             "one image's noise serves the whole batch: every image needs its own": ab.sqrt() * x
             + (1 - ab).sqrt() * eps[:1],
@@ -114,6 +130,9 @@ def _(answer: Answer, draw: Draw) -> None:
             mistakes=mistakes,
             shape_hint=f"x_t is as large as x_0: {AS_COLUMN}",
         )
+    schedule, x, eps = random_schedule(draw), draw.normal(4, 2).double(), draw.normal(4, 2).double()
+    t = torch.tensor([0, 12, 12, 0])  # clean data belong to the table, and two images may have one t
+    expect(answer(x, t, schedule.alpha_bar, eps), q_sample(x, t, schedule, eps), what="x_t at t = 0 and t = T")
     # Later lessons train through this function: the gradient with respect to x_0 is alpha_t.
     schedule, t = random_schedule(draw), draw.distinct(1, 12, 3)
     x, eps, weights = (draw.normal(3, 1, 4, 4, dtype=torch.float64) for _ in range(3))
@@ -121,25 +140,36 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(gradient, column(schedule.alpha_bar[t].sqrt(), x) * weights, what="the gradient with respect to x_0")
 
 
-@exercise("01.t_at_snr", "When is so much signal left?", minutes=5)
+@exercise("01.t_at_snr", "When is so much signal left?")
 def _(answer: Answer, draw: Draw) -> None:
     tables, ratios, right = [], [], []
     for T in (20, 60, 300):
         betas = draw.uniform(0.5, 1.5, T, dtype=torch.float64) * 4 / T
         alpha_bar = DiscreteSchedule.from_betas(betas).alpha_bar
-        snr = alpha_bar[1:] / (1 - alpha_bar[1:])  # entry i belongs to t = i + 1
-        for t in draw.distinct(2, T - 1, 4).tolist():
-            tables.append(alpha_bar)
-            ratios.append((snr[t - 2] * snr[t - 1]).sqrt().item())  # between t - 1 and t: no ties
-            right.append(t)
+        snr = alpha_bar / (1 - alpha_bar)
+        for t in draw.times(1, T, 5).tolist():
+            before = min(snr[t - 1].item(), 1e4)
+            for share in (0.1, 0.9):  # near the ratio at t, and near that at t - 1: the nearest entry is not asked for
+                tables.append(alpha_bar)
+                ratios.append(snr[t].item() + share * (before - snr[t].item()))
+                right.append(t)
+    falling = [draw.number(0.6, 0.9), 0.5, draw.number(0.1, 0.4)]
+    tables.append(torch.tensor([1.0, *falling], dtype=torch.float64))  # SNR(2) is 1 exactly
+    ratios.append(1.0)
+    right.append(2)
+
+    def each(find: Callable[[torch.Tensor, float], int | torch.Tensor]) -> torch.Tensor:
+        found = [float(find(ab, r)) for ab, r in zip(tables, ratios, strict=True)]
+        return torch.tensor(found, dtype=torch.float64)
 
     def first_below(quantity: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """What somebody gets who compares another quantity with the ratio; T if it never falls so far."""
-        found = [
-            next((t for t, q in enumerate(quantity(ab).tolist()) if t > 0 and q <= r), len(ab) - 1)
-            for ab, r in zip(tables, ratios, strict=True)
-        ]
-        return torch.tensor(found, dtype=torch.float64)
+        return each(
+            lambda ab, r: next((t for t, q in enumerate(quantity(ab).tolist()) if t > 0 and q <= r), len(ab) - 1)
+        )
+
+    def ratio(ab: torch.Tensor) -> torch.Tensor:
+        return ab / (1 - ab)
 
     t = torch.tensor(right, dtype=torch.float64)
     expect(
@@ -147,7 +177,13 @@ def _(answer: Answer, draw: Draw) -> None:
         t,
         what="t",
         mistakes={
-            "one too early: the first t at or below the ratio is wanted, not the last above it": t - 1,
+            "one too early: the first t at or below the ratio is wanted, and the table begins at t = 0": t - 1,
+            "at *or* below: where the ratio is met exactly, that t counts": each(
+                lambda ab, r: (ratio(ab) < r).nonzero()[0]
+            ),
+            "that is the t with the nearest ratio; wanted is the first at or below it": each(
+                lambda ab, r: (ratio(ab) - r).abs().argmin()
+            ),
             "one too late: alpha_bar has its entry for t = 0, so position and t are the same number": t + 1,
             "the SNR is a ratio of variances, alpha_bar / (1 - alpha_bar): no root": first_below(
                 lambda ab: (ab / (1 - ab)).sqrt()
@@ -155,6 +191,7 @@ def _(answer: Answer, draw: Draw) -> None:
             "that is where alpha_bar falls to the ratio; the SNR divides it by 1 - alpha_bar": first_below(
                 lambda ab: ab
             ),
+            "alpha_bar is a variance already: no further square": first_below(lambda ab: ab**2 / (1 - ab**2)),
             "the ratio is upside down: signal over noise": first_below(lambda ab: (1 - ab) / ab),
             "that is the last t of the table": torch.tensor([len(ab) - 1.0 for ab in tables], dtype=torch.float64),
             "that is clean data, where the ratio is infinite: wanted is a ratio at or *below*": torch.zeros_like(t),
@@ -162,14 +199,14 @@ def _(answer: Answer, draw: Draw) -> None:
     )
 
 
-@exercise("01.x0_from_eps", "Back, if we knew the noise", minutes=5, error_hints=BROADCASTING)
+@exercise("01.x0_from_eps", "Back, if we knew the noise", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
         x_t, eps = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
-        t = draw.distinct(1, schedule.T, len(x_t))
+        t = draw.times(1, schedule.T, len(x_t))
         ab, before = column(schedule.alpha_bar[t], x_t), column(schedule.alpha_bar[t - 1], x_t)
-        noise = (1 - ab).sqrt() * eps
+        noise, root, one = (1 - ab).sqrt() * eps, ab.sqrt(), ab / before
         mistakes = along_the_wrong_axis(schedule.alpha_bar[t], x_t, lambda a: (x_t - (1 - a).sqrt() * eps) / a.sqrt())
         expect(
             answer(x_t, t, schedule.alpha_bar.to(dtype), eps),
@@ -186,6 +223,14 @@ def _(answer: Answer, draw: Draw) -> None:
                 "only x_t is divided; brackets go round the whole difference": x_t / ab.sqrt() - noise,
                 "t is off by one: alpha_bar[t] is already the right entry": (x_t - (1 - before).sqrt() * eps)
                 / before.sqrt(),
+                "one root of alpha_bar is enough: yours has the root of a root": (x_t - noise) / root.sqrt(),
+                "1 - alpha_bar, under the root, is no root itself": (x_t - (1 - root).sqrt() * eps) / root,
+                "that is one step's alpha; x_t came with the product of all, alpha_bar": (x_t - (1 - one).sqrt() * eps)
+                / one.sqrt(),
+                "x_t and eps are swapped": (eps - (1 - ab).sqrt() * x_t) / root,
+                "the two factors are swapped: divide by sqrt(alpha_bar)": (x_t - root * eps) / (1 - ab).sqrt(),
+                "only the noise is divided; brackets go round the whole difference": x_t - noise / root,
+                "every image has its own t; yours all use the first": (x_t - (1 - ab[:1]).sqrt() * eps) / root[:1],
                 "the noise arrived with a factor, sqrt(1 - alpha_bar), and leaves with it": (x_t - eps) / ab.sqrt(),
             },
             shape_hint=f"x_0 is as large as x_t: {AS_COLUMN}",

@@ -5,7 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import Answer, Draw, Wrong, exercise, expect
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import Draw, expect
+from course_utils.exercises.engine import exercise
 from course_utils.schedules import DiscreteSchedule, rescale_zero_terminal_snr
 
 
@@ -15,16 +17,17 @@ def random_table(draw: Draw, T: int, dtype: torch.dtype, low: float = 0.02, high
     return DiscreteSchedule.from_betas(betas).alpha_bar.to(dtype)
 
 
-@exercise("02.betas_from_alpha_bar", "Back from alpha_bar to the betas", minutes=5)
+@exercise("02.betas_from_alpha_bar", "Back from alpha_bar to the betas")
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype, ends_at_zero in [
-        (9, torch.float64, False),
-        (30, torch.float32, True),
         (12, torch.float64, True),
+        (30, torch.float32, True),
+        (9, torch.float64, False),
         (1, torch.float64, False),
     ]:
         alpha_bar = random_table(draw, T, dtype, high=0.6)
         alpha_bar[-1] *= 0.0 if ends_at_zero else 0.3  # the last beta is large enough for any clip
+        alpha_bar[T // 2 :] *= 0.3 if T > 1 else 1.0  # and so is one in the middle
         before, after = alpha_bar[:-1], alpha_bar[1:]
         betas, upside_down = 1 - after / before, 1 - before / after
         max_beta = draw.number(0.35, 0.55)
@@ -34,6 +37,12 @@ def _(answer: Answer, draw: Draw) -> None:
             what="betas",
             mistakes={
                 "the clip is missing: no beta may be larger than max_beta": betas,
+                "max_beta is an argument; yours has 0.999 written into it": betas.clamp(max=0.999),
+                "that scales all betas down; only those above the limit change": betas * (max_beta / betas.max()),
+                "a beta above the limit becomes the limit; yours becomes 0": betas.masked_fill(betas > max_beta, 0.0),
+                "steps multiply, so divide neighbours: divided by alpha_bar_{t-1}, not by alpha_bar_t": (
+                    (before - after) / after
+                ).clamp(max=max_beta),
                 "max_beta is an upper limit; yours is a lower one": betas.clamp(min=max_beta),
                 "only the last beta is clipped; the limit holds for every step": torch.cat(
                     [betas[:-1], betas[-1:].clamp(max=max_beta)]
@@ -55,9 +64,12 @@ def _(answer: Answer, draw: Draw) -> None:
             },
             shape_hint="T + 1 alpha_bars have T neighbouring pairs, so there are T betas",
         )
+    alpha_bar = random_table(draw, 6, torch.float64)
+    want = 1 - alpha_bar[1:] / alpha_bar[:-1]
+    expect(answer(alpha_bar, 0.999), want, what="betas that are all below the limit,")
 
 
-@exercise("02.cosine_alpha_bar", "The cosine schedule", minutes=5)
+@exercise("02.cosine_alpha_bar", "The cosine schedule")
 def _(answer: Answer, draw: Draw) -> None:
     for T in (11, 40, 1, 1000):
         s = draw.number(0.05, 0.3)
@@ -79,6 +91,8 @@ def _(answer: Answer, draw: Draw) -> None:
             what="alpha_bar",
             mistakes={
                 "the cosine is squared: alpha_bar is a variance": f(t, power=1) / f(t, power=1)[0],
+                "s is an argument; yours has 0.008 written into it": f(t, s=0.008, inner=1.008)
+                / f(t, s=0.008, inner=1.008)[0],
                 "divide by f(0), so that alpha_bar_0 is exactly 1": f(t),
                 "the offset s is missing": f(t, s=0.0, inner=1.0),
                 "with the offset in the numerator alone the angle runs past a right angle; divide by 1 + s too": f(
@@ -100,9 +114,11 @@ def _(answer: Answer, draw: Draw) -> None:
             },
             shape_hint="t = 0, 1, …, T makes T + 1 entries",
         )
+    t = torch.arange(8, dtype=torch.float64) / 7
+    expect(answer(7, 0.0), torch.cos(t * math.pi / 2) ** 2, what="alpha_bar without an offset, s = 0,")
 
 
-@exercise("02.log_snr", "The log-SNR", minutes=3)
+@exercise("02.log_snr", "The log-SNR")
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype, ends_at_zero in [
         (8, torch.float64, False),
@@ -142,13 +158,12 @@ def _(answer: Answer, draw: Draw) -> None:
         for t, sign, why in [(0, 1, "clean data has no noise at all"), (-1, -1, "no signal is left")]:
             if want[t].isinf() and got[t] != sign * math.inf:
                 raise Wrong(
-                    f"the log-SNR should be {sign * math.inf:+} where alpha_bar is {alpha_bar[t].item():g}, "
-                    f"got {got[t].item():.4g}",
+                    f"the log-SNR should be {sign * math.inf:+} where alpha_bar is {alpha_bar[t].item():g}, and is not",
                     f"{why}, and PyTorch's log knows infinity: no clamp and no small constant is needed",
                 )
 
 
-@exercise("02.zero_terminal_snr", "An end without a trace", minutes=10)
+@exercise("02.zero_terminal_snr", "An end without a trace")
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype in [(9, torch.float64), (30, torch.float32), (2, torch.float64), (100, torch.float64)]:
         alpha_bar = random_table(draw, T, dtype, high=0.6 if T < 10 else 0.1)
@@ -184,9 +199,12 @@ def _(answer: Answer, draw: Draw) -> None:
             },
             shape_hint="the table keeps its T + 1 entries",
         )
+    alpha_bar = random_table(draw, 6, torch.float64)
+    alpha_bar[-1] = 0.0
+    expect(answer(alpha_bar), alpha_bar, what="a table that ends at 0 already, and so stays as it is,")
 
 
-@exercise("02.t_weights", "Which t, how often, and with what weight", minutes=10)
+@exercise("02.t_weights", "Which t, how often, and with what weight")
 def _(answer: Answer, draw: Draw) -> None:
     for T, history, dtype in [(7, 5, torch.float64), (6, 6, torch.float32), (40, 3, torch.float64)]:
         spread = draw.uniform(0.1, 3.0, T, 1, dtype=torch.float64)
@@ -211,7 +229,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the probabilities must sum to 1: divide by their sum": root,
                 "the more a t costs, the more often it is drawn; yours is the other way round": share(1 / root),
                 "the mean square is wanted, not the spread around the mean": share(losses.std(1)),
-                "the mean square is wanted, not the spread about the mean": share(losses.std(1, correction=0)),
                 "a softmax is something else: divide the roots by their sum": torch.softmax(root, 0),
                 "a row is a t, a column a remembered loss: take the mean along the row, `mean(1)`": share(
                     losses.square().mean(0).sqrt()

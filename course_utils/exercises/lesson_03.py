@@ -3,19 +3,18 @@
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import (
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import (
     AS_COLUMN,
     BROADCASTING,
     CASES,
-    Answer,
     Draw,
-    Wrong,
     along_the_wrong_axis,
     column,
-    exercise,
     expect,
     random_schedule,
 )
+from course_utils.exercises.engine import exercise
 from course_utils.forward import q_posterior
 from course_utils.parameterizations import x0_from_v
 from course_utils.toy import GaussianMixture
@@ -28,12 +27,12 @@ def _posterior_mean(x_t: Tensor, x_0: Tensor, now: Tensor, before: Tensor) -> Te
     return (keep.sqrt() * (1 - before) * x_t + before.sqrt() * (1 - keep) * x_0) / (1 - now)
 
 
-@exercise("03.posterior", "The step back, if x_0 were known", minutes=10, error_hints=BROADCASTING)
+@exercise("03.posterior", "The step back, if x_0 were known", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
         x_t, x_0 = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
-        t = draw.distinct(2, schedule.T, len(x_t))
+        t = draw.times(2, schedule.T, len(x_t))
         now, before = column(schedule.alpha_bar[t], x_t), column(schedule.alpha_bar[t - 1], x_t)
         keep = now / before  # 1 - beta_t
         of_x_t, of_x_0 = keep.sqrt() * (1 - before) / (1 - now), before.sqrt() * (1 - keep) / (1 - now)
@@ -53,6 +52,19 @@ def _(answer: Answer, draw: Draw) -> None:
             "divide by 1 - alpha_bar[t], the noise of the whole way": (of_x_t * x_t + of_x_0 * x_0) * (1 - now),
             "beta_t is one step's variance, 1 - alpha_bar[t] / alpha_bar[t - 1]": of_x_t * x_t
             + before.sqrt() * (1 - now) / (1 - now) * x_0,
+            "the factors are roots of 1 - beta_t and of alpha_bar[t - 1], one root each": keep**0.25
+            * (1 - before)
+            / (1 - now)
+            * x_t
+            + before**0.25 * (1 - keep) / (1 - now) * x_0,
+            "only x_0's term is divided; the line is below both": keep.sqrt() * (1 - before) * x_t + of_x_0 * x_0,
+            "only x_t's term is divided; the line is below both": of_x_t * x_t + before.sqrt() * (1 - keep) * x_0,
+            "divide by 1 - alpha_bar[t], not by its root": (of_x_t * x_t + of_x_0 * x_0) * (1 - now).sqrt(),
+            "x_t's factor has sqrt(1 - beta_t), one step; yours has sqrt(alpha_bar[t])": now.sqrt()
+            * (1 - before)
+            / (1 - now)
+            * x_t
+            + of_x_0 * x_0,
             "t is off by one: the two levels are t and t - 1": _posterior_mean(
                 x_t,
                 x_0,
@@ -84,11 +96,11 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(last, x_0, what="the mean at t = 1, where x_0 alone decides,")
 
 
-@exercise("03.kl_weight", "What the bound charges for a step", minutes=5, error_hints=BROADCASTING)
+@exercise("03.kl_weight", "What the bound charges for a step", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for n, dtype in [(1, torch.float64), (5, torch.float64), (4, torch.float32), (9, torch.float64)]:
         schedule = random_schedule(draw, dtype=dtype)
-        t = draw.distinct(2, schedule.T - 1, n)
+        t = draw.times(2, schedule.T - 1, n)
         ab = schedule.alpha_bar.to(dtype)
         snr = ab / (1 - ab)
         right = step_weight(t, schedule).to(dtype)
@@ -98,6 +110,14 @@ def _(answer: Answer, draw: Draw) -> None:
             what="the weight",
             mistakes={
                 "the half is missing: KL = |difference of the means|² / (2 variance)": 2 * right,
+                "the sign, and the half: KL = |difference of the means|² / (2 variance)": -2 * right,
+                "that is the fall over the noise at t alone: each SNR has its own 1 - alpha_bar below": (
+                    (ab[t - 1] - ab[t]) / (1 - ab[t]) / 2
+                ),
+                "alpha_bar is a variance already: no further square": (
+                    ab[t - 1] ** 2 / (1 - ab[t - 1]) ** 2 - ab[t] ** 2 / (1 - ab[t]) ** 2
+                )
+                / 2,
                 "the sign: the SNR falls with t, and a KL is never negative": -right,
                 "the SNR is a ratio of variances, alpha_bar / (1 - alpha_bar): no root": (
                     snr[t - 1].sqrt() - snr[t].sqrt()
@@ -114,6 +134,8 @@ def _(answer: Answer, draw: Draw) -> None:
             },
             shape_hint="one weight for each t",
         )
+    schedule, t = random_schedule(draw), torch.tensor([12, 2, 12])
+    expect(answer(t, schedule.alpha_bar), step_weight(t, schedule), what="the weight at t = T and t = 2")
 
 
 def _mixture_mean(
@@ -141,7 +163,6 @@ def _mixture_mean(
 @exercise(
     "03.exact_denoiser",
     "The exact denoiser of a mixture",
-    minutes=10,
     error_hints={
         "The size of tensor": "line the shapes up as (b, 1, d) and (K, d): `x_t[:, None] - alpha * means` is (b, K, d)",
         "must match": "line the shapes up as (b, 1, d) and (K, d): `x_t[:, None] - alpha * means` is (b, K, d)",
@@ -183,6 +204,17 @@ def _(answer: Answer, draw: Draw) -> None:
                 "a part of variance S has variance alpha² S + sigma² in x_t, not S + sigma²": _mixture_mean(
                     *data, spread=variance + sigma**2
                 ),
+                "a standard deviation's square: sigma² is a variance, sigma is not": _mixture_mean(
+                    *data, spread=alpha**2 * variance + sigma, shrink=alpha * variance / (alpha**2 * variance + sigma)
+                ),
+                "in x_t the variance is alpha² S + sigma²: yours has alpha": _mixture_mean(
+                    *data, spread=alpha * variance + sigma**2, shrink=alpha * variance / (alpha * variance + sigma**2)
+                ),
+                "S is a variance already: no further square": _mixture_mean(
+                    *data,
+                    spread=alpha**2 * variance**2 + sigma**2,
+                    shrink=alpha * variance**2 / (alpha**2 * variance**2 + sigma**2),
+                ),
                 "in x_t the centres have moved to alpha mu": _mixture_mean(*data, scaled=1.0),
                 "an average over all parts, not the likeliest one alone": each[torch.arange(b), r.argmax(1)],
                 "the half is missing in the exponent of the Gaussian": _mixture_mean(*data, half=1.0),
@@ -215,14 +247,14 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(got, _mixture_mean(far, 0.6, 0.8, means, weights, 0.04), what="E[x_0 | x_t] far from all parts")
 
 
-@exercise("03.x0_from_v", "The picture from the velocity", minutes=5, error_hints=BROADCASTING)
+@exercise("03.x0_from_v", "The picture from the velocity", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
         x_t, v = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
-        t = draw.distinct(1, schedule.T, len(x_t))
+        t = draw.times(1, schedule.T, len(x_t))
         ab, before = column(schedule.alpha_bar[t], x_t), column(schedule.alpha_bar[t - 1], x_t)
-        alpha, sigma = ab.sqrt(), (1 - ab).sqrt()
+        alpha, sigma, one = ab.sqrt(), (1 - ab).sqrt(), ab / before
         mistakes = along_the_wrong_axis(schedule.alpha_bar[t], x_t, lambda a: a.sqrt() * x_t - (1 - a).sqrt() * v)
         expect(
             answer(x_t, v, t, schedule.alpha_bar.to(dtype)),
@@ -241,29 +273,33 @@ def _(answer: Answer, draw: Draw) -> None:
                 "alpha_t and sigma_t are the roots of alpha_bar and 1 - alpha_bar": ab * x_t - (1 - ab) * v,
                 "t is off by one: alpha_bar[t] is already the right entry": before.sqrt() * x_t
                 - (1 - before).sqrt() * v,
-                "that is v from x_t and x_0's place: check which of the two is given": alpha * v - sigma * x_t,
+                "x_t and v are swapped: alpha_t multiplies x_t, sigma_t multiplies v": alpha * v - sigma * x_t,
+                "one root of alpha_bar is enough: yours has the root of a root": alpha.sqrt() * x_t - sigma.sqrt() * v,
+                "sigma_t² is 1 - alpha_bar[t]; yours is 1 - sqrt(alpha_bar[t])": alpha * x_t - (1 - alpha).sqrt() * v,
+                "sigma_t is the root of 1 - alpha_bar": alpha * x_t - (1 - ab) * v,
+                "alpha_t is the root of alpha_bar": ab * x_t - sigma * v,
+                "that is one step's alpha; alpha_t² is the product of all, alpha_bar[t]": one.sqrt() * x_t
+                - (1 - one).sqrt() * v,
                 "every image has its own t; yours all use the first": alpha[:1] * x_t - sigma[:1] * v,
             },
             shape_hint=f"x_0 is as large as x_t: {AS_COLUMN}",
         )
 
 
-@exercise("03.reverse_step", "One step of the walk back", minutes=10)
+@exercise("03.reverse_step", "One step of the walk back")
 def _(answer: Answer, draw: Draw) -> None:
     for i, (shape, dtype) in enumerate(CASES):
         schedule = random_schedule(draw, dtype=dtype)
         x_t, x0_hat, z = (draw.normal(*shape, dtype=dtype) for _ in range(3))
-        t = 1 if i % 4 == 3 else int(draw.integers(2, schedule.T - 1))  # the last step is asked about too
+        # The first step and the last are asked about, too; the words are the same whatever t is drawn.
+        t = {2: schedule.T, 3: 1, 5: 2}.get(i) or int(draw.integers(3, schedule.T - 1))
         mean, variance = q_posterior(x_t, x0_hat, t, schedule)
         now, before, after = (schedule.alpha_bar[j].to(dtype) for j in (t, t - 1, min(t + 1, schedule.T)))
         beta, next_beta = 1 - now / before, 1 - after / now
         z_of_first = z[:1].expand_as(z)
         mistakes = {
-            "at t = 1 no noise is added: the posterior's variance is 0 there, as alpha_bar[0] = 1": mean
-            + beta.sqrt() * z
-            if t == 1
-            else mean + float("nan") * z,
             "that is the variance; what multiplies z is its square root": mean + variance * z,
+            "one root of the variance is enough": mean + variance**0.25 * z,
             "the noise has the posterior's variance, (1 - alpha_bar[t-1]) / (1 - alpha_bar[t]) beta_t; yours has "
             "beta_t": mean + beta.sqrt() * z,
             "the noise is missing: without it every walk ends in nearly the same place (section 7)": mean,
@@ -279,7 +315,10 @@ def _(answer: Answer, draw: Draw) -> None:
             "one image's noise serves the whole batch: every image needs its own": mean + variance.sqrt() * z_of_first,
             "x_t and x0_hat are swapped": q_posterior(x0_hat, x_t, t, schedule)[0] + variance.sqrt() * z,
         }
+        if t == 1:
+            hint = "at t = 1 no noise is added: the posterior's variance is 0 there, as alpha_bar[0] = 1"
+            mistakes = {hint: mean + beta.sqrt() * z} | mistakes
         got = answer(x_t, x0_hat, t, schedule.alpha_bar.to(dtype), z)
         if isinstance(got, Tensor) and t == 1 and got.isnan().any():
             raise Wrong("at t = 1 it returns NaN", "1 - alpha_bar[0] is zero: multiply by it, do not divide by it")
-        expect(got, mean + variance.sqrt() * z, what=f"x_{t - 1}", mistakes=mistakes)
+        expect(got, mean + variance.sqrt() * z, what="x_{t-1}", mistakes=mistakes)

@@ -10,24 +10,25 @@ from torch.nn import functional as F
 
 from course_utils.denoisers import Denoiser
 from course_utils.denoisers.embeddings import sinusoidal_embedding
-from course_utils.exercises.engine import (
+from course_utils.exercises.answer import Answer
+from course_utils.exercises.compare import (
     BROADCASTING,
     CASES,
-    Answer,
     Draw,
     along_the_wrong_axis,
     column,
-    exercise,
     expect,
     numbers,
     random_schedule,
 )
+from course_utils.exercises.engine import exercise
 
 
-@exercise("04.receptive_field", "How far it sees", minutes=5)
+@exercise("04.receptive_field", "How far it sees")
 def _(answer: Answer, draw: Draw) -> None:
     plain = [([3] * depth, [1] * depth) for depth in (1, 3, 6)]
     stacks = [([3, 5, 3, 7], [2, 3, 2, 1]), ([5, 5, 3], [2, 2, 1]), ([7, 3, 5], [3, 1, 2])]
+    stacks += [([1, 3, 1], [1, 2, 1]), ([4, 2], [4, 2])]  # kernels of one pixel see no further; even ones exist
     drawn = [([3 + 2 * int(i) for i in draw.integers(0, 3, 4)], [1 + int(i) for i in draw.distinct(0, 3, 4)])]
     cases = plain + stacks + drawn
     right = []
@@ -74,7 +75,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "04.descend",
     "One step downhill",
-    minutes=10,
     error_hints={
         "does not require grad": "say that gradients of the kernel are wanted: `kernel.detach().requires_grad_()`",
         "unsupported operand type": "`torch.autograd.grad` returns a tuple, also of one: `(gradient,) = …`",
@@ -116,6 +116,8 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the target is x_0; yours has x_t, and learns to copy": kernel - lr * gradient(x_t, x_t),
                 "x_t goes in and x_0 is wanted; yours has them swapped": kernel - lr * gradient(x_t, x_0),
                 "the square has no half in front of it": kernel - lr / 2 * g,
+                "lr multiplies the gradient, not the loss as well": kernel - lr**2 * g,
+                "the step is lr times the gradient, not divided by lr": kernel - g / lr,
                 "divide the gradient by nothing: only the direction of yours is right": kernel - lr * g / g.norm(),
             },
             shape_hint="the new kernel has the shape of the old one, (c, c, 3, 3)",
@@ -128,12 +130,12 @@ _ALL_ANGLES = "position[:, None] is (b, 1), the frequencies are (n,): their prod
 @exercise(
     "04.embedding",
     "A clock with many hands",
-    minutes=10,
     error_hints={"The size of tensor": _ALL_ANGLES, "must match": _ALL_ANGLES},
 )
 def _(answer: Answer, draw: Draw) -> None:
     for b, dim, longest in [(4, 8, 10_000.0), (4, 4, 100.0), (1, 12, 1000.0), (7, 6, 50.0), (8, 16, 10_000.0)]:
-        p, n = draw.uniform(-20, 20, b), dim // 2
+        p, n = draw.uniform(0, 20, b), dim // 2
+        p[1::2] *= -1  # positions may be negative, as a log-SNR is
 
         def code(frequency: Tensor, p: Tensor = p) -> Tensor:
             angle = p[:, None] * frequency
@@ -142,13 +144,16 @@ def _(answer: Answer, draw: Draw) -> None:
         i = torch.arange(n).float()
         right = sinusoidal_embedding(p, dim, longest)
         mistakes = {
-            "the exponent is -i / (n - 1): with n the last wave does not reach `longest`": code(longest ** (-i / n)),
-            "the exponent is -i / (n - 1); the paper's 2i / dim is the same as i / n": code(longest ** (-2 * i / dim)),
+            "the exponent is -i / (n - 1): with n, or with 2i / dim, the last wave falls short of `longest`": code(
+                longest ** (-i / n)
+            ),
             "the exponent's sign: the frequencies fall from 1 to 1 / longest": code(longest ** (i / (n - 1))),
             "the cosines come first": torch.cat([right[:, n:], right[:, :n]], 1),
             "all cosines first, then all sines; yours alternate": torch.stack([right[:, :n], right[:, n:]], 2).flatten(
                 1
             ),
+            "omega falls to 1 / longest; yours stays at 1": code(torch.ones(n)),
+            "the exponent is -i / (n - 1), a share of the whole range: yours lacks n - 1": code(longest ** (-i)),
             "there is no 2 pi: omega is an angle per unit of position": code(2 * torch.pi * longest ** (-i / (n - 1))),
             "frequencies are spaced evenly in their logarithm, not in themselves": code(
                 torch.linspace(1, 1 / longest, n)
@@ -175,7 +180,6 @@ _PER_CHANNEL = "scale and shift are (b, c); `[:, :, None, None]` makes them one 
 @exercise(
     "04.film",
     "Scale and shift",
-    minutes=5,
     error_hints={"The size of tensor": _PER_CHANNEL, "must match": _PER_CHANNEL, "invalid for input": _PER_CHANNEL},
 )
 def _(answer: Answer, draw: Draw) -> None:
@@ -223,12 +227,12 @@ class _Says(nn.Module):
         return self.said
 
 
-@exercise("04.precondition", "From F to the picture", minutes=10, error_hints=BROADCASTING)
+@exercise("04.precondition", "From F to the picture", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
         x, said = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
-        t = draw.distinct(1, schedule.T, len(x))
+        t = draw.times(1, schedule.T, len(x))
         mean, std = draw.number(-0.9, -0.4), draw.number(0.4, 0.7)
         table = schedule.alpha_bar
 
@@ -259,6 +263,20 @@ def _(answer: Answer, draw: Draw) -> None:
             "c_out has sigma, the root of 1 - alpha_bar": formula(a, out=std * (1 - a) / variance.sqrt()),
             "c_out lacks s": formula(a, out=sigma / variance.sqrt()),
             "alpha is the root of alpha_bar": mean + a * std**2 / variance * (x - a * mean) - out * said,
+            "one root of alpha_bar is enough: yours has the root of a root": mean
+            + alpha.sqrt() * std**2 / (alpha * std**2 + 1 - alpha) * (x - alpha.sqrt() * mean)
+            - std * ((1 - alpha) / (alpha * std**2 + 1 - alpha)).sqrt() * said,
+            "the variance of x_t is alpha² s² + sigma²: yours lacks alpha²": formula(
+                a, skip=alpha * std**2 / (std**2 + 1 - a), out=std * sigma / (std**2 + 1 - a).sqrt()
+            ),
+            "sigma² is the noise's variance: yours has sigma": formula(
+                a, skip=alpha * std**2 / (a * std**2 + sigma), out=std * sigma / (a * std**2 + sigma).sqrt()
+            ),
+            "c_skip multiplies the difference, in brackets: c_skip (x_t - alpha mu)": mean
+            + skip * x
+            - alpha * mean
+            - out * said,
+            "that is one step's alpha; alpha² is the product of all, alpha_bar[t]": formula(a / before),
             "t is off by one: alpha_bar[t] is already the right entry": formula(before),
             "x_t and F are swapped": formula(a, said, x),
             "every image has its own t; yours all use the first": formula(a[:1]),

@@ -3,36 +3,36 @@
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import (
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import (
     AS_COLUMN,
     BROADCASTING,
     CASES,
-    Answer,
     Draw,
-    Wrong,
     along_the_wrong_axis,
     column,
-    exercise,
     expect,
     random_schedule,
 )
+from course_utils.exercises.engine import exercise
 from course_utils.parameterizations import score_from_x0
 
 _MATRIX = {
     "The size of tensor": "alpha_bar[t] has shape (b,); before it can multiply rows (b, d) it must become (b, 1)",
+    "too many indices": "alpha_bar[t] has shape (b,): `alpha_bar[t][:, None]` is (b, 1)",
     "must match": "alpha_bar[t] has shape (b,); before it can multiply rows (b, d) it must become (b, 1)",
     "mat1 and mat2": "the guess is `x_t @ W`: rows of (b, d) times (d, d)",
     "out of bounds": BROADCASTING["out of bounds"],
 }
 
 
-@exercise("05.dae_loss", "The loss of a denoising autoencoder", minutes=10, error_hints=_MATRIX)
+@exercise("05.dae_loss", "The loss of a denoising autoencoder", error_hints=_MATRIX)
 def _(answer: Answer, draw: Draw) -> None:
     # At b = d a t that runs along the wrong axis passes PyTorch unnoticed.
     for b, d, dtype in [(5, 3, torch.float64), (4, 4, torch.float64), (3, 6, torch.float32), (2, 5, torch.float64)]:
         schedule = random_schedule(draw, dtype=dtype)
         W, x_0, eps = draw.normal(d, d, dtype=dtype), draw.normal(b, d, dtype=dtype), draw.normal(b, d, dtype=dtype)
-        t = draw.distinct(2, schedule.T - 1, b)
+        t = draw.times(2, schedule.T, b)
         ab = schedule.alpha_bar.to(dtype)
 
         def loss(a: Tensor, W: Tensor = W, x_0: Tensor = x_0, eps: Tensor = eps) -> Tensor:
@@ -53,6 +53,13 @@ def _(answer: Answer, draw: Draw) -> None:
             "alpha_t and sigma_t are the roots of alpha_bar and 1 - alpha_bar": ((a * x_0 + (1 - a) * eps) @ W - x_0)
             .square()
             .mean(1),
+            "one root of alpha_bar is enough: yours has the root of a root": loss(a.sqrt()),
+            "alpha_t² is alpha_bar, the product of all steps; yours is one step's": loss(
+                ab[t][:, None] / ab[t - 1][:, None]
+            ),
+            "sigma_t is the root of 1 - alpha_bar": ((a.sqrt() * x_0 + (1 - a) * eps) @ W - x_0).square().mean(1),
+            "alpha_t is the root of alpha_bar": ((a * x_0 + (1 - a).sqrt() * eps) @ W - x_0).square().mean(1),
+            "square first, then average: yours is the square of an average": (x_t @ W - x_0).mean(1).square(),
             "x_0 has to shrink as well: x_t = alpha_t x_0 + sigma_t eps": ((x_0 + (1 - a).sqrt() * eps) @ W - x_0)
             .square()
             .mean(1),
@@ -89,12 +96,12 @@ def _(answer: Answer, draw: Draw) -> None:
     )
 
 
-@exercise("05.score", "A score from a denoiser", minutes=5, error_hints=BROADCASTING)
+@exercise("05.score", "A score from a denoiser", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
         x_t, x0_hat = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
-        t = draw.distinct(2, schedule.T - 1, len(x_t))
+        t = draw.times(2, schedule.T, len(x_t))
         ab, before = column(schedule.alpha_bar[t], x_t), column(schedule.alpha_bar[t - 1], x_t)
 
         def formula(a: Tensor, x_t: Tensor = x_t, x0_hat: Tensor = x0_hat) -> Tensor:
@@ -114,6 +121,13 @@ def _(answer: Answer, draw: Draw) -> None:
                 "noisy points gather around alpha_t x_0: the guess has to shrink first": (x0_hat - x_t) / (1 - ab),
                 "alpha_t is the root of alpha_bar[t]": (ab * x0_hat - x_t) / (1 - ab),
                 "alpha_t goes with the guess, not with x_t": (x0_hat - ab.sqrt() * x_t) / (1 - ab),
+                "one root of alpha_bar is enough: yours has the root of a root": (ab**0.25 * x0_hat - x_t) / (1 - ab),
+                "brackets go round the whole difference: both terms are divided": ab.sqrt() * x0_hat - x_t / (1 - ab),
+                "brackets round the whole difference: both terms are divided": ab.sqrt() * x0_hat / (1 - ab) - x_t,
+                "x_t and x0_hat are swapped": (ab.sqrt() * x_t - x0_hat) / (1 - ab),
+                "sigma_t² is 1 - alpha_bar[t]; yours is 1 - sqrt(alpha_bar[t])": (ab.sqrt() * x0_hat - x_t)
+                / (1 - ab.sqrt()),
+                "alpha_t² is alpha_bar[t], the product of all steps; yours is one step's": formula(ab / before),
                 "that is Tweedie's formula read as if x0_hat were the score; solve it for the score": (
                     x_t + (1 - ab) * x0_hat
                 )
@@ -129,16 +143,15 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "05.posterior_variance",
     "How sure, coordinate by coordinate",
-    minutes=5,
     error_hints=_MATRIX,
 )
 def _(answer: Answer, draw: Draw) -> None:
     for b, d, dtype in [(4, 4, torch.float64), (5, 3, torch.float64), (3, 6, torch.float32), (2, 2, torch.float64)]:
         schedule = random_schedule(draw, dtype=dtype)
         root = draw.normal(b, d, d, dtype=dtype)
-        # lopsided on purpose, as a network's Jacobian is: only the diagonal is asked for
-        J = root @ root.mT + draw.normal(b, d, d, dtype=dtype)
-        t = draw.distinct(2, schedule.T - 1, b)
+        # lopsided on purpose, as a network's Jacobian is: only the diagonal is asked for, and no variance is negative
+        J = root @ root.mT + draw.normal(b, d, d, dtype=dtype).tril(-1)
+        t = draw.times(2, schedule.T, b)
         ab = schedule.alpha_bar.to(dtype)
         a, diagonal = ab[t][:, None], J.diagonal(dim1=1, dim2=2)
 
@@ -149,6 +162,9 @@ def _(answer: Answer, draw: Draw) -> None:
         mistakes = {
             "sigma_t² / alpha_t: yours lacks the alpha_t below the line": (1 - a) * diagonal,
             "it is sigma_t² = 1 - alpha_bar[t] above the line; yours is sigma_t": (1 - a).sqrt() / a.sqrt() * diagonal,
+            "one root of alpha_bar is enough: yours has the root of a root": (1 - a) / a**0.25 * diagonal,
+            "sigma_t² is 1 - alpha_bar[t]; yours is 1 - sqrt(alpha_bar[t])": (1 - a.sqrt()) / a.sqrt() * diagonal,
+            "alpha_t² is alpha_bar[t], the product of all steps; yours is one step's": variance(a / ab[t - 1][:, None]),
             "alpha_t below the line is the root of alpha_bar[t]; yours is alpha_t²": (1 - a) / a * diagonal,
             "the fraction is upside down: little noise leaves little doubt": a.sqrt() / (1 - a) * diagonal,
             "alpha_t belongs below the line: J is alpha_t / sigma_t² times the covariance": (1 - a)
@@ -185,7 +201,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "05.pca_denoiser",
     "The best linear bottleneck",
-    minutes=10,
     error_hints={
         "mat1 and mat2": "encode with `@ U`, (b, d) times (d, k); decode with `@ U.T`, (b, k) times (k, d)",
         "The size of tensor": "there is one factor for each of the k numbers of the code: multiply before decoding",
@@ -203,7 +218,7 @@ def _(answer: Answer, draw: Draw) -> None:
         U = torch.linalg.qr(draw.normal(d, d, dtype=torch.float64))[0][:, :k].to(dtype)
         lam = draw.uniform(0.1, 4.0, k, dtype=dtype).sort(descending=True).values
         alpha = draw.number(0.3, 0.9)
-        sigma = (1 - alpha**2) ** 0.5
+        sigma = draw.number(0.4, 1.2) if k == d else (1 - alpha**2) ** 0.5  # on any schedule
         total = alpha**2 * lam + sigma**2
         code, right_factor = (x_t - alpha * mu) @ U, alpha * lam / total
 
@@ -222,6 +237,10 @@ def _(answer: Answer, draw: Draw) -> None:
                 alpha * lam / (lam + sigma**2)
             ),
             "the noise's variance is sigma², not sigma": decoded(alpha * lam / (alpha**2 * lam + sigma)),
+            "the noise's variance is sigma², and sigma is handed over: it need not be the root of 1 - alpha²": decoded(
+                alpha * lam / (alpha**2 * lam + 1 - alpha**2)
+            ),
+            "alpha and sigma are swapped": decoded(sigma * lam / (sigma**2 * lam + alpha**2)),
             "lam are variances already: no further square": decoded(alpha * lam**2 / (alpha**2 * lam**2 + sigma**2)),
             "in x_t the mean has moved to alpha mu": decoded(right_factor, (x_t - mu) @ U),
             "take alpha mu off before encoding": decoded(right_factor, x_t @ U),
@@ -258,7 +277,6 @@ _CHANNELS = "images have any number of channels, and a convolution's kernel must
 @exercise(
     "05.sharpness",
     "Sharpness",
-    minutes=10,
     error_hints={
         "The size of tensor": _WINDOWS,
         "must match": _WINDOWS,
@@ -324,3 +342,5 @@ def _(answer: Answer, draw: Draw) -> None:
     flat = torch.full((2, 1, 6, 6), 0.7, dtype=torch.float64)
     if isinstance(got := answer(flat), Tensor) and (got.abs() > 1e-9).any():
         raise Wrong("a flat picture is not sharp", "four times the pixel minus its four neighbours is zero there")
+    smallest = draw.normal(2, 2, 3, 4).double()  # one row of pixels has four neighbours
+    expect(answer(smallest), _laplacian(smallest).square().mean((1, 2, 3)), what="the sharpness of images of height 3")

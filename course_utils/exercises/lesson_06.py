@@ -7,7 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from course_utils.denoisers.attention import attend
-from course_utils.exercises.engine import Answer, Draw, Wrong, exercise, expect, numbers
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import Draw, expect, numbers
+from course_utils.exercises.engine import exercise
 
 ROWS = "queries against keys: `q @ k.mT`, which is (…, n, n); `.mT` swaps the last two dimensions"
 """The hint where two matrices do not fit."""
@@ -16,7 +18,6 @@ ROWS = "queries against keys: `q @ k.mT`, which is (…, n, n); `.mT` swaps the 
 @exercise(
     "06.attend",
     "Attention",
-    minutes=10,
     error_hints={
         "must match": ROWS,
         "Expected size for": ROWS,
@@ -77,13 +78,15 @@ def _(answer: Answer, draw: Draw) -> None:
             mistakes=mistakes,
             shape_hint="one answer for each query, as large as q",
         )
+    q, k, v = (draw.normal(3, 1, 4, dtype=torch.float64) for _ in range(3))
+    expect(answer(q, k, v), v, what="attend with a single position, which can only look at itself,")
     # Large logits: exp overflows, torch.softmax does not.
     q, k, v = (draw.normal(5, 3, dtype=torch.float32) for _ in range(3))
     got = answer(200 * q, 200 * k, v)
     if isinstance(got, Tensor) and not got.isfinite().all():
         raise Wrong(
             "with large queries and keys it returns NaN or infinity",
-            "`exp` overflows there: `torch.softmax` takes the largest logit off first",
+            "exp of a large number is infinite, inf / inf is NaN: `torch.softmax` takes the largest logit off first",
         )
     expect(got, attend(200 * q, 200 * k, v), what="attend of large queries and keys")
 
@@ -91,7 +94,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "06.split_heads",
     "Splitting heads",
-    minutes=5,
     error_hints={
         "view size is not compatible": "`view` cannot follow a transpose; use `reshape` or `unflatten`",
         "invalid for input of size": "the sizes are b, n, heads and c / heads; `-1` lets PyTorch find one of them",
@@ -128,7 +130,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("06.dearer_from", "Where attention becomes dearer", minutes=5)
+@exercise("06.dearer_from", "Where attention becomes dearer")
 def _(answer: Answer, draw: Draw) -> None:
     ties = [10, 40, 90, 160, 250]  # 2.5 c is a square: at that side both cost the same
     widths = [*ties, *draw.distinct(6, 400, 8).tolist()]
@@ -162,7 +164,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "06.space_to_depth",
     "Space to depth",
-    minutes=10,
     error_hints={
         "invalid for input of size": "b, c, h / r, r, w / r, r: the six sizes must multiply to the number of pixels",
         "must be integers": "use `//`: sizes are whole numbers",
@@ -178,13 +179,17 @@ def _(answer: Answer, draw: Draw) -> None:
         ((2, 2, 6, 6), 3, torch.float64),
         ((1, 3, 4, 8), 4, torch.float32),
         ((3, 2, 8, 4), 2, torch.float64),
+        ((2, 2, 4, 2), 1, torch.float64),
     ]:
         x = draw.normal(b, c, h, w, dtype=dtype)
         blocks, size = x.reshape(b, c, h // r, r, w // r, r), (b, c * r * r, h // r, w // r)
         quarters = x.reshape(b, c, r, h // r, r, w // r)
-        fixed = (
-            {"blocks are r × r; yours are 2 × 2 whatever r is": F.pixel_unshuffle(x, 2).reshape(size)} if r != 2 else {}
-        )
+        twos = F.pixel_unshuffle(x, 2)
+        fixed = {
+            f"blocks are r × r; yours are 2 × 2 whatever r is{end}": wrong
+            for end, wrong in [("", twos), (": look for a 2 in the code", twos.reshape(size))]
+            if r != 2
+        }
         expect(
             answer(x, r),
             F.pixel_unshuffle(x, r),
@@ -215,7 +220,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "06.group_norm",
     "GroupNorm",
-    minutes=10,
     error_hints={
         "must match": "`keepdim=True` keeps the dimension that was averaged over, so that shapes fit",
         "invalid for input of size": "`x.reshape(len(x), groups, -1)` has last what is normalised together",
@@ -227,6 +231,8 @@ def _(answer: Answer, draw: Draw) -> None:
         ((2, 8, 3, 3), 2, torch.float32),
         ((4, 4, 4, 4), 2, torch.float64),
         ((2, 12, 2, 3), 3, torch.float64),
+        ((2, 4, 3, 3), 1, torch.float64),
+        ((3, 3, 4, 2), 3, torch.float64),
     ]:
         each = 1 + draw.uniform(0, 2, b, c, 1, 1, dtype=dtype)
         x = each * draw.normal(b, c, h, w, dtype=dtype) + draw.normal(b, c, 1, 1, dtype=dtype)
@@ -261,6 +267,12 @@ def _(answer: Answer, draw: Draw) -> None:
                     "eps is missing; a channel of equal pixels would divide by zero": (grouped - mean)
                     / variance.sqrt(),
                     "the mean is taken off, but nothing is divided": grouped - mean,
+                    "eps is an argument; yours has 1e-5 written into it": (grouped - mean) / (variance + 1e-5).sqrt(),
+                    "one root of the variance is enough": (grouped - mean) / (variance + eps) ** 0.25,
+                    "the square of the mean is missing: the variance is that of the differences from it": (
+                        grouped - mean
+                    )
+                    / (grouped.square().mean((2, 3, 4), keepdim=True) + eps).sqrt(),
                     "`groups` is the number of groups, not the number of channels in one": by(
                         x.reshape(b, c // groups, groups, h, w), (2, 3, 4)
                     ),

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import Answer, Draw, Wrong, close, exercise, expect
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import Draw, close, expect
+from course_utils.exercises.engine import exercise
 from course_utils.losses import loss_weight
 from course_utils.schedules import DiscreteSchedule
 
 
-@exercise("07.weight", "The weight of a loss", minutes=5)
+@exercise("07.weight", "The weight of a loss")
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in [((5,), torch.float64), ((2, 3), torch.float32), ((), torch.float64), ((7,), torch.float32)]:
         alpha_bar = draw.uniform(0.02, 0.98, *shape, dtype=torch.float64)
@@ -60,15 +62,16 @@ def _decay(step: int, decay: float) -> float:
     return min(decay, (1 + step) / (10 + step))
 
 
-@exercise("07.ema", "The average of the weights", minutes=5)
+@exercise("07.ema", "The average of the weights")
 def _(answer: Answer, draw: Draw) -> None:
     average, weights, decay = draw.normal(4), draw.normal(4), draw.number(0.95, 0.99)
     early, late = (answer(average, weights, step, decay) for step in (1, 20_000))
     larger = [torch.lerp(weights, average, d) for d in (decay, 20_001 / 20_010)]
-    if all(isinstance(got, Tensor) and _same([got], [want]) for got, want in zip((early, late), larger, strict=True)):
+    pairs = zip((early, late), larger, strict=True)
+    if all(isinstance(got, Tensor) and got.shape == want.shape and close(got, want) for got, want in pairs):
         raise Wrong("the average is not right", "the decay is the smaller of the two numbers, not the larger")
     shapes = [(4,), (2, 3), (), (3, 1, 3, 3)]
-    for i, (shape, step) in enumerate(itertools.product(shapes, (2, 7, 400, 20_000))):
+    for i, (shape, step) in enumerate(itertools.product(shapes, (7, 2, 1, 20_000, 400))):
         decay, dtype = draw.number(0.95, 0.99), (torch.float32, torch.float64)[i % 2]
         average, weights = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
 
@@ -93,6 +96,7 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the new weights want the factor 1 - d: the two must add up to 1": d * average + weights,
                 "the old average is lost: both have their share": (1 - d) * weights,
                 "that is the mean over all steps; this average forgets": mixed((step - 1) / step),
+                "d is a factor, not its root": mixed(d**0.5),
                 "nothing new gets in": average,
                 "nothing old is kept": weights,
             },
@@ -101,13 +105,12 @@ def _(answer: Answer, draw: Draw) -> None:
 
 
 def _length(gradients: list[Tensor]) -> float:
-    return torch.cat([g.flatten() for g in gradients]).norm().item()
+    return _joined(gradients).norm().item()
 
 
 @exercise(
     "07.clip",
     "Clipping",
-    minutes=5,
     error_hints={
         "The size of tensor": "the tensors have different shapes: add up the sums of their squares, which are numbers",
         "stack expects each": "the tensors have different shapes: add up the sums of their squares, which are numbers",
@@ -148,10 +151,9 @@ def _(answer: Answer, draw: Draw) -> None:
                 "nothing was shortened": gradients,
             }
             right = [factor * g for g in gradients]
-            if all(isinstance(g, Tensor) for g in got) and not _same(got, right):
-                for hint, mistake in wrong.items():
-                    if _same(got, mistake):
-                        raise Wrong("the gradients are not right", hint)
+            if all(isinstance(g, Tensor) and g.shape == want.shape for g, want in zip(got, right, strict=True)):
+                mistakes = {hint: _joined(mistake) for hint, mistake in wrong.items()}
+                expect(_joined(got), _joined(right), what="the gradients", mistakes=mistakes)
             for i, (g, want) in enumerate(zip(got, right, strict=True)):
                 expect(g, want, what=f"gradient {i}", shape_hint="every gradient keeps its shape")
     nothing = answer([torch.zeros(3), torch.zeros(2)], 1.0)
@@ -159,48 +161,67 @@ def _(answer: Answer, draw: Draw) -> None:
         raise Wrong("gradients that are all zero should stay zero", "limit / 0 is infinite, and 0 times that NaN")
 
 
-def _same(a: Any, b: list[Tensor]) -> bool:
-    return all(x.shape == y.shape and close(x, y) for x, y in zip(a, b, strict=True))
+def _joined(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    return torch.cat([x.flatten() for x in tensors])
 
 
-@exercise("07.noise", "Noise that can be repeated", minutes=10)
+_LOWER_BITS = "PyTorch's generator on a CPU takes the lower 32 bits of a seed alone"
+_MIX = "mix the two numbers so that different pairs differ: np.random.SeedSequence((seed, step))"
+
+
+@exercise("07.noise", "Noise that can be repeated")
 def _(answer: Answer, draw: Draw) -> None:
-    n, base = 4000, int(draw.integers(2, 1000))
-    x = answer(base, 3, n)
+    n, seed = 4000, int(draw.integers(2, 1000))
+    x = answer(seed, 3, n)
     if not isinstance(x, Tensor) or x.shape != (n,) or not x.dtype.is_floating_point:
         expect(x, torch.zeros(n), what="the noise", shape_hint="n numbers, as one vector")
-    if not torch.equal(answer(base, 3, n), x):
+    if not torch.equal(answer(seed, 3, n), x):
         raise Wrong(
-            "asked twice for the same step, it gave two answers", "make a new generator in every call, and seed it"
+            "asked twice for the same step, it gave two answers",
+            "make a generator in every call, and seed it with numbers: `hash` of a text is another in every kernel",
         )
-    if torch.equal(answer(base, 4, n), x):
-        raise Wrong("every step gets the same noise", "the step must have a say in the generator's seed")
-    if torch.equal(answer(base + 1, 3, n), x):
-        raise Wrong("every run gets the same noise", "the seed must have a say in the generator's seed")
+    later, other = answer(seed, 4, n), answer(seed + 1, 3, n)
+    for what, name, y in [("step", "step", later), ("run", "seed", other)]:
+        if torch.equal(x, y):
+            raise Wrong(
+                f"every {what} gets the same noise",
+                f"the {name} must have a say in the generator's seed; {_LOWER_BITS}",
+            )
     if (
         abs(x.mean()) > 5 / n**0.5
         or abs(x.var() - 1) > 5 * (2 / n) ** 0.5
         or abs((x.abs() < 0.5).sum() / n - 0.383) > 0.04
     ):
         raise Wrong("these numbers are not standard normal", "`torch.randn`; `torch.rand` spreads evenly over [0, 1)")
+    for what, y in [("two steps of a run", later), ("two runs", other)]:
+        if abs((x * y).mean()) > 6 / n**0.5:
+            raise Wrong(
+                f"the noises of {what} are correlated", "no number may be used twice: seed a generator for each pair"
+            )
+        if torch.equal(x.abs().sort().values, y.abs().sort().values):
+            raise Wrong(f"the noises of {what} are the same numbers in another order, or with other signs", _MIX)
     few = 8
-    if torch.equal(answer(base, 5, few)[1:], answer(base, 6, few)[:-1]):
+    if torch.equal(answer(seed, 5, few)[1:], answer(seed, 6, few)[:-1]):
         raise Wrong(
             "step 6 repeats the noise of step 5, moved by one",
             "all that a step draws must be new: seed a generator for it",
         )
-    seen: dict[tuple[float, ...], tuple[int, ...]] = {}
-    for pair in [*itertools.product(range(6), repeat=2), *((0, 10**j) for j in (2, 3, 4)), (0, 8192)]:
-        key = tuple(answer(*pair, few).tolist())
-        if key in seen:
-            (seed, step), (other, later) = seen[key], pair
-            hint = "mix the two numbers so that different pairs differ: np.random.SeedSequence((seed, step))"
-            if seed + step == other + later:
+    # Formulas such as seed * m + step, seed + m * step and "seed" + "step" give one number to two of these pairs.
+    jumps = [*range(201), 250, 256, 365, 500, 512, 1000, 1024, 4096, 8192, 10_000, 65_536, 100_000]
+    pairs = [*itertools.product(range(10), range(20)), *itertools.product(range(2), jumps), (1, 11), (11, 1)]
+    pairs += [(m, step) for m in (10, 16, 20, 32, 50, 64, 100, 128, 200, 256, 1000, 1024, 10_000) for step in (0, 1)]
+    seen: dict[tuple[float, ...], tuple[int, int]] = {}
+    for pair in dict.fromkeys(pairs):
+        first = seen.setdefault(tuple(answer(*pair, few).tolist()), pair)
+        if first != pair:
+            (seed, step), (other_seed, other_step) = first, pair
+            hint = _MIX
+            if seed + step == other_seed + other_step:
                 hint = "seed + step is one number for many pairs: run 1 is run 0, a step later"
-            elif seed * step == other * later and 0 in (seed + other, step + later):
+            elif seed * step == other_seed * other_step and 0 in (seed + other_seed, step + other_step):
                 hint = "seed * step is 0 for seed 0 at every step, and the same for 2 · 3 and 3 · 2"
-            raise Wrong(f"seed {seed}, step {step} and seed {other}, step {later} get the same noise", hint)
-        seen[key] = pair
+            said = f"seed {seed}, step {step} and seed {other_seed}, step {other_step} get the same noise"
+            raise Wrong(said, hint)
 
 
 LENGTH = 10  # of the runs of 07.go_on
@@ -215,21 +236,20 @@ def _run(state: dict, x: Tensor, y: Tensor, until: int, lr: float, **mistake: An
         row = (step + mistake.get("shift", 0)) % len(x)
         gradient = mistake.get("two", 2) * (x[row] @ w - y[row]) * x[row]
         m = mistake.get("beta", 0.9) * m + mistake.get("share", 1.0) * gradient
-        w = w - lr * m
+        w = w - mistake.get("rate", lr) * m
     return {"w": w, "m": m, "step": until}
 
 
 @exercise(
     "07.go_on",
     "A run that can be stopped",
-    minutes=15,
     error_hints={
         "out of bounds": "after the last row comes the first one again: row `step % len(x)`",
         "KeyError": 'the state has the entries "w", "m" and "step"',
     },
 )
 def _(answer: Answer, draw: Draw) -> None:
-    for rows, d, start in [(7, 3, 0), (7, 3, 4), (5, 2, 6), (12, 4, 9), (7, 3, LENGTH)]:
+    for rows, d, start in [(7, 3, 0), (7, 3, 4), (5, 2, 6), (12, 4, 9), (7, 3, LENGTH), (3, 2, 0)]:
         x, y = draw.normal(rows, d).double(), draw.normal(rows).double()
         state: dict[str, Any] = {
             "w": draw.normal(d).double(),
@@ -250,7 +270,12 @@ def _(answer: Answer, draw: Draw) -> None:
             got["m"],
             _run(state, x, y, LENGTH, 0.03)["m"],
             what=_what("m", start),
-            mistakes={"the momentum that came in goes out again: hand on the new one": state["m"]},
+            mistakes={
+                "the momentum that came in goes out again: hand on the new one": state["m"],
+                "lr multiplies the momentum when the step is taken; yours is inside the momentum": _run(
+                    state, x, y, LENGTH, 0.03, share=0.03, rate=1.0
+                )["m"],
+            },
         )
 
 
@@ -273,5 +298,8 @@ def _wrong_runs(state: dict, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         "the sign: a step goes against the gradient": {"two": -2},
         "that is Adam's average; momentum adds the whole gradient": {"share": 0.1},
         "the momentum is missing": {"beta": 0.0},
+        "lr multiplies the momentum when the step is taken; yours is inside the momentum": {"share": 0.03, "rate": 1.0},
+        "lr is in it twice: in the momentum and in the step": {"share": 0.03},
+        "lr is missing in the step": {"rate": 1.0},
     }
     return {hint: _run(state, x, y, LENGTH, 0.03, **mistake)["w"] for hint, mistake in typical.items()}

@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import Answer, Draw, Wrong, exercise, expect, numbers, random_schedule
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import Draw, expect, numbers, random_schedule
+from course_utils.exercises.engine import exercise
 
 _TIMES = "alpha_bar[t] is (k,), one number for each time; the variance of the images is one number"
 
 
-@exercise(
-    "08.log_snr", "How much signal, really", minutes=5, error_hints={"must match": _TIMES, "size of tensor": _TIMES}
-)
+@exercise("08.log_snr", "How much signal, really", error_hints={"must match": _TIMES, "size of tensor": _TIMES})
 def _(answer: Answer, draw: Draw) -> None:
     for shape, k, dtype in [
         ((6, 3, 8, 8), 4, torch.float64),
@@ -24,7 +24,7 @@ def _(answer: Answer, draw: Draw) -> None:
         width, middle = draw.number(0.3, 0.7), draw.number(0.8, 1.5)
         offset = torch.arange(shape[1]).reshape(-1, *[1] * (len(shape) - 2)).to(dtype) * 0.5  # channels of other means
         x_0 = middle + offset + width * draw.normal(*shape, dtype=dtype)
-        t, ab = draw.distinct(1, schedule.T - 1, k), schedule.alpha_bar.to(dtype)
+        t, ab = draw.times(1, schedule.T - 1, k), schedule.alpha_bar.to(dtype)
         snr, n = ab / (1 - ab), x_0.numel()
         variance = x_0.var(unbiased=False)
         by_channel = x_0.transpose(0, 1).flatten(1).var(1, unbiased=False).mean()
@@ -48,6 +48,13 @@ def _(answer: Answer, draw: Draw) -> None:
                 "alpha_bar is alpha² already; yours squares it again": (ab[t] ** 2 * variance / (1 - ab[t]) ** 2).log(),
                 "a ratio of variances, alpha² over sigma²; yours has roots": (snr[t].sqrt() * variance.sqrt()).log(),
                 "the noise below the line is 1 - alpha_bar[t]": (ab[t] * variance).log(),
+                "that is one step's alpha; alpha_t² is the product of all, alpha_bar[t]": (
+                    ab[t] / ab[t - 1] * variance / (1 - ab[t] / ab[t - 1])
+                ).log(),
+                "alpha_bar is alpha² already; yours takes a root of both, and 1 - alpha is no variance": (
+                    ab[t].sqrt() * variance / (1 - ab[t].sqrt())
+                ).log(),
+                "s² is the variance; yours squares it again": (snr[t] * variance**2).log(),
                 "take the logarithm": snr[t] * variance,
                 "the natural logarithm, not decibels": 10 * want / torch.tensor(10.0, dtype=dtype).log(),
                 "the natural logarithm, not base ten": want / torch.tensor(10.0, dtype=dtype).log(),
@@ -70,13 +77,14 @@ def _radial(power: Tensor, ring: Tensor, total: bool = False) -> Tensor:
 _LENGTH = "one number for each ring 0, 1, …, side // 2: the corners beyond are left out"
 
 
-@exercise("08.radial_power", "The power spectrum", minutes=10)
+@exercise("08.radial_power", "The power spectrum")
 def _(answer: Answer, draw: Draw) -> None:
     for n, side, dtype in [
         (4, 8, torch.float64),
         (3, 12, torch.float32),
         (1, 6, torch.float64),
         (5, 10, torch.float64),
+        (2, 7, torch.float64),
     ]:
         x = draw.normal(n, side, side, dtype=dtype)
         x = x + 0.7 * x.roll(1, -1) + draw.normal(1, side, side, dtype=dtype) + 0.6  # no white noise, and no mean of 0
@@ -87,8 +95,14 @@ def _(answer: Answer, draw: Draw) -> None:
         waves = torch.fft.fft2(x, norm="ortho")
         power = waves.abs().square().mean(0)
         want = _radial(power, ring)
+        got = answer(x)
+        if isinstance(got, Tensor) and got.shape == want.shape and not got[2:].nan_to_num().any():
+            raise Wrong(
+                "the spectrum has waves in rings 0 and 1 alone",
+                "`fftfreq(side)` counts waves per *pixel*, and all are below 1: times side, they count per picture",
+            )
         expect(
-            answer(x),
+            got,
             want,
             what="the spectrum",
             mistakes={
@@ -110,7 +124,9 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the frequency is the root of k1² + k2², not the sum of their sizes": _radial(
                     power, k[:, None].abs() + k.abs()
                 ),
+                "that is the root of the power: square once more": want.sqrt(),
                 "that is the logarithm of the power": want.log(),
+                "that is the power in decibels: no logarithm here": 10 * want.log10(),
                 "the grid is shifted and the power is not (fftshift both, or neither)": _radial(
                     torch.fft.fftshift(power), ring
                 ),
@@ -122,13 +138,13 @@ def _(answer: Answer, draw: Draw) -> None:
 _MEAN = "mean and power are (h, w) and fit the last two dimensions of x_t as they are"
 
 
-@exercise("08.wiener", "The Wiener filter", minutes=10, error_hints={"must match": _MEAN, "size of tensor": _MEAN})
+@exercise("08.wiener", "The Wiener filter", error_hints={"must match": _MEAN, "size of tensor": _MEAN})
 def _(answer: Answer, draw: Draw) -> None:
     for n, h, w, dtype in [(4, 8, 8, torch.float64), (3, 6, 10, torch.float64), (1, 8, 8, torch.float32)]:
         x_t, mean = draw.normal(n, h, w, dtype=dtype), draw.normal(h, w, dtype=dtype)
         # the spectrum of real images: the same at k and at -k
         power = torch.fft.fft2(draw.normal(5, h, w, dtype=dtype), norm="ortho").abs().square().mean(0)
-        alpha = draw.number(0.4, 0.9)
+        alpha = draw.number(0.65, 0.9)
         sigma = (1 - alpha**2) ** 0.5 if n > 1 else draw.number(0.5, 1.5)  # any schedule's
         gain = alpha * power / (alpha**2 * power + sigma**2)
 
@@ -147,6 +163,7 @@ def _(answer: Answer, draw: Draw) -> None:
             what="x0_hat",
             mistakes={
                 "in x_t the average picture is alpha times itself: take off alpha * mean": by(gain, before=mean),
+                "alpha and sigma are swapped": by(sigma * power / (sigma**2 * power + alpha**2)),
                 "put the average picture back at the end": by(gain, after=0),
                 "at the end put all of the average picture back, not alpha times it": by(gain, after=alpha * mean),
                 "the average picture is no signal: take alpha times it off, and put it back at the end": by(
@@ -176,11 +193,15 @@ def _(answer: Answer, draw: Draw) -> None:
             }
             | (
                 {
+                    "sigma is handed over: it need not be the root of 1 - alpha²": by(
+                        alpha * power / (alpha**2 * power + 1 - alpha**2)
+                    )
+                }
+                if n == 1
+                else {
                     "transform the last two dimensions: `fftn` mixes the images of the batch": mean
                     + torch.fft.ifftn(gain * torch.fft.fft2(x_t - alpha * mean, norm="ortho"), norm="ortho").real
                 }
-                if n > 1
-                else {}
             ),
             shape_hint="x0_hat is as large as x_t",
         )
@@ -192,7 +213,6 @@ _CONDITION = "the condition must have the shape (b, 1, 1, 1): one decision for e
 @exercise(
     "08.random_flip",
     "Half of them",
-    minutes=5,
     error_hints={
         "must match": _CONDITION,
         "size of tensor": _CONDITION,
@@ -212,9 +232,10 @@ def _(answer: Answer, draw: Draw) -> None:
         b = shape[0]
         x = draw.normal(*shape, dtype=dtype)
         low, high = draw.uniform(0.0, 0.49, b), draw.uniform(0.51, 1.0, b)
-        decided = draw.integers(0, 1, b).bool()
-        decided[:2] = torch.tensor([True, False]) if draw.integers(0, 1) else torch.tensor([False, True])  # both occur
+        decided = torch.cat([torch.tensor([True]), draw.distinct(0, b - 2, b - 1) < (b - 1) // 2])  # always as many
         u = torch.where(decided, low, high)
+        if b > 2:
+            u[decided.int().argmin()] = 0.5  # is not below one half
         chosen = (u < 0.5)[:, None, None, None]
 
         def pick(other: Tensor, x: Tensor = x, chosen: Tensor = chosen) -> Tensor:
@@ -228,6 +249,9 @@ def _(answer: Answer, draw: Draw) -> None:
             "turned by half a turn: mirror the last dimension alone": pick(x.flip(-1, -2)),
             "that reverses the colours: left and right are the last dimension, -1": pick(x.flip(1)),
             "that exchanges images of the batch: mirror each within itself": pick(x.flip(0)),
+            "*below* one half: an image whose number is 0.5 stays as it is": torch.where(
+                (u <= 0.5)[:, None, None, None], x.flip(-1), x
+            ),
             "the wrong half: mirror where u is below one half": torch.where(chosen, x, x.flip(-1)),
             "u decides, it does not mix: an image is mirrored or it is not": u.to(dtype)[:, None, None, None] * x
             + (1 - u.to(dtype)[:, None, None, None]) * x.flip(-1),
@@ -239,17 +263,15 @@ def _(answer: Answer, draw: Draw) -> None:
             if size == b:
                 along = (u < 0.5).reshape(-1, *after)
                 mistakes[f"that decides for {name} of pixels: {_CONDITION}"] = torch.where(along, x.flip(-1), x)
-        if shape[1] in (1, 3) and shape[2] != shape[3]:
-            mistakes = {hint: image for hint, image in mistakes.items() if image.shape == x.shape}
         expect(answer(x, u), want, what="the batch", mistakes=mistakes, shape_hint="as many images, as large as before")
 
 
-@exercise("08.next_scale", "The scale of the next step", minutes=10)
+@exercise("08.next_scale", "The scale of the next step")
 def _(answer: Answer, draw: Draw) -> None:
-    patience = int(draw.integers(4, 9))
+    # The counts are always the same, so that the words are; the norms are drawn.
+    scale, some, patience = 64.0, 3, 8
     fine, inf, nan = draw.number(0.1, 3.0), float("inf"), float("nan")
     huge = draw.number(1e5, 1e7)  # beyond float16's largest, and yet finite: the norm is computed in float32
-    scale, some = 2.0 ** int(draw.integers(5, 16)), int(draw.integers(1, patience - 3))
     same = "the scale stays as it is while the steps are clean and N is not reached"
     halve = "an overflow halves the scale"
     again = "after an overflow the count of clean steps begins again, at 0"
@@ -264,6 +286,7 @@ def _(answer: Answer, draw: Draw) -> None:
                 (scale * 2, 0): same,
                 (scale / 2, 0): "this norm is finite: no overflow",
                 (scale, 0): "a clean step counts on: return clean + 1",
+                (scale, 1): "the count goes on from `clean`: return clean + 1",
             },
         ),
         (
@@ -273,6 +296,9 @@ def _(answer: Answer, draw: Draw) -> None:
             {
                 (scale / 2, some): again,
                 (scale / 2, some + 1): again,
+                (scale / 2, 1): "the step that overflows is not clean: the count begins again at 0, not at 1",
+                (scale / 2, some - 1): again,
+                (scale, some): halve,
                 (scale, some + 1): halve,
                 (scale, 0): halve,
                 (scale * 2, 0): "an overflow means that the scale is too large: halve it, not double it",
@@ -282,12 +308,7 @@ def _(answer: Answer, draw: Draw) -> None:
             "after a norm that is NaN",
             (scale, some, nan, patience),
             (scale / 2, 0),
-            {
-                (
-                    scale,
-                    some + 1,
-                ): "NaN is an overflow, too (infinity less infinity), and compares as false with everything"
-            },
+            {(scale, some + 1): "NaN is an overflow, too (inf - inf), and compares as false with everything"},
         ),
         (
             "at the N-th clean step in a row",
@@ -318,6 +339,27 @@ def _(answer: Answer, draw: Draw) -> None:
             (scale, some, huge, patience),
             (scale, some + 1),
             {(scale / 2, 0): "large is no overflow: only infinity and NaN are"},
+        ),
+        (
+            "at a scale of 1, after an infinite norm",
+            (1.0, some, inf, patience),
+            (0.5, 0),
+            {
+                (0, 0): "a scale may be less than 1: divide with `/`; `//` cuts 0.5 down to 0",
+                (1, 0): "a scale may be less than 1: nothing holds it at 1",
+            },
+        ),
+        (
+            "at a large scale, at the N-th clean step",
+            (2.0**20, patience - 1, fine, patience),
+            (2.0**21, 0),
+            {(2.0**16, 0): "no largest scale was asked for", (2.0**20, 0): "no largest scale was asked for"},
+        ),
+        (
+            "at the first clean step, where N is 1",
+            (scale, 0, fine, 1),
+            (scale * 2, 0),
+            {(scale, 1): "with N = 1 every clean step is the N-th: `clean + 1` is N"},
         ),
     ]
     for when, args, want, mistakes in cases:

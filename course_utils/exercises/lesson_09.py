@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from course_utils import metrics
-from course_utils.exercises.engine import Answer, Draw, Wrong, exercise, expect, numbers
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import Draw, expect, numbers
+from course_utils.exercises.engine import exercise
 
 
 def _root(S: Tensor) -> Tensor:
@@ -27,7 +29,6 @@ _ROWS = "`torch.cov` takes one row a *feature*: hand it `features.T`"
 @exercise(
     "09.fid",
     "The Fréchet distance",
-    minutes=15,
     error_hints={
         "mat1 and mat2": _ROWS,
         "The size of tensor": _ROWS,
@@ -55,6 +56,15 @@ def _(answer: Answer, draw: Draw) -> None:
         for hint, figure in {
             "the cross term wants a factor of two": means + traces - cross,
             "the cross term has a minus: the more the two agree, the nearer they are": means + traces + 2 * cross,
+            "S R is not symmetric: `eigvalsh` reads one half of it alone, `torch.linalg.eigvals` all": means
+            + traces
+            - 2 * torch.linalg.eigvalsh(S @ R).clamp(min=0).sqrt().sum(),
+            "S R is not symmetric, and `eigvalsh` is for what is; take `torch.linalg.eigvals`": means
+            + traces
+            - 2 * torch.linalg.eigvalsh(S @ R).abs().sqrt().sum(),
+            "the singular values of S R are not its eigenvalues": means
+            + traces
+            - 2 * torch.linalg.svdvals(S @ R).sqrt().sum(),
             "the root is missing in the cross term: the eigenvalues of S R, each under a root": means
             + traces
             - 2 * (S @ R).trace(),
@@ -86,12 +96,13 @@ def _(answer: Answer, draw: Draw) -> None:
             "the distance is not a number",
             "a root of a negative number: the root of a matrix is not the root of its entries; take the eigenvalues",
         )
-    if not torch.allclose(found, torch.stack(want), rtol=1e-6, atol=1e-4):
-        wrong = {hint: torch.stack(figures) for hint, figures in mistakes.items()}
-        expect(found, torch.stack(want), mistakes=wrong, what="the distance")
+    right = torch.stack(want)
+    found = torch.where((found - right).abs() <= 1e-4 + 1e-6 * right, right, found)  # roots of small eigenvalues
+    wrong = {hint: torch.stack(figures) for hint, figures in mistakes.items()}
+    expect(found, right, mistakes=wrong, what="the distance")
 
 
-@exercise("09.chance", "What chance alone scores", minutes=10)
+@exercise("09.chance", "What chance alone scores")
 def _(answer: Answer, draw: Draw) -> None:
     got, want = [], []
     mistakes: dict[str, list[float]] = {}
@@ -108,7 +119,7 @@ def _(answer: Answer, draw: Draw) -> None:
         own = l[:, None] * l / (l[:, None] + l) * (1 - torch.eye(d, dtype=l.dtype))
         for hint, value in {
             "the means are missing: they alone give tr S (1/n + 1/m)": figure(mean=0.0),
-            "a variance has twice the chance: the delta_ij of (9.6) adds another quarter of tr S": figure(diagonal=0.0),
+            "a variance has twice the chance: the delta_ij of (9.5) adds another quarter of tr S": figure(diagonal=0.0),
             "the half in front of the double sum is missing": figure(diagonal=0.5, pair=1.0),
             "half a sum of the l is missing: from the means, or from the pairs i = j": figure(mean=0.5),
             "each pair i, j counts twice, as i, j and as j, i": figure(pair=0.0)
@@ -116,6 +127,8 @@ def _(answer: Answer, draw: Draw) -> None:
             "the chance of both sets counts: 1/n + 1/m": figure(chance=1 / n),
             "1/n + 1/m, not 1/(n + m)": figure(chance=1 / (n + m)),
             "1/n + 1/m, not its root: these are squares already": figure(chance=both**0.5),
+            "l are variances already: no root": metrics.gaussian_chance_fid(l.sqrt(), n, m),
+            "the double sum runs over all pairs, i = j and both orders among them": figure(pair=0.25),
             "that holds for variances of one: here each has its own": both * (d**2 + 5 * d) / 4,
             "the fraction is upside down: the product stands above the sum": (
                 both * (1.25 * total + 0.5 * ((l[:, None] + l) / (l[:, None] * l)).sum())
@@ -134,7 +147,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "09.interval",
     "An interval that knows about the bias",
-    minutes=10,
     error_hints={
         "quantile() q": "`quantile` takes shares between 0 and 1",
         "same dtype": "hand `quantile` one number at a time, or a tensor of the resamples' dtype",
@@ -168,6 +180,21 @@ def _(answer: Answer, draw: Draw) -> None:
                 "half of what is left out lies on each side: the quantiles (1 - level) / 2 and (1 + level) / 2": pair(
                     value - (q(level) - mean), value - (q(1 - level) - mean)
                 ),
+                "one level, two sides: half of what is left out lies on each, (1 - level) / 2": pair(
+                    value - (q(1 - tail / 2) - mean), value - (q(tail / 2) - mean)
+                ),
+                **{
+                    "between two resamples the quantile lies on the line between them, as `quantile` has it; yours "
+                    f"takes {name}": pair(
+                        value - (q(1 - tail, interpolation=how) - mean), value - (q(tail, interpolation=how) - mean)
+                    )
+                    for how, name in {
+                        "lower": "the lower one",
+                        "higher": "the higher one",
+                        "nearest": "the nearest",
+                        "midpoint": "the middle",
+                    }.items()
+                },
                 "the spread of the resamples *is* the error; more resamples would not make more data": pair(
                     value - (high - mean) / count**0.5, value - (low - mean) / count**0.5
                 ),
@@ -191,7 +218,6 @@ _KERNEL = "the kernel is a table, (n, m): `features @ reference.T`, over d, plus
 @exercise(
     "09.kid",
     "A distance without bias",
-    minutes=10,
     error_hints={
         "mat1 and mat2": _KERNEL,
         "The size of tensor": _KERNEL,
@@ -233,6 +259,9 @@ def _(answer: Answer, draw: Draw) -> None:
             "the kernel is cubed; with the first power only the means are compared": distance(
                 lambda a, b: kernel(a, b, power=1)
             ),
+            "without the diagonal there are n (n - 1) pairs; yours counts half as many": 2
+            * (off[0] / (n * (n - 1)) + off[1] / (m * (m - 1)))
+            - 2 * across,
             "KID is the squared distance: no root at the end": right.clamp(min=0).sqrt(),
             "averages, not sums: each term over the number of its pairs": off[0] + off[1] - 2 * n * m * across,
             "the two sets have different numbers of pairs: each term over its own": off[0] / (n * (n - 1))
@@ -254,7 +283,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "09.precision",
     "Precision",
-    minutes=10,
     error_hints={
         "selected index k out of range": "there are as many distances as reference images: k + 1 of them at most",
         "The size of tensor": "`torch.cdist(samples, reference)` is (n, m): a radius for each column",
@@ -311,7 +339,16 @@ def _(answer: Answer, draw: Draw) -> None:
             mistakes.setdefault(hint, []).append(figure)
     expect(
         numbers(got, "the precision").float(),  # a share of a few dozen images: float32 will do, for learners too
-        torch.tensor(want),
+        torch.tensor(want, dtype=torch.float32),
         what="the precision",
-        mistakes={hint: torch.tensor(values) for hint, values in mistakes.items()},
+        mistakes={hint: torch.tensor(values, dtype=torch.float32) for hint, values in mistakes.items()},
+    )
+    # Radii 1, 1, 2 and 4 around 0, 1, 3 and 7: samples on the edge of a ball are in it, and one of them in two balls.
+    reference = torch.tensor([[0.0], [1.0], [3.0], [7.0]], dtype=torch.float64)
+    samples = torch.tensor([[-1.0], [5.0], [11.0], [12.0], [3.0]], dtype=torch.float64)
+    expect(
+        numbers([answer(samples, reference, 1)], "the precision").float(),
+        torch.tensor([0.8]),
+        what="the precision of samples on the edge of a ball",
+        mistakes={"a ball's edge belongs to it: a distance equal to the radius is inside, `<=`": torch.tensor([0.4])},
     )

@@ -5,27 +5,19 @@ import math
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import (
-    CASES,
-    Answer,
-    Draw,
-    Wrong,
-    along_the_wrong_axis,
-    exercise,
-    expect,
-    numbers,
-    random_schedule,
-)
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import CASES, Draw, along_the_wrong_axis, expect, numbers, random_schedule
+from course_utils.exercises.engine import exercise
 
 _OUT_OF_TABLE = {"out of bounds": "alpha_bar has T + 1 entries and t runs from 0 to T: use t and s as they are"}
 
 
-@exercise("10.sigma", "How much noise is new", minutes=5, error_hints=_OUT_OF_TABLE)
+@exercise("10.sigma", "How much noise is new", error_hints=_OUT_OF_TABLE)
 def _(answer: Answer, draw: Draw) -> None:
     for b, dtype in [(5, torch.float64), (1, torch.float64), (4, torch.float32), (3, torch.float64)]:
         schedule = random_schedule(draw, dtype=dtype)
         ab, eta = schedule.alpha_bar.to(dtype), draw.number(0.2, 0.8)
-        t, s = draw.distinct(7, schedule.T - 1, 5)[:b], draw.distinct(2, 5, 4).repeat(2)[:b]  # jumps of two and more
+        t, s = draw.times(7, schedule.T, b), draw.times(2, 5, 4).repeat(2)[:b]  # jumps of two and more
 
         def c_squared(a_t: Tensor, a_s: Tensor) -> Tensor:
             return (1 - a_s) / (1 - a_t) * (1 - a_t / a_s)
@@ -61,6 +53,16 @@ def _(answer: Answer, draw: Draw) -> None:
                 * ((1 - a_s) / (1 - a_t) * (a_s - a_t)).sqrt(),
                 "sigma are roots already: their squares belong under the root": eta
                 * ((1 - a_s).sqrt() / (1 - a_t).sqrt() * (1 - a_t / a_s)).sqrt(),
+                "one root is enough: yours has the root of a root": eta * c_squared(a_t, a_s) ** 0.25,
+                "alpha_bar are variances already: no roots under the root": eta
+                * c_squared(a_t.sqrt(), a_s.sqrt()).sqrt(),
+                "the root goes over the whole product; the second fraction of yours is outside": eta
+                * ((1 - a_s) / (1 - a_t)).sqrt()
+                * (1 - a_t / a_s),
+                "the root goes over the whole product; the first fraction of yours is outside": eta
+                * (1 - a_s)
+                / (1 - a_t)
+                * (1 - a_t / a_s).sqrt(),
                 "t is off by one: alpha_bar[t] and alpha_bar[s] are already the right entries": eta
                 * c_squared(ab[t - 1], ab[s - 1]).sqrt(),
                 "every pair has its own t and s; yours all use the first": (
@@ -69,16 +71,22 @@ def _(answer: Answer, draw: Draw) -> None:
             },
             shape_hint="one number for each pair (t, s)",
         )
-    last = answer(torch.tensor([3, 9]), torch.tensor([0, 0]), 0.7, random_schedule(draw).alpha_bar)
+    table, t, s = random_schedule(draw).alpha_bar, torch.tensor([5, 12]), torch.tensor([4, 1])
+    last = answer(torch.tensor([3, 9]), torch.tensor([0, 0]), 0.7, table)
     expect(last, torch.zeros(2, dtype=torch.float64), what="c of a jump to clean data, where nothing may be added,")
+    expect(
+        answer(t, s, 0.0, table),
+        torch.zeros(2, dtype=torch.float64),
+        what="c with eta = 0, where torch.zeros(2, dtype=torch.float64) is new,",
+    )
 
 
-@exercise("10.ddim_step", "One step of DDIM", minutes=10, error_hints=_OUT_OF_TABLE)
+@exercise("10.ddim_step", "One step of DDIM", error_hints=_OUT_OF_TABLE)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
         ab, eta = schedule.alpha_bar.to(dtype), draw.number(0.3, 0.8)
-        t, s = int(draw.integers(8, schedule.T - 1)), int(draw.integers(2, 5))
+        t, s = int(draw.integers(8, schedule.T)), int(draw.integers(2, 5))
         x_t, x0, z = (draw.normal(*shape, dtype=dtype) for _ in range(3))
 
         def c_squared(a_t: Tensor, a_s: Tensor) -> Tensor:
@@ -113,6 +121,18 @@ def _(answer: Answer, draw: Draw) -> None:
                 "it is the noise that is kept, eps = (x_t - alpha_t x0_hat) / sigma_t, not x_t": step(c, x_t),
                 "z took the place of eps: the old noise is (x_t - alpha_t x0_hat) / sigma_t": step(c, z),
                 "in eps the guess shrinks before it is taken off: x_t - alpha_t x0_hat": step(c, (x_t - x0) / sigma_t),
+                "x_t and x0_hat are swapped": alpha_s * x_t + k * (x0 - alpha_t * x_t) / sigma_t + c * z,
+                "eps is all of (x_t - alpha_t x0_hat) / sigma_t: brackets round the difference": step(
+                    c, x_t - alpha_t * x0 / sigma_t
+                ),
+                "in eps stands alpha_t, the root of alpha_bar[t]": step(c, (x_t - a_t * x0) / sigma_t),
+                "sigma_t is the root of 1 - alpha_bar[t]; yours is 1 - alpha_t": step(
+                    c, (x_t - alpha_t * x0) / (1 - alpha_t)
+                ),
+                "a root is missing: c² is the product, c its root": step(eta * c_squared(a_t, a_s)),
+                "what is left of the old noise is sigma_s² - c², under the root: 1 - alpha_bar[s] - c²": step(
+                    c, k=(sigma_s - c**2).clamp(min=0).sqrt()
+                ),
                 "eps has variance 1: divide by sigma_t": step(c, x_t - alpha_t * x0),
                 "eps has variance 1: divide by sigma_t, not by sigma_t²": step(c, eps / sigma_t),
                 "eps belongs to x_t: take it out with alpha_t and sigma_t, not with those of s": step(
@@ -133,6 +153,8 @@ def _(answer: Answer, draw: Draw) -> None:
     schedule = random_schedule(draw)
     ab, arguments = schedule.alpha_bar, [draw.normal(3, 2, dtype=torch.float64) for _ in range(3)]
     x_t, x0, z = arguments
+    still = ab[4].sqrt() * x0 + (1 - ab[4]).sqrt() * (x_t - ab[12].sqrt() * x0) / (1 - ab[12]).sqrt()
+    expect(answer(x_t, x0, 12, 4, 0.0, ab, z), still, what="the step with eta = 0, which has no new noise,")
     last = answer(x_t, x0, 5, 0, 0.6, ab, z)
     expect(last, x0, what="the step to s = 0, which returns the guess itself,")
     a_t, a_s = ab[9], ab[4]
@@ -150,11 +172,10 @@ def _as_times(got: object) -> Tensor:
     return numbers(list(got), "each time")
 
 
-@exercise("10.grid", "A time grid", minutes=5)
+@exercise("10.grid", "A time grid")
 def _(answer: Answer, draw: Draw) -> None:
-    for power in (1.0, 2.0, 1.5, 2.0, 1.0):
+    for power, n in [(1.0, 7), (2.0, 5), (1.5, 9), (2.0, 7), (1.0, 5)]:
         # n odd: no time lies in the middle of two whole numbers. T no multiple of it: there is something to round.
-        n = 2 * int(draw.integers(2, 4)) + 1
         T = n * int(draw.integers(60, 120)) + int(draw.integers(1, n - 1))
         parts = [i / n for i in range(n, -1, -1)]
 
@@ -208,12 +229,14 @@ def _(answer: Answer, draw: Draw) -> None:
         )
         if any(isinstance(time, float) for time in (got.tolist() if isinstance(got, Tensor) else got)):
             raise Wrong("the times should be whole numbers, `int`", "`round(x)` with one argument gives an int")
+    for T, n in [(50, 1), (4, 4)]:
+        want = torch.linspace(T, 0, n + 1, dtype=torch.float64)
+        expect(_as_times(answer(T, n, 1.0)), want, what=f"the grid of {n} steps from T = {T}")
 
 
 @exercise(
     "10.threshold",
     "Dynamic thresholding",
-    minutes=10,
     error_hints={
         "The size of tensor": "s has one number an image, shape (b,): reshape it to (b, 1, …, 1) to meet the images",
         "must match": "s has one number an image, shape (b,): reshape it to (b, 1, …, 1) to meet the images",
@@ -226,6 +249,9 @@ def _(answer: Answer, draw: Draw) -> None:
         b = shape[0]
         scales = torch.linspace(0.2, 40, b, dtype=dtype) if b > 1 else torch.tensor([2.0], dtype=dtype)
         x = scales.reshape(-1, *[1] * (len(shape) - 1)) * draw.normal(*shape, dtype=dtype).clamp(-2.5, 2.5)
+        if b > 1:  # an image of few large values: its quantile is below 1, its largest value above
+            x[0] = 0.2 * x[0] / x[0].abs().max()
+            x[0].view(-1)[0] = 1.05
         q = draw.number(0.75, 0.9)
 
         def columns(s: Tensor, x: Tensor = x) -> Tensor:
@@ -241,6 +267,7 @@ def _(answer: Answer, draw: Draw) -> None:
             "s is at least 1: a guess that stays within [-1, 1] must not be blown up": by(columns(measure)),
             "divide by s in the end, or the picture leaves [-1, 1]": x.clamp(-s, s),
             "clip to [-s, s] before dividing": x / s,
+            "where s is 1 the guess is still clipped, to [-1, 1]": torch.where(columns(measure) <= 1, x, by(s)),
             "that is plain clipping to [-1, 1]": x.clamp(-1, 1),
             "clip to [-s, s] before dividing, not afterwards": (x / s).clamp(-s, s),
             "the quantile is of the absolute values": by(columns(x.flatten(1).quantile(q, dim=1).clamp(min=1))),
@@ -249,6 +276,7 @@ def _(answer: Answer, draw: Draw) -> None:
             "s is the q-quantile, not that of 1 - q": by(columns(rows.quantile(1 - q, dim=1).clamp(min=1))),
             "s is at least 1, not at most 1": by(columns(measure.clamp(max=1))),
             "s is a quantile over the image, not a standard deviation": by(columns(x.flatten(1).std(1).clamp(min=1))),
+            "s is one number more than its measure: at *least* 1 is a maximum, not a sum": by(columns(1 + measure)),
             "s is a quantile over the image, not a mean": by(columns(rows.mean(1).clamp(min=1))),
         }
         if len(shape) == 4 and shape[1] > 1:
@@ -271,7 +299,6 @@ _ONE_ANGLE = "one angle an image, shape (b,): reshape what comes of it to (b, 1,
 @exercise(
     "10.slerp",
     "Between two noises",
-    minutes=10,
     error_hints={
         "The size of tensor": _ONE_ANGLE,
         "must match": _ONE_ANGLE,
@@ -289,6 +316,7 @@ def _(answer: Answer, draw: Draw) -> None:
 
         a = draw.normal(*shape, dtype=dtype)
         along = columns(draw.uniform(0.5, 1.5, shape[0], dtype=dtype))  # no right angles, and other lengths
+        along[::2] *= -2  # every other pair is further apart than a right angle
         b = 1.5 * draw.normal(*shape, dtype=dtype) + along * a
 
         def mix(theta: Tensor, w: float = w) -> Tensor:
@@ -308,6 +336,17 @@ def _(answer: Answer, draw: Draw) -> None:
         mistakes = {
             "a straight line between the two: its middle is too short": (1 - w) * a + w * b,
             "w = 0 is a, w = 1 is b; yours goes the other way": mix(theta, 1 - w),
+            "beyond a right angle the cosine is negative: `acos` with its sign; `asin` finds another angle": mix(
+                torch.minimum(theta, math.pi - theta)
+            ),
+            "the cosine keeps its sign: it is negative beyond a right angle, and not 0": mix(
+                columns((dot / lengths).clamp(min=0).acos())
+            ),
+            "unit vectors are for the angle alone: a and b themselves are mixed": (
+                torch.sin((1 - w) * theta) * a / columns(a.flatten(1).norm(dim=1))
+                + torch.sin(w * theta) * b / columns(b.flatten(1).norm(dim=1))
+            )
+            / torch.sin(theta),
             "every pair has its own angle; yours is one for the whole batch": mix(whole),
             "divide by sin(theta), or the ends are not a and b": mix(theta) * torch.sin(theta),
             "that takes every angle to be a right one": mix(right_angle),
@@ -315,10 +354,6 @@ def _(answer: Answer, draw: Draw) -> None:
             "that is the cosine itself: theta is its `acos`": mix(columns(dot / lengths)),
             "sines, not cosines, weigh the two": (torch.cos((1 - w) * theta) * a + torch.cos(w * theta) * b)
             / torch.cos(theta),
-            "sin(w theta), the sine of a part of the angle; yours is a part of the sine": (
-                (1 - w) * torch.sin(theta) * a + w * torch.sin(theta) * b
-            )
-            / torch.sin(theta),
             "the noises keep their lengths: nothing has to be made a unit vector": mix(theta)
             / columns(mix(theta).flatten(1).norm(dim=1)),
             "angles are in radians here": mix(torch.rad2deg(theta)),
@@ -336,3 +371,6 @@ def _(answer: Answer, draw: Draw) -> None:
             mistakes=mistakes,
             shape_hint="what comes out is as large as a",
         )
+    a, b = draw.normal(3, 9), draw.normal(3, 9)
+    expect(answer(a, b, 0.0), a, what="the noise at w = 0, which is a,")
+    expect(answer(a, b, 1.0), b, what="the noise at w = 1, which is b,")

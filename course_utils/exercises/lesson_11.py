@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import Answer, Draw, Wrong, exercise, expect, numbers
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import Draw, expect, numbers
+from course_utils.exercises.engine import exercise
 from course_utils.samplers import Step, karras_grid, sample_dpmpp_2m, sample_euler, sample_heun
 from course_utils.schedules import FlowMatching, Schedule, VPLinear
 
@@ -28,7 +30,7 @@ def _coeffs(schedule: Schedule, times: list[float]) -> tuple[Tensor, Tensor]:
     return schedule.coeffs(torch.tensor(times, dtype=torch.float64))
 
 
-@exercise("11.euler_step", "Euler's step, straightened", minutes=10, error_hints=_PAIR)
+@exercise("11.euler_step", "Euler's step, straightened", error_hints=_PAIR)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, schedule, dtype in CASES:
         x_t, x0_hat = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
@@ -54,6 +56,27 @@ def _(answer: Answer, draw: Draw) -> None:
                 * (y + (s_s - s_t) * (y - x0_hat) / s_t),
                 "r is sigma / alpha; yours is upside down": a_s * (y + (1 / r_s - 1 / r_t) * (y - x0_hat) * r_t),
                 "the line would end at r = 0; stop at r_s": a_s * x0_hat,
+                "alpha_s goes with x0_hat: x_s = alpha_s x0_hat + sigma_s eps; yours has alpha_t": a_t * x0_hat
+                + s_s * (x_t - a_t * x0_hat) / s_t,
+                "sigma_s goes with eps: x_s = alpha_s x0_hat + sigma_s eps; yours has sigma_t": a_s * x0_hat
+                + x_t
+                - a_t * x0_hat,
+                "eps is (x_t - alpha_t x0_hat) / sigma_t: the guess has to shrink": a_s * x0_hat
+                + s_s * (x_t - x0_hat) / s_t,
+                "eps is (x_t - alpha_t x0_hat) / sigma_t; yours has alpha_s": a_s * x0_hat
+                + s_s * (x_t - a_s * x0_hat) / s_t,
+                "eps is (x_t - alpha_t x0_hat) / sigma_t; yours is not divided": a_s * x0_hat
+                + s_s * (x_t - a_t * x0_hat),
+                "eps is (x_t - alpha_t x0_hat) / sigma_t; yours is x_t itself": a_s * x0_hat + s_s * x_t,
+                "eps is (x_t - alpha_t x0_hat) / sigma_t: brackets round the difference": a_s * x0_hat
+                + s_s * (x_t - a_t * x0_hat / s_t),
+                "the picture is missing: x_s = alpha_s x0_hat + sigma_s eps": s_s * (x_t - a_t * x0_hat) / s_t,
+                "the picture shrinks as well: x_s = alpha_s x0_hat + sigma_s eps": x0_hat
+                + s_s * (x_t - a_t * x0_hat) / s_t,
+                "brackets: the slope is the whole difference (y - x0_hat), divided by r_t": a_s
+                * (y + (r_s - r_t) * (y - x0_hat / r_t)),
+                "x_t and x0_hat are swapped": a_s * (x0_hat / a_t + (r_s - r_t) * (x0_hat / a_t - x_t) / r_t),
+                "the slope stays what it is at t; the step is r_s - r_t, not r_s": a_s * (y + r_s * slope),
                 "t and s are swapped: alpha[0] and sigma[0] belong to t": a_t
                 * (x_t / a_s + (r_t - r_s) * (x_t / a_s - x0_hat) / r_s),
             },
@@ -64,7 +87,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(answer(x_t, x0_hat, alpha, sigma), x0_hat, what="the step to clean data, which ends at x0_hat,")
 
 
-@exercise("11.heun_step", "Look twice", minutes=10, error_hints=_PAIR)
+@exercise("11.heun_step", "Look twice", error_hints=_PAIR)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, schedule, dtype in CASES:
         x_t, x0_hat, x0_there = (draw.normal(*shape, dtype=dtype) for _ in range(3))
@@ -93,6 +116,12 @@ def _(answer: Answer, draw: Draw) -> None:
                 * (y + step * (slope + (y - x0_there) / r_s) / 2),
                 "with the mean slope go again from the start, not from Euler's end": a_s
                 * (euler + step * (slope + there) / 2),
+                "brackets: the half belongs to the sum of both slopes": a_s * (y + step * (slope + there / 2)),
+                "back to x at s with alpha_s; yours has alpha_t": a_t * (y + step * (slope + there) / 2),
+                "the sign of the step: r falls, so r_s - r_t is negative": a_s
+                * (y - step * (slope + (y - step * slope - x0_there) / r_s) / 2),
+                "the two guesses are swapped: the first one was made at x_t": a_s
+                * (y + step * ((y - x0_there) / r_t + (y + step * (y - x0_there) / r_t - x0_hat) / r_s) / 2),
                 "only the second slope is used: the mean of both, Eq. (11.7)": a_s * (y + step * there),
                 "that is y_s; at the end multiply by alpha_s, to come back to x": y + step * (slope + there) / 2,
                 "the second slope is that of y: Euler's end must not be multiplied by alpha_s there": a_s
@@ -113,7 +142,7 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(clean, x0_hat, what="the step to clean data, where Euler's end is all there is,")
 
 
-@exercise("11.order", "The order of a method, measured", minutes=5)
+@exercise("11.order", "The order of a method, measured")
 def _(answer: Answer, draw: Draw) -> None:
     for n in (2, 3, 5, 8):
         calls = (4.0 * 2 ** torch.arange(n, dtype=torch.float64)) + draw.integers(0, 2, n)
@@ -138,6 +167,7 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the line need not pass through the origin: subtract both means first": -(
                     (x * y).sum() / x.square().sum()
                 )[None],
+                "the order is the exponent itself: no root, and no square, of the slope": right[None].square(),
                 "the two logarithms have different bases": -(slope(x, y) / torch.tensor(10.0).double().log())[None],
             }
             | (
@@ -148,7 +178,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("11.dpmpp_2m", "Remember the last guess", minutes=15, error_hints=_TRIPLE)
+@exercise("11.dpmpp_2m", "Remember the last guess", error_hints=_TRIPLE)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, schedule, dtype in CASES:
         start, x0_before, x0_hat = (draw.normal(*shape, dtype=dtype) for _ in range(3))
@@ -196,6 +226,16 @@ def _(answer: Answer, draw: Draw) -> None:
                 "x_t is multiplied by sigma_s / sigma_t; alpha_s / alpha_t goes with a noise that stays": step(
                     guess, a=a_s / a_t
                 ),
+                "h / (2 h_before) has both below the line; brackets: h / 2 times h_before is another number": step(
+                    x0_hat + h / 2 * h_before * difference
+                ),
+                "x_t is multiplied by sigma_s / sigma_t; yours is upside down": step(guess, a=s_t / s_s),
+                "back to alpha_s: the guess shrinks to the end of the step, and yours has alpha_t": step(
+                    guess, b=a_t * -torch.expm1(-h)
+                ),
+                "x0_hat and x0_before are swapped: the guess before is the older one": step(
+                    x0_before - h / (2 * h_before) * difference
+                ),
                 "x_t is multiplied by sigma_s / sigma_t; yours is alone": step(guess, a=torch.ones(())),
                 "the order is before, t, s: yours is backwards": swapped[1][2] / swapped[1][1] * x_t
                 + swapped[0][2]
@@ -207,10 +247,11 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("11.karras_levels", "Karras' noise levels", minutes=5)
+@exercise("11.karras_levels", "Karras' noise levels")
 def _(answer: Answer, draw: Draw) -> None:
     for n, dtype in [(6, torch.float64), (2, torch.float64), (9, torch.float32), (15, torch.float64)]:
-        u = torch.linspace(0, 1, n, dtype=dtype)
+        even = torch.linspace(0, 1, n, dtype=dtype)
+        u = torch.cat([draw.uniform(0.3, 0.7, n - 2, dtype=dtype), even[[0, -1]]])  # in any order, both ends there
         high, low, rho = draw.number(20, 80), draw.number(0.01, 0.1), float(draw.integers(3, 6))
         root = high ** (1 / rho) + u * (low ** (1 / rho) - high ** (1 / rho))
         expect(
@@ -218,6 +259,10 @@ def _(answer: Answer, draw: Draw) -> None:
             root**rho,
             what="the levels",
             mistakes={
+                "the level at each u: the u that are handed over need not be evenly spaced": (
+                    high ** (1 / rho) + even * (low ** (1 / rho) - high ** (1 / rho))
+                )
+                ** rho,
                 "raise to the power rho at the end": root,
                 "that is an even grid in r: take the roots first": high + u * (low - high),
                 "the levels fall: u = 0 is r_max": (low ** (1 / rho) + u * (high ** (1 / rho) - low ** (1 / rho)))
@@ -232,6 +277,13 @@ def _(answer: Answer, draw: Draw) -> None:
                 )
                 ** 7,
                 "the power belongs to the levels, not to u": high + u**rho * (low - high),
+                "1 / rho, the rho-th root; yours has 1 / rho² or a root of a root": (
+                    high ** (1 / rho**2) + u * (low ** (1 / rho**2) - high ** (1 / rho**2))
+                )
+                ** rho,
+                "u multiplies the difference of the roots: brackets round both": (
+                    (high ** (1 / rho) + u * low ** (1 / rho) - high ** (1 / rho)) ** rho
+                ),
                 "minus: from r_max towards r_min": (high ** (1 / rho) + u * (low ** (1 / rho) + high ** (1 / rho)))
                 ** rho,
             },

@@ -5,16 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import (
-    AS_COLUMN,
-    BROADCASTING,
-    Answer,
-    Draw,
-    column,
-    exercise,
-    expect,
-    random_schedule,
-)
+from course_utils.exercises.answer import Answer
+from course_utils.exercises.compare import AS_COLUMN, BROADCASTING, Draw, column, expect, random_schedule
+from course_utils.exercises.engine import exercise
 
 _SUMMED = "one number an image: sum over everything but the first axis, `.flatten(1).sum(1)`"
 
@@ -25,7 +18,7 @@ def _jump(now: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return forward, forward * (1 - before) / (1 - now), before.sqrt() * forward / (1 - now)
 
 
-@exercise("12.step_cost", "What a step costs", minutes=10, error_hints=BROADCASTING)
+@exercise("12.step_cost", "What a step costs", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in [
         ((4, 1, 4, 4), torch.float64),
@@ -88,18 +81,28 @@ def _(answer: Answer, draw: Draw) -> None:
                 "sigma~² is sigma²_{t|s} sigma_s² / sigma_t²; yours lacks sigma_s² / sigma_t²": cost(known=forward),
                 "sigma_s² and sigma_t² are swapped in sigma~²": cost(known=forward * (1 - ab[t]) / (1 - ab[s])),
                 "the step goes from t to s, not to t - 1": cost(known=one_step[1], k=one_step[2]),
+                "sigma~² is a variance: yours has its root": cost(known=known.sqrt()),
+                "alpha_bar is alpha² already: no roots in sigma²_{t|s}": cost(
+                    *[v, *_jump(ab[t].sqrt(), ab[s].sqrt())[1:]]
+                ),
+                "k divides by sigma_t² = 1 - alpha_bar[t]; yours by sigma_t": cost(k=k * (1 - ab[t]).sqrt()),
+                "k has sigma²_{t|s}, not its root": cost(k=k / forward.sqrt()),
+                "brackets: both terms are divided by v": (
+                    ((v / known).log() + known + k**2 * squared / v - 1).flatten(1).sum(1) / 2
+                ),
+                "x0_hat's error is a difference, squared: (x_0 - x0_hat)²": cost(squared=x_0**2 - x0_hat**2),
                 "the error is squared": cost(squared=(x_0 - x0_hat).abs()),
             },
             shape_hint=_SUMMED,
         )
 
 
-@exercise("12.optimal_variance", "The best variance of a step", minutes=10, error_hints=BROADCASTING)
+@exercise("12.optimal_variance", "The best variance of a step", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for b, onto_data, dtype in [(5, False, torch.float64), (3, True, torch.float32), (4, False, torch.float32)]:
         ab = random_schedule(draw, dtype=dtype).alpha_bar.to(dtype)
-        t = draw.distinct(7, 12, b)
-        s = torch.zeros(b, dtype=torch.long) if onto_data else draw.distinct(1, 5, b)
+        t = draw.times(7, 12, b)
+        s = torch.zeros(b, dtype=torch.long) if onto_data else draw.times(1, 5, b)
         mse = draw.uniform(0.1, 0.9, b, dtype=dtype)
         now, before = ab[t], ab[s]
         forward, known, k = _jump(now, before)
@@ -118,6 +121,9 @@ def _(answer: Answer, draw: Draw) -> None:
             "alpha_s in k is the root of alpha_bar[s]": known + before**2 * (forward / (1 - now)) ** 2 * mse,
             "k has alpha_s, not alpha_t": known + now / before * k**2 * mse,
             "k divides by sigma_t², not by sigma_t": known + k**2 * (1 - now) * mse,
+            "alpha_bar is alpha² already: no roots in sigma²_{t|s}": _jump(now.sqrt(), before.sqrt())[1] + k**2 * mse,
+            "sigma~² is a variance: yours takes its root": known.sqrt() + k**2 * mse,
+            "brackets: (k² mse), and only then the sum": (known + k**2) * mse,
             "the two parts are variances of independent things: they add, they are not multiplied": known * k**2 * mse,
             "that is the standard deviation: the root was not asked for": right.sqrt(),
             "the step goes from t to s, not to t - 1": one_known + one_k**2 * mse,
@@ -134,7 +140,7 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("12.interpolate", "Between two logarithms", minutes=10, error_hints=BROADCASTING)
+@exercise("12.interpolate", "Between two logarithms", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in [
         ((4, 1, 4, 4), torch.float64),
@@ -145,7 +151,8 @@ def _(answer: Answer, draw: Draw) -> None:
         schedule = random_schedule(draw, dtype=dtype)
         ab, b = schedule.alpha_bar.to(dtype), shape[0]
         v = draw.uniform(0.1, 0.9, *shape, dtype=dtype)
-        t, s = draw.distinct(8, 12, b), draw.distinct(1, 5, b)
+        v.view(-1)[:4] = torch.tensor([-0.2, 0.0, 1.0, 1.3])  # a network's number, which nothing keeps between 0 and 1
+        t, s = draw.times(8, 12, b), draw.times(1, 5, b)
 
         def ends(now: Tensor, before: Tensor, v: Tensor = v) -> tuple[Tensor, Tensor]:
             forward, known, _ = _jump(now, before)
@@ -158,6 +165,14 @@ def _(answer: Answer, draw: Draw) -> None:
         right = formula(beta, known)
         mistakes = {
             "the straight line is between the logarithms, not between the variances": v * beta + (1 - v) * known,
+            "v is a network's number and may leave [0, 1]: (12.11) goes on as it is, without a clamp": formula(
+                beta, known, v.clamp(0, 1)
+            ),
+            "v is a network's number and may leave [0, 1]: no sigmoid was asked for": formula(beta, known, v.sigmoid()),
+            "alpha_bar is alpha² already: no roots in sigma²_{t|s}": formula(*ends(ab[t].sqrt(), ab[s].sqrt())),
+            "a straight line between the logarithms, in any base, and its inverse at the end: exp goes with log": (
+                torch.exp(v * beta.log10() + (1 - v) * known.log10())
+            ),
             "the ends are swapped: v = 1 is the larger one, sigma²_{t|s}": formula(known, beta),
             "that is the logarithm: take the exponential at the end": right.log(),
             "that is the standard deviation: the root was not asked for": right.sqrt(),
@@ -190,7 +205,6 @@ def _(answer: Answer, draw: Draw) -> None:
 @exercise(
     "12.best_gaussian",
     "The best Gaussian",
-    minutes=5,
     error_hints={"The size of tensor": "each point's mean is (b,); to be taken from (b, K) it must become (b, 1)"},
 )
 def _(answer: Answer, draw: Draw) -> None:
@@ -225,6 +239,9 @@ def _(answer: Answer, draw: Draw) -> None:
                 ),
                 "weigh variances with p, not p²": pair(mean, (p**2 * u).sum(1, keepdim=True) + between),
                 "that is the likeliest part alone": pair(m.gather(1, best), u.gather(1, best)),
+                "the mean of the squares, less the square of the mean: yours takes off the mean itself": pair(
+                    mean, within + between + mean**2 - mean
+                ),
                 "the second one is the variance, not its root": pair(mean, (within + between).sqrt()),
                 "mean first, then variance": pair(within + between, mean),
                 "distances from the mean are squared": pair(mean, within + (p * (m - mean).abs()).sum(1, keepdim=True)),
@@ -234,9 +251,14 @@ def _(answer: Answer, draw: Draw) -> None:
             },
             shape_hint="two numbers for each point, (b, 2): `torch.stack([mean, variance], 1)`",
         )
+    # One part alone, and a part that never comes.
+    p, m = torch.tensor([[1.0], [1.0]], dtype=torch.float64), draw.normal(2, 1).double()
+    expect(answer(p, m, m**2), torch.cat([m, m**2], 1), what="mean and variance of a single part")
+    p, rare = torch.cat([p, 0 * p], 1), torch.cat([m, m + 1], 1)
+    expect(answer(p, rare, rare**2), torch.cat([m, m**2], 1), what="mean and variance where one part has p = 0")
 
 
-@exercise("12.jump_bound", "The bound of a jump", minutes=15)
+@exercise("12.jump_bound", "The bound of a jump")
 def _(answer: Answer, draw: Draw) -> None:
     for b, d, k, dtype in [(4, 6, 2, torch.float64), (3, 5, 4, torch.float32), (5, 1, 1, torch.float64)]:
         x, mean = draw.normal(b, d, dtype=dtype), draw.normal(b, d, dtype=dtype)

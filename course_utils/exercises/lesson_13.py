@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_utils.exercises.engine import Answer, Draw, Wrong, exercise, expect
+from course_utils.exercises.answer import Answer, Wrong
+from course_utils.exercises.compare import Draw, expect
+from course_utils.exercises.engine import exercise
 from course_utils.samplers.step_selection import best_path, greedy_path, to_times
 
 _PAIRS = "one axis for the jump's start, one for its end: `snr[None, :] - snr[:, None]` is (T, T), start first"
@@ -20,7 +22,6 @@ def _no_nan(got: Any, hint: str) -> None:
 @exercise(
     "13.jump_costs",
     "What every jump costs",
-    minutes=10,
     error_hints={"The size of tensor": _PAIRS, "must match": _PAIRS, "out of range": _PAIRS},
 )
 def _(answer: Answer, draw: Draw) -> None:
@@ -66,6 +67,10 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the difference of the SNRs themselves, not of their logarithms": matrix(
                     dims / 2 * torch.log1p(ratio.log() * mse[:, None])
                 ),
+                "the error stands under the logarithm, beside the difference of the SNRs; yours is outside": (
+                    matrix(dims / 2 * (1 + told.clamp(min=0)).log() * mse[:, None])
+                ),
+                "in log10: the natural logarithm is `torch.log`": matrix(dims / 2 * (1 + gain).log10()),
                 "the error is squared already": matrix(dims / 2 * torch.log1p(told.clamp(min=0) * mse[:, None] ** 2)),
             }
             if T > 1
@@ -83,7 +88,6 @@ def _random_costs(draw: Draw, T: int, dtype: torch.dtype = torch.float64) -> Ten
 @exercise(
     "13.one_more_step",
     "One more step",
-    minutes=10,
     error_hints={
         "The size of tensor": "best has one entry for each time, as each row of costs has: they add up as they are",
         "must match": "best has one entry for each time, as each row of costs has: they add up as they are",
@@ -120,6 +124,9 @@ def _(answer: Answer, draw: Draw) -> None:
                 .min(1)
                 .values,
                 "the rest of the way has a price too: best[s]": costs.min(1).values,
+                "no jump starts from clean data: with one step or more B(0) is infinite, not 0": torch.cat(
+                    [torch.zeros_like(right[:1]), right[1:]]
+                ),
                 "exactly k steps: a table that keeps the shorter way mixes lengths": torch.minimum(right, best),
                 "the cheapest, not the dearest: infinity would always win": both.max(1).values,
                 "that is a soft minimum; a hard one is asked for": -torch.logsumexp(-both, 1),
@@ -138,12 +145,14 @@ def _(answer: Answer, draw: Draw) -> None:
 
 
 def _as_times(got: Any) -> Any:
-    """A list of whole numbers as the tensor that it means."""
-    if isinstance(got, list | tuple) and all(isinstance(t, int) for t in got):
-        return torch.tensor(got)
-    if isinstance(got, Tensor) and got.is_floating_point() and torch.equal(got, got.round()):
-        return got.long()
-    return got
+    """A list of whole numbers, or a tensor of any whole kind, as the tensor that it means."""
+    if isinstance(got, list | tuple) and all(
+        isinstance(t, int) or (isinstance(t, Tensor) and t.ndim == 0) for t in got
+    ):
+        got = torch.tensor([t.item() if isinstance(t, Tensor) else t for t in got])
+    if isinstance(got, Tensor) and (got.is_floating_point() or got.is_complex()):
+        raise Wrong("the times should be whole numbers", "a time is a place in the table: keep an integer dtype")
+    return got.long() if isinstance(got, Tensor) else got
 
 
 def _judge(cases: list[tuple[Any, Tensor, dict[str, Tensor]]], what: str, shape_hint: str) -> None:
@@ -190,7 +199,6 @@ def _wrong_table_order(costs: Tensor, n: int) -> list[int]:
 @exercise(
     "13.best_path",
     "The best grid",
-    minutes=20,
     error_hints={
         "out of bounds": "costs has T + 1 rows: T is `len(costs) - 1`",
         "converted to": "follow one time only, from T: `int(choice[t])`",
@@ -209,12 +217,10 @@ def _paths(costs: Tensor, n: int) -> tuple[Tensor, dict[str, Tensor]]:
     every = [best_path(costs, k) for k in range(1, T + 1)]
     any_length = min(every, key=lambda path: path.cost).timesteps
     dearest = best_path((10 - costs).masked_fill(costs.isinf(), math.inf), n).timesteps
-    return right, {
+    mistakes = {
         "a grid falls, from T to 0; yours rises": right.flip(0),
         "the last time, 0, is missing": right[:-1],
         "the first time, T, is missing": right[1:],
-        "n steps are n + 1 times; yours has one step too many": torch.tensor(every[min(n, T - 1)].timesteps),
-        "n steps are n + 1 times; yours has one step too few": torch.tensor(every[max(n - 2, 0)].timesteps),
         "follow the table of the last round first: from T there are n steps left": torch.tensor(
             _wrong_table_order(costs, n)
         ),
@@ -227,12 +233,16 @@ def _paths(costs: Tensor, n: int) -> tuple[Tensor, dict[str, Tensor]]:
         "that is the dearest path": torch.tensor(dearest),
         "that grid is evenly spaced, whatever the costs": torch.linspace(T, 0, n + 1).round().long(),
     }
+    if n < T:
+        mistakes["n steps are n + 1 times; yours has one step too many"] = torch.tensor(every[n].timesteps)
+    if n > 1:
+        mistakes["n steps are n + 1 times; yours has one step too few"] = torch.tensor(every[n - 2].timesteps)
+    return right, mistakes
 
 
 @exercise(
     "13.remove_one",
     "The step that is missed least",
-    minutes=10,
     error_hints={
         "The size of tensor": "every inner time has one before and one after: `grid[:-2]`, `grid[1:-1]`, `grid[2:]`",
         "must match": "every inner time has one before and one after: `grid[:-2]`, `grid[1:-1]`, `grid[2:]`",
@@ -282,7 +292,6 @@ def _shorter(costs: Tensor, grid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
 @exercise(
     "13.times",
     "Times that cannot cross",
-    minutes=10,
     error_hints={"The size of tensor": "n gaps make n + 1 times", "must match": "n gaps make n + 1 times"},
 )
 def _(answer: Answer, draw: Draw) -> None:

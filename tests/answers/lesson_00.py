@@ -35,61 +35,6 @@ def mix_lerp(x_0, eps, alpha_t, sigma_t):
     return torch.lerp(eps, x_0, alpha_t)
 
 
-@wrong("00.mix", "use the sigma_t that was handed over")
-def mix_variance_preserving(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0 + (1 - alpha_t**2) ** 0.5 * eps
-
-
-@wrong("00.mix", "swapped")
-def mix_swapped(x_0, eps, alpha_t, sigma_t):
-    return sigma_t * x_0 + alpha_t * eps
-
-
-@wrong("00.mix", "keeps all of its size")
-def mix_adds_only(x_0, eps, alpha_t, sigma_t):
-    return x_0 + sigma_t * eps
-
-
-@wrong("00.mix", "at full size")
-def mix_bare_noise(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0 + eps
-
-
-@wrong("00.mix", "both factors are missing")
-def mix_sum(x_0, eps, alpha_t, sigma_t):
-    return x_0 + eps
-
-
-@wrong("00.mix", "the noise is missing")
-def mix_no_noise(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0
-
-
-@wrong("00.mix", "not taken away")
-def mix_minus(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0 - sigma_t * eps
-
-
-@wrong("00.mix", "no root")
-def mix_roots(x_0, eps, alpha_t, sigma_t):
-    return alpha_t**0.5 * x_0 + sigma_t**0.5 * eps
-
-
-@wrong("00.mix", "no square")
-def mix_squares(x_0, eps, alpha_t, sigma_t):
-    return alpha_t**2 * x_0 + sigma_t**2 * eps
-
-
-@wrong("00.mix", "every picture needs its own")
-def mix_same_noise(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0 + sigma_t * eps[0]
-
-
-@wrong("00.mix", "wrong numbers")
-def mix_mean(x_0, eps, alpha_t, sigma_t):
-    return (alpha_t * x_0 + sigma_t * eps) / 2
-
-
 @wrong("00.mix", "drew random numbers")
 def mix_own_noise(x_0, eps, alpha_t, sigma_t):
     return alpha_t * x_0 + sigma_t * torch.randn_like(x_0)
@@ -109,3 +54,31 @@ def mix_no_return(x_0, eps, alpha_t, sigma_t):
 @wrong("00.mix", "torch.float32")
 def mix_float(x_0, eps, alpha_t, sigma_t):
     return (alpha_t * x_0 + sigma_t * eps).float()
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("00.mix", "a factor of 2")
+def mix_doubled(x_0, eps, alpha_t, sigma_t):
+    return 2 * (alpha_t * x_0 + sigma_t * eps)
+
+
+@wrong("00.mix", "the sign")
+def mix_negated(x_0, eps, alpha_t, sigma_t):
+    return -alpha_t * x_0 - sigma_t * eps
+
+
+@wrong("00.mix", "wrong by one factor")
+def mix_normalised(x_0, eps, alpha_t, sigma_t):
+    return (alpha_t * x_0 + sigma_t * eps) / (alpha_t + sigma_t)
+
+
+@wrong("00.mix", "wrong by one amount")
+def mix_shifted(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 + sigma_t * eps + 1
+
+
+@wrong("00.mix", "wrong numbers")
+def mix_product(x_0, eps, alpha_t, sigma_t):
+    return alpha_t * x_0 * sigma_t * eps

@@ -35,26 +35,6 @@ def q_step_no_root_on_signal(x_prev, beta, eps):
     return (1 - beta) * x_prev + beta**0.5 * eps
 
 
-@wrong("01.q_step", "the noise's factor is a square root")
-def q_step_no_root_on_noise(x_prev, beta, eps):
-    return (1 - beta) ** 0.5 * x_prev + beta * eps
-
-
-@wrong("01.q_step", "will climb")
-def q_step_adds_only(x_prev, beta, eps):
-    return x_prev + beta**0.5 * eps
-
-
-@wrong("01.q_step", "swapped")
-def q_step_swapped(x_prev, beta, eps):
-    return beta**0.5 * x_prev + (1 - beta) ** 0.5 * eps
-
-
-@wrong("01.q_step", "every image needs its own")
-def q_step_same_noise(x_prev, beta, eps):
-    return (1 - beta) ** 0.5 * x_prev + beta**0.5 * eps[0]
-
-
 @wrong("01.q_step", "drew random numbers")
 def q_step_own_noise(x_prev, beta, eps):
     return (1 - beta) ** 0.5 * x_prev + beta**0.5 * torch.randn_like(x_prev)
@@ -112,31 +92,6 @@ def alpha_bar_of_betas(betas):
     return torch.cat([betas.new_ones(1), torch.cumprod(betas, 0)])
 
 
-@wrong("01.alpha_bar", "yours is a sum")
-def alpha_bar_sum(betas):
-    return torch.cat([betas.new_ones(1), 1 - torch.cumsum(betas, 0)])
-
-
-@wrong("01.alpha_bar", "one step's factor")
-def alpha_bar_is_alpha(betas):
-    return torch.cat([betas.new_ones(1), 1 - betas])
-
-
-@wrong("01.alpha_bar", "no root here")
-def alpha_bar_rooted(betas):
-    return torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0).sqrt()])
-
-
-@wrong("01.alpha_bar", "the noise's share")
-def alpha_bar_noise_share(betas):
-    return 1 - torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0)])
-
-
-@wrong("01.alpha_bar", "wrong end")
-def alpha_bar_backwards(betas):
-    return torch.cat([betas.new_ones(1), torch.cumprod((1 - betas).flip(0), 0)])
-
-
 @wrong("01.alpha_bar", "in place")
 def alpha_bar_in_place(betas):
     betas.neg_().add_(1)
@@ -184,69 +139,16 @@ def q_sample_no_root_on_noise(x_0, t, alpha_bar, eps):
     return ab.sqrt() * x_0 + (1 - ab) * eps
 
 
-@wrong("01.q_sample", "both factors are square roots")
-def q_sample_no_roots(x_0, t, alpha_bar, eps):
-    ab = column(alpha_bar[t], x_0)
-    return ab * x_0 + (1 - ab) * eps
-
-
-@wrong("01.q_sample", "off by one")
-def q_sample_t_minus_one(x_0, t, alpha_bar, eps):
-    ab = column(alpha_bar[t - 1], x_0)
-    return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps
-
-
 @wrong("01.q_sample", "use t as it is")
 def q_sample_t_plus_one(x_0, t, alpha_bar, eps):
     ab = column(alpha_bar[t + len(alpha_bar) - 1], x_0)
     return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps
 
 
-@wrong("01.q_sample", "that is one step")
-def q_sample_beta(x_0, t, alpha_bar, eps):
-    alpha = column(alpha_bar[t] / alpha_bar[t - 1], x_0)
-    return alpha.sqrt() * x_0 + (1 - alpha).sqrt() * eps
-
-
-@wrong("01.q_sample", "is not sqrt(1 - alpha_bar)")
-def q_sample_root_inside(x_0, t, alpha_bar, eps):
-    a = column(alpha_bar[t].sqrt(), x_0)
-    return a * x_0 + (1 - a) * eps
-
-
-@wrong("01.q_sample", "along the width")
-def q_sample_wrong_axis(x_0, t, alpha_bar, eps):
-    ab = alpha_bar[t]
-    return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps
-
-
-@wrong("01.q_sample", "(b, 1, 1, 1)")
-def q_sample_too_few_dimensions(x_0, t, alpha_bar, eps):
-    ab = alpha_bar[t].reshape(-1, 1)
-    return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps
-
-
-@wrong("01.q_sample", "yours all use the first")
-def q_sample_one_t(x_0, t, alpha_bar, eps):
-    ab = alpha_bar[t[0]]
-    return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps
-
-
-@wrong("01.q_sample", "every image needs its own")
-def q_sample_same_noise(x_0, t, alpha_bar, eps):
-    ab = column(alpha_bar[t], x_0)
-    return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps[0]
-
-
 @wrong("01.q_sample", "drew random numbers")
 def q_sample_ignores_eps(x_0, t, alpha_bar, eps):
     ab = column(alpha_bar[t], x_0)
     return ab.sqrt() * x_0 + (1 - ab).sqrt() * torch.randn_like(x_0)
-
-
-@wrong("01.q_sample", "noise is missing")
-def q_sample_no_noise(x_0, t, alpha_bar, eps):
-    return column(alpha_bar[t], x_0).sqrt() * x_0
 
 
 @wrong("01.q_sample", "in place")
@@ -298,31 +200,6 @@ def t_at_snr_plus_one(alpha_bar, snr):
     return int((alpha_bar / (1 - alpha_bar) <= snr).nonzero()[0]) + 1
 
 
-@wrong("01.t_at_snr", "no root")
-def t_at_snr_root(alpha_bar, snr):
-    return int(((alpha_bar / (1 - alpha_bar)).sqrt() <= snr).int().argmax()) or len(alpha_bar) - 1
-
-
-@wrong("01.t_at_snr", "where alpha_bar falls to the ratio")
-def t_at_snr_alpha_bar(alpha_bar, snr):
-    return next((t for t in range(1, len(alpha_bar)) if alpha_bar[t] <= snr), len(alpha_bar) - 1)
-
-
-@wrong("01.t_at_snr", "upside down")
-def t_at_snr_upside_down(alpha_bar, snr):
-    return next((t for t in range(1, len(alpha_bar)) if (1 - alpha_bar[t]) / alpha_bar[t] <= snr), len(alpha_bar) - 1)
-
-
-@wrong("01.t_at_snr", "last t of the table")
-def t_at_snr_last(alpha_bar, snr):
-    return int((alpha_bar / (1 - alpha_bar) <= snr).nonzero()[-1])
-
-
-@wrong("01.t_at_snr", "clean data")
-def t_at_snr_wrong_way(alpha_bar, snr):
-    return int((alpha_bar / (1 - alpha_bar) >= snr).nonzero()[0])
-
-
 @wrong("01.t_at_snr", "should be one number")
 def t_at_snr_all(alpha_bar, snr):
     return (alpha_bar / (1 - alpha_bar) <= snr).nonzero()
@@ -355,40 +232,6 @@ def x0_from_eps_no_root_on_noise(x_t, t, alpha_bar, eps):
     return (x_t - (1 - ab) * eps) / ab.sqrt()
 
 
-@wrong("01.x0_from_eps", "not added once more")
-def x0_from_eps_sign(x_t, t, alpha_bar, eps):
-    ab = column(alpha_bar[t], x_t)
-    return (x_t + (1 - ab).sqrt() * eps) / ab.sqrt()
-
-
-@wrong("01.x0_from_eps", "still too small")
-def x0_from_eps_no_division(x_t, t, alpha_bar, eps):
-    return x_t - (1 - column(alpha_bar[t], x_t)).sqrt() * eps
-
-
-@wrong("01.x0_from_eps", "divide, do not multiply")
-def x0_from_eps_multiplied(x_t, t, alpha_bar, eps):
-    ab = column(alpha_bar[t], x_t)
-    return (x_t - (1 - ab).sqrt() * eps) * ab.sqrt()
-
-
-@wrong("01.x0_from_eps", "brackets")
-def x0_from_eps_no_brackets(x_t, t, alpha_bar, eps):
-    ab = column(alpha_bar[t], x_t)
-    return x_t / ab.sqrt() - (1 - ab).sqrt() * eps
-
-
-@wrong("01.x0_from_eps", "off by one")
-def x0_from_eps_t_minus_one(x_t, t, alpha_bar, eps):
-    ab = column(alpha_bar[t - 1], x_t)
-    return (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
-
-
-@wrong("01.x0_from_eps", "arrived with a factor")
-def x0_from_eps_bare_noise(x_t, t, alpha_bar, eps):
-    return (x_t - eps) / column(alpha_bar[t], x_t).sqrt()
-
-
 @wrong("01.x0_from_eps", "in place")
 def x0_from_eps_in_place(x_t, t, alpha_bar, eps):
     ab = column(alpha_bar[t], x_t)
@@ -396,7 +239,77 @@ def x0_from_eps_in_place(x_t, t, alpha_bar, eps):
     return x_t / ab.sqrt()
 
 
-@wrong("01.x0_from_eps", "(b, 1, 1, 1)")
-def x0_from_eps_wrong_axis(x_t, t, alpha_bar, eps):
-    ab = alpha_bar[t]
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("01.q_step", "argument number 2 is a Python number")
+def q_step_torch_sqrt(x_prev, beta, eps):
+    return torch.sqrt(1 - beta) * x_prev + torch.sqrt(beta) * eps
+
+
+@wrong("01.q_step", "is a Python number")
+def q_step_method(x_prev, beta, eps):
+    return (1 - beta).sqrt() * x_prev + beta.sqrt() * eps
+
+
+@wrong("01.q_step", "about six digits")
+def q_step_constant_in_float32(x_prev, beta, eps):
+    return torch.tensor(1 - beta).sqrt().to(x_prev) * x_prev + torch.tensor(beta).sqrt() * eps
+
+
+@right("01.q_step")
+def q_step_with_the_dtype(x_prev, beta, eps):
+    beta = torch.tensor(beta, dtype=x_prev.dtype)
+    return torch.sqrt(1 - beta) * x_prev + torch.sqrt(beta) * eps
+
+
+@right("01.q_step")
+def q_step_drawing_in_vain(x_prev, beta, eps):
+    noise = torch.randn_like(eps)
+    noise.copy_(eps)
+    return (1 - beta) ** 0.5 * x_prev + beta**0.5 * noise
+
+
+@wrong("01.q_step", "seeded the stream")
+def q_step_seeding(x_prev, beta, eps):
+    torch.manual_seed(0)
+    return q_step(x_prev, beta, eps)
+
+
+@wrong("01.q_sample", "points (b, d) must be served too")
+def q_sample_for_images(x_0, t, alpha_bar, eps):
+    ab = alpha_bar[t].reshape(-1, 1, 1, 1)
+    return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps
+
+
+@wrong("01.q_sample", "about six digits")
+def q_sample_table_in_float32(x_0, t, alpha_bar, eps):
+    ab = column(alpha_bar.float()[t], x_0)
+    return ab.sqrt() * x_0 + (1 - ab).sqrt() * eps
+
+
+@wrong("01.t_at_snr", "nearest ratio")
+def t_at_snr_nearest(alpha_bar, snr):
+    return int((alpha_bar / (1 - alpha_bar) - snr).abs().argmin())
+
+
+@wrong("01.t_at_snr", "at *or* below")
+def t_at_snr_strict(alpha_bar, snr):
+    return int((alpha_bar / (1 - alpha_bar) < snr).nonzero()[0])
+
+
+@right("01.t_at_snr")
+def t_at_snr_numpy(alpha_bar, snr):
+    ab = alpha_bar.numpy()
+    return np.flatnonzero(ab <= snr * (1 - ab))[0]
+
+
+@right("01.t_at_snr")
+def t_at_snr_in_decibels(alpha_bar, snr):
+    return int((10 * (alpha_bar / (1 - alpha_bar)).log10() <= 10 * math.log10(snr)).nonzero()[0])
+
+
+@wrong("01.x0_from_eps", "points (b, d) must be served too")
+def x0_from_eps_for_images(x_t, t, alpha_bar, eps):
+    ab = alpha_bar[t][:, None, None, None]
     return (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()

@@ -38,43 +38,6 @@ def betas_clipped_below(alpha_bar, max_beta):
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(min=max_beta)
 
 
-@wrong("02.betas_from_alpha_bar", "holds for every step")
-def betas_only_last_clipped(alpha_bar, max_beta):
-    out = 1 - alpha_bar[1:] / alpha_bar[:-1]
-    out[-1] = out[-1].clamp(max=max_beta)
-    return out
-
-
-@wrong("02.betas_from_alpha_bar", "that is alpha_t")
-def betas_are_alphas(alpha_bar, max_beta):
-    return (alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)
-
-
-@wrong("02.betas_from_alpha_bar", "upside down")
-def betas_upside_down(alpha_bar, max_beta):
-    return (1 - alpha_bar[:-1] / alpha_bar[1:]).clamp(max=max_beta)
-
-
-@wrong("02.betas_from_alpha_bar", "divide neighbours")
-def betas_by_difference(alpha_bar, max_beta):
-    return (-alpha_bar.diff()).clamp(max=max_beta)
-
-
-@wrong("02.betas_from_alpha_bar", "no root here")
-def betas_rooted(alpha_bar, max_beta):
-    return (1 - (alpha_bar[1:] / alpha_bar[:-1]) ** 0.5).clamp(max=max_beta)
-
-
-@wrong("02.betas_from_alpha_bar", "after all steps so far")
-def betas_noise_share(alpha_bar, max_beta):
-    return (1 - alpha_bar[1:]).clamp(max=max_beta)
-
-
-@wrong("02.betas_from_alpha_bar", "one entry too many")
-def betas_with_a_zeroth(alpha_bar, max_beta):
-    return torch.cat([torch.zeros(1, dtype=alpha_bar.dtype), (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)])
-
-
 @wrong("02.betas_from_alpha_bar", "in place")
 def betas_in_place(alpha_bar, max_beta):
     alpha_bar[1:] /= alpha_bar[:-1].clone()
@@ -133,56 +96,6 @@ def cosine_not_from_one(T, s):
     return f(times(T), T, s)
 
 
-@wrong("02.cosine_alpha_bar", "the offset s is missing")
-def cosine_without_offset(T, s):
-    return f(times(T), T, 0.0)
-
-
-@wrong("02.cosine_alpha_bar", "divide by 1 + s too")
-def cosine_past_the_right_angle(T, s):
-    values = torch.cos((times(T) / T + s) * math.pi / 2) ** 2
-    return values / values[0]
-
-
-@wrong("02.cosine_alpha_bar", "a quarter turn")
-def cosine_half_turn(T, s):
-    values = torch.cos((times(T) / T + s) / (1 + s) * math.pi) ** 2
-    return values / values[0]
-
-
-@wrong("02.cosine_alpha_bar", "the last entry, T, is missing")
-def cosine_without_T(T, s):
-    values = f(times(T), T, s)[:-1]
-    return values / values[0]
-
-
-@wrong("02.cosine_alpha_bar", "missing in front")
-def cosine_without_clean(T, s):
-    return f(times(T)[1:], T, s) / f(times(T)[:1], T, s)
-
-
-@wrong("02.cosine_alpha_bar", "the alpha of one step")
-def cosine_multiplied_up(T, s):
-    return torch.cumprod(cosine(T, s), 0)
-
-
-@wrong("02.cosine_alpha_bar", "cosine is squared")
-def cosine_rooted(T, s):
-    return cosine(T, s).sqrt()
-
-
-@wrong("02.cosine_alpha_bar", "added to t / T, not to t")
-def cosine_offset_on_t(T, s):
-    values = torch.cos((times(T) + s) / (T + s) * math.pi / 2) ** 2
-    return values / values[0]
-
-
-@wrong("02.cosine_alpha_bar", "t is divided by T + 1")
-def cosine_one_too_many(T, s):
-    values = torch.cos((times(T) / (T + 1) + s) / (1 + s) * math.pi / 2) ** 2
-    return values / values[0]
-
-
 @wrong("02.cosine_alpha_bar", "make float32 numbers unless told")
 def cosine_float32(T, s):
     return cosine(T, s).float()
@@ -220,36 +133,6 @@ def log_snr_base_10(alpha_bar):
 @wrong("02.log_snr", "decibels")
 def log_snr_decibels(alpha_bar):
     return 10 * (alpha_bar / (1 - alpha_bar)).log10()
-
-
-@wrong("02.log_snr", "base 2")
-def log_snr_base_2(alpha_bar):
-    return (alpha_bar / (1 - alpha_bar)).log2()
-
-
-@wrong("02.log_snr", "upside down")
-def log_snr_upside_down(alpha_bar):
-    return ((1 - alpha_bar) / alpha_bar).log()
-
-
-@wrong("02.log_snr", "no root")
-def log_snr_rooted(alpha_bar):
-    return (alpha_bar / (1 - alpha_bar)).sqrt().log()
-
-
-@wrong("02.log_snr", "belongs under it")
-def log_snr_of_signal(alpha_bar):
-    return alpha_bar.log()
-
-
-@wrong("02.log_snr", "the SNR itself")
-def log_snr_without_log(alpha_bar):
-    return alpha_bar / (1 - alpha_bar)
-
-
-@wrong("02.log_snr", "a difference")
-def log_snr_quotient(alpha_bar):
-    return alpha_bar.log() / (1 - alpha_bar).log()
 
 
 @wrong("02.log_snr", "no clamp")
@@ -320,50 +203,10 @@ def zero_terminal_snr_not_squared(alpha_bar):
     return with_clean((r - last) * first / (first - last))
 
 
-@wrong("02.zero_terminal_snr", "the scale is missing")
-def zero_terminal_snr_not_scaled(alpha_bar):
-    r, _, last = roots(alpha_bar)
-    return with_clean((r - last) ** 2)
-
-
-@wrong("02.zero_terminal_snr", "the shift is missing")
-def zero_terminal_snr_not_shifted(alpha_bar):
-    r, first, last = roots(alpha_bar)
-    return with_clean((r * first / (first - last)) ** 2)
-
-
-@wrong("02.zero_terminal_snr", "upside down")
-def zero_terminal_snr_factor_upside_down(alpha_bar):
-    r, first, last = roots(alpha_bar)
-    return with_clean(((r - last) * (first - last) / first) ** 2)
-
-
-@wrong("02.zero_terminal_snr", "yours keeps the one at t = 0")
-def zero_terminal_snr_keeps_t_0(alpha_bar):
-    r, _, last = roots(alpha_bar)
-    return with_clean(((r - last) / (r[0] - last)) ** 2)
-
-
-@wrong("02.zero_terminal_snr", "stays 1")
-def zero_terminal_snr_moves_clean_data(alpha_bar):
-    r, first, last = roots(alpha_bar)
-    return ((r - last) * first / (first - last)) ** 2
-
-
-@wrong("02.zero_terminal_snr", "a cliff")
-def zero_terminal_snr_cliff(alpha_bar):
-    return torch.cat([alpha_bar[:-1], alpha_bar.new_zeros(1)])
-
-
 @wrong("02.zero_terminal_snr", "in place")
 def zero_terminal_snr_in_place(alpha_bar):
     alpha_bar[-1] = 0
     return alpha_bar
-
-
-@wrong("02.zero_terminal_snr", "missing in front")
-def zero_terminal_snr_without_clean(alpha_bar):
-    return zero_terminal_snr(alpha_bar)[1:]
 
 
 @wrong("02.zero_terminal_snr", "wrong numbers")
@@ -410,68 +253,6 @@ def t_weights_without_root(losses):
     return both(losses.square().mean(1))
 
 
-@wrong("02.t_weights", "squared before the mean")
-def t_weights_root_of_mean(losses):
-    return both(losses.mean(1).sqrt())
-
-
-@wrong("02.t_weights", "must sum to 1")
-def t_weights_not_normalised(losses):
-    p = losses.square().mean(1).sqrt()
-    return p, 1 / (len(p) * p)
-
-
-@wrong("02.t_weights", "the other way round")
-def t_weights_inverse(losses):
-    return both(1 / losses.square().mean(1).sqrt())
-
-
-@wrong("02.t_weights", "spread around the mean")
-def t_weights_std(losses):
-    return both(losses.std(1))
-
-
-@wrong("02.t_weights", "a softmax is something else")
-def t_weights_softmax(losses):
-    p = torch.softmax(losses.square().mean(1).sqrt(), 0)
-    return p, 1 / (len(p) * p)
-
-
-@wrong("02.t_weights", "take the mean along the row")
-def t_weights_wrong_axis(losses):
-    return both(losses.square().mean(0).sqrt())
-
-
-@wrong("02.t_weights", "T is missing")
-def t_weights_without_T(losses):
-    p, _ = t_weights(losses)
-    return p, 1 / p
-
-
-@wrong("02.t_weights", "must weigh less")
-def t_weights_upside_down(losses):
-    p, _ = t_weights(losses)
-    return p, len(p) * p
-
-
-@wrong("02.t_weights", "yours was made from the roots")
-def t_weights_from_roots(losses):
-    roots = losses.square().mean(1).sqrt()
-    return roots / roots.sum(), 1 / (len(roots) * roots)
-
-
-@wrong("02.t_weights", "must not be normalised once more")
-def t_weights_normalised_weights(losses):
-    p, _ = t_weights(losses)
-    return p, (1 / p) / (1 / p).sum()
-
-
-@wrong("02.t_weights", "yours is p itself")
-def t_weights_no_weights(losses):
-    p, _ = t_weights(losses)
-    return p, p
-
-
 @wrong("02.t_weights", "two tensors")
 def t_weights_only_p(losses):
     return t_weights(losses)[0]
@@ -480,3 +261,6 @@ def t_weights_only_p(losses):
 @wrong("02.t_weights", "in place")
 def t_weights_in_place(losses):
     return both(losses.square_().mean(1).sqrt())
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from answers import right, wrong
@@ -46,54 +47,6 @@ def receptive_field_adds_k(kernels, strides):
 @wrong("04.receptive_field", "the 1 is missing")
 def receptive_field_no_one(kernels, strides):
     return sum((k - 1) * math.prod(strides[:i]) for i, k in enumerate(kernels))
-
-
-@wrong("04.receptive_field", "the strides are missing")
-def receptive_field_no_strides(kernels, strides):
-    return 1 + sum(k - 1 for k in kernels)
-
-
-@wrong("04.receptive_field", "own stride")
-def receptive_field_own_stride(kernels, strides):
-    sees, apart = 1, 1
-    for kernel, stride in zip(kernels, strides):
-        apart *= stride
-        sees += (kernel - 1) * apart
-    return sees
-
-
-@wrong("04.receptive_field", "they do not add")
-def receptive_field_strides_added(kernels, strides):
-    sees, apart = 1, 1
-    for kernel, stride in zip(kernels, strides):
-        sees += (kernel - 1) * apart
-        apart += stride
-    return sees
-
-
-@wrong("04.receptive_field", "through all earlier layers")
-def receptive_field_last_stride_only(kernels, strides):
-    return 1 + sum((k - 1) * s for k, s in zip(kernels, [1, *strides]))
-
-
-@wrong("04.receptive_field", "kernels do not multiply")
-def receptive_field_product(kernels, strides):
-    return math.prod(kernels)
-
-
-@wrong("04.receptive_field", "kernels of 3 without strides only")
-def receptive_field_of_threes(kernels, strides):
-    return 2 * len(kernels) + 1
-
-
-@wrong("04.receptive_field", "that is the radius")
-def receptive_field_radius(kernels, strides):
-    return receptive_field(kernels, strides) // 2
-
-
-@wrong("04.receptive_field", "nearer to the *input*")
-def receptive_field_from_the_wrong_end(kernels, strides):
-    return 1 + sum((k - 1) * math.prod(strides[i + 1 :]) for i, k in enumerate(kernels))
 
 
 @wrong("04.receptive_field", "should be one number")
@@ -146,54 +99,6 @@ def descend_climbs(kernel, x_t, x_0, lr):
 @wrong("04.descend", "that is the gradient")
 def descend_gradient(kernel, x_t, x_0, lr):
     return gradient_of(kernel, x_t, x_0)
-
-
-@wrong("04.descend", "that is the step; take it off")
-def descend_step_only(kernel, x_t, x_0, lr):
-    return lr * gradient_of(kernel, x_t, x_0)
-
-
-@wrong("04.descend", "the step was not taken")
-def descend_forgets_the_step(kernel, x_t, x_0, lr):
-    weight = kernel.clone().requires_grad_()
-    F.mse_loss(F.conv2d(x_t, weight, padding=1), x_0).backward()
-    return weight
-
-
-@wrong("04.descend", "learning rate is missing")
-def descend_no_rate(kernel, x_t, x_0, lr):
-    return kernel - gradient_of(kernel, x_t, x_0)
-
-
-@wrong("04.descend", "mean over all pixels and images")
-def descend_sum(kernel, x_t, x_0, lr):
-    return kernel - lr * gradient_of(kernel, x_t, x_0, torch.sum)
-
-
-@wrong("04.descend", "sums over them")
-def descend_sum_over_pixels(kernel, x_t, x_0, lr):
-    return kernel - lr * gradient_of(kernel, x_t, x_0, lambda e: e.flatten(1).sum(1).mean())
-
-
-@wrong("04.descend", "learns to copy")
-def descend_copies(kernel, x_t, x_0, lr):
-    return kernel - lr * gradient_of(kernel, x_t, x_t)
-
-
-@wrong("04.descend", "yours has them swapped")
-def descend_swapped(kernel, x_t, x_0, lr):
-    return kernel - lr * gradient_of(kernel, x_0, x_t)
-
-
-@wrong("04.descend", "no half in front")
-def descend_half(kernel, x_t, x_0, lr):
-    return kernel - lr * gradient_of(kernel, x_t, x_0) / 2
-
-
-@wrong("04.descend", "only the direction")
-def descend_normalised(kernel, x_t, x_0, lr):
-    g = gradient_of(kernel, x_t, x_0)
-    return kernel - lr * g / g.norm()
 
 
 @wrong("04.descend", "gradients of the kernel are wanted")
@@ -260,7 +165,7 @@ def embedding_loop(position, dim, longest):
     return torch.tensor(rows)
 
 
-@wrong("04.embedding", "does not reach")
+@wrong("04.embedding", "falls short of")
 def embedding_over_n(position, dim, longest):
     n = dim // 2
     return waves(position, longest ** (-torch.arange(n) / n))
@@ -270,51 +175,6 @@ def embedding_over_n(position, dim, longest):
 def embedding_rising(position, dim, longest):
     n = dim // 2
     return waves(position, longest ** (torch.arange(n) / (n - 1)))
-
-
-@wrong("04.embedding", "cosines come first")
-def embedding_sines_first(position, dim, longest):
-    return embedding(position, dim, longest).roll(dim // 2, 1)
-
-
-@wrong("04.embedding", "yours alternate")
-def embedding_alternating(position, dim, longest):
-    cos, sin = embedding(position, dim, longest).chunk(2, 1)
-    out = torch.empty(len(position), dim)
-    out[:, 0::2], out[:, 1::2] = cos, sin
-    return out
-
-
-@wrong("04.embedding", "no 2 pi")
-def embedding_two_pi(position, dim, longest):
-    return embedding(2 * torch.pi * position, dim, longest)
-
-
-@wrong("04.embedding", "evenly in their logarithm")
-def embedding_linear(position, dim, longest):
-    return waves(position, torch.linspace(1, 1 / longest, dim // 2))
-
-
-@wrong("04.embedding", "cosines alone")
-def embedding_cosines(position, dim, longest):
-    cos, _ = embedding(position, dim, longest).chunk(2, 1)
-    return torch.cat([cos, cos], 1)
-
-
-@wrong("04.embedding", "sines alone")
-def embedding_sines(position, dim, longest):
-    _, sin = embedding(position, dim, longest).chunk(2, 1)
-    return torch.cat([sin, sin], 1)
-
-
-@wrong("04.embedding", "one row for each position")
-def embedding_transposed(position, dim, longest):
-    return embedding(position, dim, longest).T
-
-
-@wrong("04.embedding", "n is half of dim")
-def embedding_too_wide(position, dim, longest):
-    return waves(position, longest ** (-torch.arange(dim) / (dim - 1)))
 
 
 @wrong("04.embedding", "their product is (b, n)")
@@ -350,56 +210,6 @@ def film_no_one(h, scale, shift):
 @wrong("04.film", "swapped")
 def film_swapped(h, scale, shift):
     return film(h, shift, scale)
-
-
-@wrong("04.film", "the shift is not scaled")
-def film_shifts_first(h, scale, shift):
-    return (1 + scale[:, :, None, None]) * (h + shift[:, :, None, None])
-
-
-@wrong("04.film", "the shift is missing")
-def film_no_shift(h, scale, shift):
-    return (1 + scale[:, :, None, None]) * h
-
-
-@wrong("04.film", "the scale is missing")
-def film_no_scale(h, scale, shift):
-    return h + shift[:, :, None, None]
-
-
-@wrong("04.film", "not taken off")
-def film_minus_shift(h, scale, shift):
-    return film(h, scale, -shift)
-
-
-@wrong("04.film", "not 1 - scale")
-def film_minus_scale(h, scale, shift):
-    return film(h, -scale, shift)
-
-
-@wrong("04.film", "h is in it twice")
-def film_twice(h, scale, shift):
-    return h + film(h, scale, shift)
-
-
-@wrong("04.film", "along the height and width")
-def film_wrong_axes(h, scale, shift):
-    return (1 + scale) * h + shift
-
-
-@wrong("04.film", "along the width")
-def film_along_the_width(h, scale, shift):
-    return (1 + scale[:, None, None]) * h + shift[:, None, None]
-
-
-@wrong("04.film", "batch and channels are exchanged")
-def film_turned(h, scale, shift):
-    return film(h, scale.T, shift.T)
-
-
-@wrong("04.film", "all use the first's")
-def film_one_for_all(h, scale, shift):
-    return film(h, scale[:1], shift[:1])
 
 
 @wrong("04.film", "in place")
@@ -451,99 +261,10 @@ def precondition_no_line(x_t, F, t, alpha_bar, mean, std):
     return mean - std * ((1 - a) / (a * std**2 + 1 - a)).sqrt() * F
 
 
-@wrong("04.precondition", "the line alone")
-def precondition_line(x_t, F, t, alpha_bar, mean, std):
-    return precondition(x_t, 0 * F, t, alpha_bar, mean, std)
-
-
-@wrong("04.precondition", "missing in front")
-def precondition_centred(x_t, F, t, alpha_bar, mean, std):
-    return precondition(x_t, F, t, alpha_bar, mean, std) - mean
-
-
 def parts(x_t, t, alpha_bar, std):
     a = column(alpha_bar[t], x_t)
     variance = a * std**2 + 1 - a
     return a, variance, a.sqrt() * std**2 / variance, std * ((1 - a) / variance).sqrt()
-
-
-@wrong("04.precondition", "take that off before")
-def precondition_not_centred(x_t, F, t, alpha_bar, mean, std):
-    _, _, skip, out = parts(x_t, t, alpha_bar, std)
-    return mean + skip * x_t - out * F
-
-
-@wrong("04.precondition", "alpha mu, not mu")
-def precondition_centred_at_mu(x_t, F, t, alpha_bar, mean, std):
-    _, _, skip, out = parts(x_t, t, alpha_bar, std)
-    return mean + skip * (x_t - mean) - out * F
-
-
-@wrong("04.precondition", "variances have s²")
-def precondition_no_square(x_t, F, t, alpha_bar, mean, std):
-    a = column(alpha_bar[t], x_t)
-    variance = a * std + 1 - a
-    line = mean + a.sqrt() * std / variance * (x_t - a.sqrt() * mean)
-    return line - std * ((1 - a) / variance).sqrt() * F
-
-
-@wrong("04.precondition", "holds for mu = 0 and s = 1")
-def precondition_v(x_t, F, t, alpha_bar, mean, std):
-    a = column(alpha_bar[t], x_t)
-    return a.sqrt() * x_t - (1 - a).sqrt() * F
-
-
-@wrong("04.precondition", "c_skip has alpha")
-def precondition_skip(x_t, F, t, alpha_bar, mean, std):
-    a, variance, _, out = parts(x_t, t, alpha_bar, std)
-    return mean + a * std**2 / variance * (x_t - a.sqrt() * mean) - out * F
-
-
-@wrong("04.precondition", "root of the variance below")
-def precondition_out(x_t, F, t, alpha_bar, mean, std):
-    a, variance, skip, _ = parts(x_t, t, alpha_bar, std)
-    return mean + skip * (x_t - a.sqrt() * mean) - std * (1 - a).sqrt() / variance * F
-
-
-@wrong("04.precondition", "c_out lacks s")
-def precondition_out_without_s(x_t, F, t, alpha_bar, mean, std):
-    a, variance, skip, _ = parts(x_t, t, alpha_bar, std)
-    return mean + skip * (x_t - a.sqrt() * mean) - ((1 - a) / variance).sqrt() * F
-
-
-@wrong("04.precondition", "the root of 1 - alpha_bar")
-def precondition_out_without_root(x_t, F, t, alpha_bar, mean, std):
-    a, variance, skip, _ = parts(x_t, t, alpha_bar, std)
-    return mean + skip * (x_t - a.sqrt() * mean) - std * (1 - a) / variance.sqrt() * F
-
-
-@wrong("04.precondition", "alpha is the root")
-def precondition_alpha(x_t, F, t, alpha_bar, mean, std):
-    a, variance, _, out = parts(x_t, t, alpha_bar, std)
-    return mean + a * std**2 / variance * (x_t - a * mean) - out * F
-
-
-@wrong("04.precondition", "off by one")
-def precondition_off_by_one(x_t, F, t, alpha_bar, mean, std):
-    return precondition(x_t, F, t - 1, alpha_bar, mean, std)
-
-
-@wrong("04.precondition", "x_t and F are swapped")
-def precondition_swapped(x_t, F, t, alpha_bar, mean, std):
-    return precondition(F, x_t, t, alpha_bar, mean, std)
-
-
-@wrong("04.precondition", "all use the first")
-def precondition_one_t(x_t, F, t, alpha_bar, mean, std):
-    return precondition(x_t, F, t[:1], alpha_bar, mean, std)
-
-
-@wrong("04.precondition", "along the width")
-def precondition_wrong_axis(x_t, F, t, alpha_bar, mean, std):
-    a = alpha_bar[t]
-    variance = a * std**2 + 1 - a
-    line = mean + a.sqrt() * std**2 / variance * (x_t - a.sqrt() * mean)
-    return line - std * ((1 - a) / variance).sqrt() * F
 
 
 @wrong("04.precondition", "in place")
@@ -551,3 +272,48 @@ def precondition_in_place(x_t, F, t, alpha_bar, mean, std):
     a, _, skip, out = parts(x_t, t, alpha_bar, std)
     x_t -= a.sqrt() * mean
     return mean + skip * x_t - out * F
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@right("04.descend")
+def descend_with_a_layer(kernel, x_t, x_0, lr):
+    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False)
+    layer.weight.data = kernel.clone()
+    (layer(x_t) - x_0).square().mean().backward()
+    return layer.weight.detach() - lr * layer.weight.grad
+
+
+@right("04.descend")
+def descend_with_a_layer_and_an_optimizer(kernel, x_t, x_0, lr):
+    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False).to(x_t.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(kernel)
+    optimizer = torch.optim.SGD(layer.parameters(), lr)
+    F.mse_loss(layer(x_t), x_0).backward()
+    optimizer.step()
+    return layer.weight.detach()
+
+
+@wrong("04.descend", "drew random numbers")
+def descend_from_random_weights(kernel, x_t, x_0, lr):
+    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, bias=False).to(x_t.dtype)
+    F.mse_loss(layer(x_t), x_0).backward()
+    return kernel - lr * layer.weight.grad
+
+
+@wrong("04.receptive_field", "right shape and the wrong numbers")
+def receptive_field_of_odd_kernels(kernels, strides):
+    field, apart = 1, 1
+    for k, s in zip(kernels, strides):
+        field, apart = field + 2 * ((k - 1) // 2) * apart, apart * s
+    return field
+
+
+@wrong("04.precondition", "points (b, d) must be served too")
+def precondition_for_images(x_t, F, t, alpha_bar, mean, std):
+    a = alpha_bar[t][:, None, None, None]
+    variance = a * std**2 + 1 - a
+    c_skip, c_out = a.sqrt() * std**2 / variance, std * ((1 - a) / variance).sqrt()
+    return mean + c_skip * (x_t - a.sqrt() * mean) - c_out * F

@@ -46,67 +46,6 @@ def dae_loss_of_eps(W, x_0, t, alpha_bar, eps):
     return (spoilt(x_0, t, alpha_bar, eps) @ W - eps).square().mean(1)
 
 
-@wrong("05.dae_loss", "nothing to learn")
-def dae_loss_not_spoilt(W, x_0, t, alpha_bar, eps):
-    return (x_0 @ W - x_0).square().mean(1)
-
-
-@wrong("05.dae_loss", "not shrunk by alpha_t")
-def dae_loss_shrunk_target(W, x_0, t, alpha_bar, eps):
-    return (spoilt(x_0, t, alpha_bar, eps) @ W - alpha_bar[t].sqrt()[:, None] * x_0).square().mean(1)
-
-
-@wrong("05.dae_loss", "are the roots")
-def dae_loss_no_roots(W, x_0, t, alpha_bar, eps):
-    a = alpha_bar[t][:, None]
-    return ((a * x_0 + (1 - a) * eps) @ W - x_0).square().mean(1)
-
-
-@wrong("05.dae_loss", "has to shrink as well")
-def dae_loss_only_adds(W, x_0, t, alpha_bar, eps):
-    return ((x_0 + (1 - alpha_bar[t][:, None]).sqrt() * eps) @ W - x_0).square().mean(1)
-
-
-@wrong("05.dae_loss", "swapped")
-def dae_loss_swapped(W, x_0, t, alpha_bar, eps):
-    return (spoilt(x_0, t, 1 - alpha_bar, eps) @ W - x_0).square().mean(1)
-
-
-@wrong("05.dae_loss", "do not sum")
-def dae_loss_summed(W, x_0, t, alpha_bar, eps):
-    return (spoilt(x_0, t, alpha_bar, eps) @ W - x_0).square().sum(1)
-
-
-@wrong("05.dae_loss", "a median")
-def dae_loss_absolute(W, x_0, t, alpha_bar, eps):
-    return (spoilt(x_0, t, alpha_bar, eps) @ W - x_0).abs().mean(1)
-
-
-@wrong("05.dae_loss", "root of the loss")
-def dae_loss_root(W, x_0, t, alpha_bar, eps):
-    return dae_loss(W, x_0, t, alpha_bar, eps).sqrt()
-
-
-@wrong("05.dae_loss", "off by one")
-def dae_loss_off_by_one(W, x_0, t, alpha_bar, eps):
-    return dae_loss(W, x_0, t - 1, alpha_bar, eps)
-
-
-@wrong("05.dae_loss", "all use the first")
-def dae_loss_one_t(W, x_0, t, alpha_bar, eps):
-    return dae_loss(W, x_0, t[0].expand(len(t)), alpha_bar, eps)
-
-
-@wrong("05.dae_loss", "without a transpose")
-def dae_loss_transposed(W, x_0, t, alpha_bar, eps):
-    return dae_loss(W.T, x_0, t, alpha_bar, eps)
-
-
-@wrong("05.dae_loss", "every row has its own")
-def dae_loss_one_noise(W, x_0, t, alpha_bar, eps):
-    return dae_loss(W, x_0, t, alpha_bar, eps[:1].expand_as(eps))
-
-
 @wrong("05.dae_loss", "one number a row")
 def dae_loss_mean_of_all(W, x_0, t, alpha_bar, eps):
     return dae_loss(W, x_0, t, alpha_bar, eps).mean()
@@ -114,14 +53,6 @@ def dae_loss_mean_of_all(W, x_0, t, alpha_bar, eps):
 
 @wrong("05.dae_loss", "(b, 1)")
 def dae_loss_row(W, x_0, t, alpha_bar, eps):
-    a = alpha_bar[t]
-    return ((a.sqrt() * x_0 + (1 - a).sqrt() * eps) @ W - x_0).square().mean(1)
-
-
-@wrong("05.dae_loss", "runs along the columns")
-def dae_loss_row_if_it_fits(W, x_0, t, alpha_bar, eps):
-    if len(t) != x_0.shape[1]:
-        return dae_loss(W, x_0, t, alpha_bar, eps)
     a = alpha_bar[t]
     return ((a.sqrt() * x_0 + (1 - a).sqrt() * eps) @ W - x_0).square().mean(1)
 
@@ -180,62 +111,6 @@ def score_by_sigma(x_t, x0_hat, t, alpha_bar):
     return (a.sqrt() * x0_hat - x_t) / (1 - a).sqrt()
 
 
-@wrong("05.score", "no further square")
-def score_squared_twice(x_t, x0_hat, t, alpha_bar):
-    a = column(alpha_bar[t], x_t)
-    return (a.sqrt() * x0_hat - x_t) / (1 - a) ** 2
-
-
-@wrong("05.score", "only the arrow")
-def score_undivided(x_t, x0_hat, t, alpha_bar):
-    return column(alpha_bar[t], x_t).sqrt() * x0_hat - x_t
-
-
-@wrong("05.score", "has to shrink first")
-def score_without_alpha(x_t, x0_hat, t, alpha_bar):
-    return (x0_hat - x_t) / (1 - column(alpha_bar[t], x_t))
-
-
-@wrong("05.score", "alpha_t is the root")
-def score_no_root(x_t, x0_hat, t, alpha_bar):
-    a = column(alpha_bar[t], x_t)
-    return (a * x0_hat - x_t) / (1 - a)
-
-
-@wrong("05.score", "not with x_t")
-def score_alpha_on_x_t(x_t, x0_hat, t, alpha_bar):
-    a = column(alpha_bar[t], x_t)
-    return (x0_hat - a.sqrt() * x_t) / (1 - a)
-
-
-@wrong("05.score", "as if x0_hat were the score")
-def score_tweedie(x_t, x0_hat, t, alpha_bar):
-    a = column(alpha_bar[t], x_t)
-    return (x_t + (1 - a) * x0_hat) / a.sqrt()
-
-
-@wrong("05.score", "not by alpha_t²")
-def score_by_alpha(x_t, x0_hat, t, alpha_bar):
-    a = column(alpha_bar[t], x_t)
-    return (a.sqrt() * x0_hat - x_t) / a
-
-
-@wrong("05.score", "off by one")
-def score_off_by_one(x_t, x0_hat, t, alpha_bar):
-    return score(x_t, x0_hat, t - 1, alpha_bar)
-
-
-@wrong("05.score", "all use the first")
-def score_one_t(x_t, x0_hat, t, alpha_bar):
-    return score(x_t, x0_hat, t[:1], alpha_bar)
-
-
-@wrong("05.score", "along the width")
-def score_wrong_axis(x_t, x0_hat, t, alpha_bar):
-    a = alpha_bar[t]
-    return (a.sqrt() * x0_hat - x_t) / (1 - a)
-
-
 @wrong("05.score", "(b, 1, 1, 1)")
 def score_too_few_dimensions(x_t, x0_hat, t, alpha_bar):
     a = alpha_bar[t].reshape(-1, 1, 1)
@@ -283,80 +158,6 @@ def posterior_variance_sigma(J, t, alpha_bar):
     return (1 - a).sqrt() / a.sqrt() * diagonal(J)
 
 
-@wrong("05.posterior_variance", "yours is alpha_t²")
-def posterior_variance_alpha_squared(J, t, alpha_bar):
-    a = alpha_bar[t][:, None]
-    return (1 - a) / a * diagonal(J)
-
-
-@wrong("05.posterior_variance", "upside down")
-def posterior_variance_upside_down(J, t, alpha_bar):
-    a = alpha_bar[t][:, None]
-    return a.sqrt() / (1 - a) * diagonal(J)
-
-
-@wrong("05.posterior_variance", "belongs below the line")
-def posterior_variance_alpha_above(J, t, alpha_bar):
-    a = alpha_bar[t][:, None]
-    return (1 - a) * a.sqrt() * diagonal(J)
-
-
-@wrong("05.posterior_variance", "no variance yet")
-def posterior_variance_bare(J, t, alpha_bar):
-    return diagonal(J)
-
-
-@wrong("05.posterior_variance", "sums J's rows")
-def posterior_variance_row_sums(J, t, alpha_bar):
-    a = alpha_bar[t][:, None]
-    return (1 - a) / a.sqrt() * J.sum(-1)
-
-
-@wrong("05.posterior_variance", "sums J's columns")
-def posterior_variance_column_sums(J, t, alpha_bar):
-    a = alpha_bar[t][:, None]
-    return (1 - a) / a.sqrt() * J.sum(1)
-
-
-@wrong("05.posterior_variance", "a single row")
-def posterior_variance_first_row(J, t, alpha_bar):
-    a = alpha_bar[t][:, None]
-    return (1 - a) / a.sqrt() * J[:, 0]
-
-
-@wrong("05.posterior_variance", "off by one")
-def posterior_variance_off_by_one(J, t, alpha_bar):
-    return posterior_variance(J, t - 1, alpha_bar)
-
-
-@wrong("05.posterior_variance", "all use the first")
-def posterior_variance_one_t(J, t, alpha_bar):
-    return posterior_variance(J, t[:1], alpha_bar)
-
-
-@wrong("05.posterior_variance", "keep them apart")
-def posterior_variance_trace(J, t, alpha_bar):
-    return posterior_variance(J, t, alpha_bar).sum(1)
-
-
-@wrong("05.posterior_variance", "the whole covariance")
-def posterior_variance_matrix(J, t, alpha_bar):
-    a = alpha_bar[t][:, None, None]
-    return (1 - a) / a.sqrt() * J
-
-
-@wrong("05.posterior_variance", "belongs to the points")
-def posterior_variance_wrong_axis(J, t, alpha_bar):
-    a = alpha_bar[t]
-    return (1 - a) / a.sqrt() * diagonal(J)
-
-
-@wrong("05.posterior_variance", "the first two axes")
-def posterior_variance_wrong_diagonal(J, t, alpha_bar):
-    a = alpha_bar[t][:, None]
-    return (1 - a) / a.sqrt() * J.diagonal()
-
-
 @wrong("05.posterior_variance", "in place")
 def posterior_variance_in_place(J, t, alpha_bar):
     a = alpha_bar[t][:, None, None]
@@ -388,10 +189,6 @@ def pca_denoiser_loop(x_t, alpha, sigma, mu, U, lam):
     return out
 
 
-def decoded(x_t, alpha, mu, U, factor):
-    return mu + ((x_t - alpha * mu) @ U * factor) @ U.T
-
-
 @wrong("05.pca_denoiser", "no shrinking")
 def pca_denoiser_unshrunk(x_t, alpha, sigma, mu, U, lam):
     return mu + ((x_t - alpha * mu) / alpha) @ U @ U.T
@@ -400,62 +197,6 @@ def pca_denoiser_unshrunk(x_t, alpha, sigma, mu, U, lam):
 @wrong("05.pca_denoiser", "gives the noise back")
 def pca_denoiser_projects(x_t, alpha, sigma, mu, U, lam):
     return mu + (x_t - alpha * mu) @ U @ U.T
-
-
-@wrong("05.pca_denoiser", "yours lacks alpha above")
-def pca_denoiser_no_alpha(x_t, alpha, sigma, mu, U, lam):
-    return decoded(x_t, alpha, mu, U, lam / (alpha**2 * lam + sigma**2))
-
-
-@wrong("05.pca_denoiser", "yours has alpha² above")
-def pca_denoiser_alpha_squared(x_t, alpha, sigma, mu, U, lam):
-    return decoded(x_t, alpha, mu, U, alpha**2 * lam / (alpha**2 * lam + sigma**2))
-
-
-@wrong("05.pca_denoiser", "yours lacks alpha²")
-def pca_denoiser_variance_not_shrunk(x_t, alpha, sigma, mu, U, lam):
-    return decoded(x_t, alpha, mu, U, alpha * lam / (lam + sigma**2))
-
-
-@wrong("05.pca_denoiser", "sigma², not sigma")
-def pca_denoiser_sigma(x_t, alpha, sigma, mu, U, lam):
-    return decoded(x_t, alpha, mu, U, alpha * lam / (alpha**2 * lam + sigma))
-
-
-@wrong("05.pca_denoiser", "variances already")
-def pca_denoiser_lam_squared(x_t, alpha, sigma, mu, U, lam):
-    return decoded(x_t, alpha, mu, U, alpha * lam**2 / (alpha**2 * lam**2 + sigma**2))
-
-
-@wrong("05.pca_denoiser", "moved to alpha mu")
-def pca_denoiser_mean_not_moved(x_t, alpha, sigma, mu, U, lam):
-    return mu + ((x_t - mu) @ U * alpha * lam / (alpha**2 * lam + sigma**2)) @ U.T
-
-
-@wrong("05.pca_denoiser", "before encoding")
-def pca_denoiser_not_centred(x_t, alpha, sigma, mu, U, lam):
-    return mu + (x_t @ U * alpha * lam / (alpha**2 * lam + sigma**2)) @ U.T
-
-
-@wrong("05.pca_denoiser", "missing at the end")
-def pca_denoiser_no_mean(x_t, alpha, sigma, mu, U, lam):
-    return pca_denoiser(x_t, alpha, sigma, mu, U, lam) - mu
-
-
-@wrong("05.pca_denoiser", "not alpha mu")
-def pca_denoiser_shrunken_mean(x_t, alpha, sigma, mu, U, lam):
-    return pca_denoiser(x_t, alpha, sigma, mu, U, lam) - mu + alpha * mu
-
-
-@wrong("05.pca_denoiser", "stays at the mean")
-def pca_denoiser_keeps_the_rest(x_t, alpha, sigma, mu, U, lam):
-    rest = (x_t - alpha * mu) - (x_t - alpha * mu) @ U @ U.T
-    return pca_denoiser(x_t, alpha, sigma, mu, U, lam) + rest
-
-
-@wrong("05.pca_denoiser", "decode it")
-def pca_denoiser_code(x_t, alpha, sigma, mu, U, lam):
-    return (x_t - alpha * mu) @ U * alpha * lam / (alpha**2 * lam + sigma**2)
 
 
 @wrong("05.pca_denoiser", "(b, d) times (d, k)")
@@ -511,71 +252,6 @@ def sharpness_rolled(images):
     return (4 * images - around).square().mean((1, 2, 3))
 
 
-@wrong("05.sharpness", "ups and downs cancel")
-def sharpness_mean_laplacian(images):
-    return laplacian(images).mean((1, 2, 3))
-
-
-@wrong("05.sharpness", "square of the average")
-def sharpness_squared_late(images):
-    return laplacian(images).mean((1, 2, 3)) ** 2
-
-
-@wrong("05.sharpness", "not made positive")
-def sharpness_absolute(images):
-    return laplacian(images).abs().mean((1, 2, 3))
-
-
-@wrong("05.sharpness", "root was not asked for")
-def sharpness_root(images):
-    return sharpness(images) ** 0.5
-
-
-@wrong("05.sharpness", "do not sum")
-def sharpness_summed(images):
-    return laplacian(images).square().sum((1, 2, 3))
-
-
-@wrong("05.sharpness", "over the channels too")
-def sharpness_channels_summed(images):
-    return laplacian(images).square().mean((2, 3)).sum(1)
-
-
-@wrong("05.sharpness", "not by all")
-def sharpness_divided_by_all(images):
-    return laplacian(images).square().sum((1, 2, 3)) / images[0].numel()
-
-
-@wrong("05.sharpness", "four times the pixel itself")
-def sharpness_without_four(images):
-    return (laplacian(images) - 3 * images[..., 1:-1, 1:-1]).square().mean((1, 2, 3))
-
-
-@wrong("05.sharpness", "only those above and below")
-def sharpness_vertical(images):
-    return (2 * images[..., 1:-1, 1:-1] - images[..., :-2, 1:-1] - images[..., 2:, 1:-1]).square().mean((1, 2, 3))
-
-
-@wrong("05.sharpness", "only those left and right")
-def sharpness_horizontal(images):
-    return (2 * images[..., 1:-1, 1:-1] - images[..., 1:-1, :-2] - images[..., 1:-1, 2:]).square().mean((1, 2, 3))
-
-
-@wrong("05.sharpness", "take no mean off")
-def sharpness_variance(images):
-    return laplacian(images).flatten(1).var(1)
-
-
-@wrong("05.sharpness", "contrast of the pixels")
-def sharpness_contrast(images):
-    return images.flatten(1).var(1)
-
-
-@wrong("05.sharpness", "signs of the four are minus")
-def sharpness_plus(images):
-    return (8 * images[..., 1:-1, 1:-1] - laplacian(images)).square().mean((1, 2, 3))
-
-
 @wrong("05.sharpness", "one number an image")
 def sharpness_of_the_batch(images):
     return laplacian(images).square().mean()
@@ -596,3 +272,23 @@ def sharpness_one_channel_only(images):
 def sharpness_uneven_windows(images):
     sides = images[..., :-2, 1:-1] + images[..., 2:, 1:-1] + images[..., :-2] + images[..., 2:]
     return (4 * images[..., 1:-1, 1:-1] - sides).square().mean((1, 2, 3))
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("05.score", "points (b, d) must be served too")
+def score_for_images(x_t, x0_hat, t, alpha_bar):
+    a = alpha_bar[t].reshape(-1, 1, 1, 1)
+    return (a.sqrt() * x0_hat - x_t) / (1 - a)
+
+
+@right("05.posterior_variance")
+def posterior_variance_clamped(J, t, alpha_bar):
+    a = alpha_bar[t][:, None]
+    return ((1 - a) / a.sqrt() * J.diagonal(dim1=1, dim2=2)).clamp(min=0)
+
+
+@wrong("05.pca_denoiser", "sigma is handed over")
+def pca_denoiser_own_sigma(x_t, alpha, sigma, mu, U, lam):
+    return pca_denoiser(x_t, alpha, (1 - alpha**2) ** 0.5, mu, U, lam)

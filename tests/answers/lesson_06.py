@@ -38,61 +38,6 @@ def attend_divided_by_d(q, k, v):
     return torch.softmax(q @ k.mT / q.shape[-1], dim=-1) @ v
 
 
-@wrong("06.attend", "number of positions")
-def attend_root_of_n(q, k, v):
-    return torch.softmax(q @ k.mT / q.shape[-2] ** 0.5, dim=-1) @ v
-
-
-@wrong("06.attend", "not by sqrt(d)")
-def attend_multiplied(q, k, v):
-    return torch.softmax(q @ k.mT * q.shape[-1] ** 0.5, dim=-1) @ v
-
-
-@wrong("06.attend", "over the keys")
-def attend_over_queries(q, k, v):
-    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-2) @ v
-
-
-@wrong("06.attend", "softmax is missing")
-def attend_no_softmax(q, k, v):
-    return q @ k.mT / q.shape[-1] ** 0.5 @ v
-
-
-@wrong("06.attend", "are swapped")
-def attend_swapped(q, k, v):
-    return attend(k, q, v)
-
-
-@wrong("06.attend", "not the keys")
-def attend_averages_keys(q, k, v):
-    return attend(q, k, k)
-
-
-@wrong("06.attend", "inside the softmax")
-def attend_root_outside(q, k, v):
-    return torch.softmax(q @ k.mT, dim=-1) @ v / q.shape[-1] ** 0.5
-
-
-@wrong("06.attend", "queries are not used")
-def attend_keys_only(q, k, v):
-    return attend(k, k, v)
-
-
-@wrong("06.attend", "keys are not used")
-def attend_queries_only(q, k, v):
-    return attend(q, q, v)
-
-
-@wrong("06.attend", "yours are transposed")
-def attend_transposed_weights(q, k, v):
-    return torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, dim=-1).mT @ v
-
-
-@wrong("06.attend", "comes later")
-def attend_with_residual(q, k, v):
-    return v + attend(q, k, v)
-
-
 @wrong("06.attend", "`.mT` swaps the last two")
 def attend_no_transpose(q, k, v):
     return torch.softmax(q @ k / q.shape[-1] ** 0.5, dim=-1) @ v
@@ -145,27 +90,6 @@ def split_heads_interleaved(x, heads):
     return torch.stack([x[..., i::heads] for i in range(heads)], dim=1)
 
 
-@wrong("06.split_heads", "pixels first, features last")
-def split_heads_features_first(x, heads):
-    return split_heads(x, heads).mT
-
-
-@wrong("06.split_heads", "swap dimensions 1 and 2")
-def split_heads_not_swapped(x, heads):
-    return x.unflatten(-1, (heads, -1))
-
-
-@wrong("06.split_heads", "before anything is moved")
-def split_heads_of_transpose(x, heads):
-    b, n, c = x.shape
-    return x.transpose(1, 2).reshape(b, heads, n, c // heads)
-
-
-@wrong("06.split_heads", "wrong order")
-def split_heads_backwards(x, heads):
-    return split_heads(x, heads).flip(1)
-
-
 @wrong("06.split_heads", "swap dimensions 1 and 2")
 def split_heads_three_dimensions(x, heads):
     b, n, c = x.shape
@@ -205,10 +129,6 @@ def dearer_from_tensor(channels):
     return sides[2 * sides**2 > 5 * channels][0]
 
 
-def first_side(condition):
-    return next(s for s in range(1, 10_000) if condition(s))
-
-
 @wrong("06.dearer_from", "more than, not at least")
 def dearer_from_ceil(channels):
     return math.ceil(math.sqrt(2.5 * channels))
@@ -217,41 +137,6 @@ def dearer_from_ceil(channels):
 @wrong("06.dearer_from", "one too small")
 def dearer_from_floor(channels):
     return math.floor(math.sqrt(2.5 * channels))
-
-
-@wrong("06.dearer_from", "one too large")
-def dearer_from_plus_two(channels):
-    return math.floor(math.sqrt(2.5 * channels)) + 2
-
-
-@wrong("06.dearer_from", "the side is its root")
-def dearer_from_n(channels):
-    return math.floor(2.5 * channels) + 1
-
-
-@wrong("06.dearer_from", "linear layers too")
-def dearer_from_no_projections(channels):
-    return first_side(lambda s: 4 * s**2 > 18 * channels)
-
-
-@wrong("06.dearer_from", "both count on both sides")
-def dearer_from_half_a_convolution(channels):
-    return first_side(lambda s: 4 * s**2 + 8 * channels > 9 * channels)
-
-
-@wrong("06.dearer_from", "and then the values")
-def dearer_from_one_product(channels):
-    return first_side(lambda s: 2 * s**2 + 8 * channels > 18 * channels)
-
-
-@wrong("06.dearer_from", "compare with the convolution")
-def dearer_from_own_layers(channels):
-    return first_side(lambda s: 4 * s**2 > 8 * channels)
-
-
-@wrong("06.dearer_from", "nine weights")
-def dearer_from_one_by_one(channels):
-    return first_side(lambda s: 4 * s**2 + 8 * channels > 2 * channels)
 
 
 @wrong("06.dearer_from", "should be one number")
@@ -292,29 +177,6 @@ def space_to_depth_column_first(x, r):
     return torch.stack([x[..., i::r, j::r] for j in range(r) for i in range(r)], dim=2).flatten(1, 2)
 
 
-@wrong("06.space_to_depth", "of *one* channel lie together")
-def space_to_depth_blocks_of_channels(x, r):
-    return torch.cat([x[..., i::r, j::r] for i in range(r) for j in range(r)], dim=1)
-
-
-@wrong("06.space_to_depth", "r × r large parts")
-def space_to_depth_quarters(x, r):
-    parts = [p for rows in x.chunk(r, dim=2) for p in rows.chunk(r, dim=3)]
-    return torch.stack(parts, dim=2).flatten(1, 2)
-
-
-@wrong("06.space_to_depth", "u and v before i and j")
-def space_to_depth_places_last(x, r):
-    b, c, h, w = x.shape
-    return x.reshape(b, c, h // r, r, w // r, r).permute(0, 1, 2, 4, 3, 5).reshape(b, c * r * r, h // r, w // r)
-
-
-@wrong("06.space_to_depth", "rows before columns")
-def space_to_depth_transposed(x, r):
-    b, c, h, w = x.shape
-    return x.reshape(b, c, h // r, r, w // r, r).permute(0, 1, 3, 5, 4, 2).reshape(b, c * r * r, h // r, w // r)
-
-
 @wrong("06.space_to_depth", "nothing is averaged")
 def space_to_depth_pooled(x, r):
     return F.avg_pool2d(x, r)
@@ -323,11 +185,6 @@ def space_to_depth_pooled(x, r):
 @wrong("06.space_to_depth", "nothing is averaged")
 def space_to_depth_strided(x, r):
     return x[..., ::r, ::r]
-
-
-@wrong("06.space_to_depth", "the others become channels too")
-def space_to_depth_repeats(x, r):
-    return x[..., ::r, ::r].repeat(1, r * r, 1, 1)
 
 
 @wrong("06.space_to_depth", "must multiply to the number of pixels")
@@ -346,12 +203,6 @@ def space_to_depth_float_sizes(x, r):
 def space_to_depth_view(x, r):
     b, c, h, w = x.shape
     return x.reshape(b, c, h // r, r, w // r, r).permute(0, 1, 3, 5, 2, 4).view(b, c * r * r, h // r, w // r)
-
-
-@wrong("06.space_to_depth", "yours are 2 × 2")
-def space_to_depth_for_two_only(x, r):
-    b, c, h, w = x.shape
-    return x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, c * r * r, h // r, w // r)
 
 
 # --- 06.group_norm ---------------------------------------------------------------------------------------------------
@@ -392,65 +243,6 @@ def group_norm_batch(x, groups, eps):
     return normalised(x, (0, 2, 3), eps)
 
 
-@wrong("06.group_norm", "every picture has its own")
-def group_norm_batch_of_groups(x, groups, eps):
-    return normalised(x.unflatten(1, (groups, -1)), (0, 2, 3, 4), eps).flatten(1, 2)
-
-
-@wrong("06.group_norm", "that is InstanceNorm")
-def group_norm_instance(x, groups, eps):
-    return normalised(x, (2, 3), eps)
-
-
-@wrong("06.group_norm", "all channels are in one group")
-def group_norm_layer(x, groups, eps):
-    return normalised(x, (1, 2, 3), eps)
-
-
-@wrong("06.group_norm", "every groups-th")
-def group_norm_interleaved(x, groups, eps):
-    return normalised(x.unflatten(1, (-1, groups)), (1, 3, 4), eps).flatten(1, 2)
-
-
-@wrong("06.group_norm", "each pixel is normalised by itself")
-def group_norm_pixels(x, groups, eps):
-    return normalised(x.unflatten(1, (groups, -1)), 2, eps).flatten(1, 2)
-
-
-@wrong("06.group_norm", "mean is not taken off")
-def group_norm_no_mean(x, groups, eps):
-    g = x.reshape(len(x), groups, -1)
-    return (g / (g.var(-1, keepdim=True, correction=0) + eps).sqrt()).reshape(x.shape)
-
-
-@wrong("06.group_norm", "root of the variance")
-def group_norm_no_root(x, groups, eps):
-    g = x.reshape(len(x), groups, -1)
-    return ((g - g.mean(-1, keepdim=True)) / (g.var(-1, keepdim=True, correction=0) + eps)).reshape(x.shape)
-
-
-@wrong("06.group_norm", "eps stands inside the root")
-def group_norm_eps_outside(x, groups, eps):
-    g = x.reshape(len(x), groups, -1)
-    return ((g - g.mean(-1, keepdim=True)) / (g.std(-1, keepdim=True, correction=0) + eps)).reshape(x.shape)
-
-
-@wrong("06.group_norm", "eps is missing")
-def group_norm_no_eps(x, groups, eps):
-    return normalised(x.reshape(len(x), groups, -1), -1, 0.0).reshape(x.shape)
-
-
-@wrong("06.group_norm", "nothing is divided")
-def group_norm_centred(x, groups, eps):
-    g = x.reshape(len(x), groups, -1)
-    return (g - g.mean(-1, keepdim=True)).reshape(x.shape)
-
-
-@wrong("06.group_norm", "not the number of channels in one")
-def group_norm_group_size(x, groups, eps):
-    return normalised(x.reshape(len(x), x.shape[1] // groups, -1), -1, eps).reshape(x.shape)
-
-
 @wrong("06.group_norm", "go back to x.shape")
 def group_norm_grouped_shape(x, groups, eps):
     return normalised(x.reshape(len(x), groups, -1), -1, eps)
@@ -467,3 +259,12 @@ def group_norm_in_place(x, groups, eps):
 def group_norm_no_keepdim(x, groups, eps):
     g = x.reshape(len(x), groups, -1)
     return ((g - g.mean(-1)) / (g.var(-1, correction=0) + eps).sqrt()).reshape(x.shape)
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("06.attend", "inf / inf")
+def attend_as_printed(q, k, v):
+    weights = (q @ k.mT / math.sqrt(q.shape[-1])).exp()
+    return weights / weights.sum(-1, keepdim=True) @ v

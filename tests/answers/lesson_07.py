@@ -95,46 +95,10 @@ def ema_constant(average, weights, step, decay):
     return decay * average + (1 - decay) * weights
 
 
-@wrong("07.ema", "never ends")
-def ema_never_ends(average, weights, step, decay):
-    return ema(average, weights, step, 1.0)
-
-
 @wrong("07.ema", "not the larger")
 def ema_max(average, weights, step, decay):
     d = max(decay, (1 + step) / (10 + step))
     return d * average + (1 - d) * weights
-
-
-@wrong("07.ema", "off by one")
-def ema_off_by_one(average, weights, step, decay):
-    return ema(average, weights, step - 1, decay)
-
-
-@wrong("07.ema", "not step / (10 + step)")
-def ema_no_one(average, weights, step, decay):
-    d = min(decay, step / (10 + step))
-    return d * average + (1 - d) * weights
-
-
-@wrong("07.ema", "add up to 1")
-def ema_sum(average, weights, step, decay):
-    return min(decay, (1 + step) / (10 + step)) * average + weights
-
-
-@wrong("07.ema", "mean over all steps")
-def ema_mean(average, weights, step, decay):
-    return average + (weights - average) / step
-
-
-@wrong("07.ema", "nothing new gets in")
-def ema_old(average, weights, step, decay):
-    return average
-
-
-@wrong("07.ema", "nothing old is kept")
-def ema_new(average, weights, step, decay):
-    return weights
 
 
 @wrong("07.ema", "in place")
@@ -183,45 +147,6 @@ def clip_each(gradients, limit):
 @wrong("07.clip", "makes it longer")
 def clip_always(gradients, limit):
     return [g * limit / length(gradients) for g in gradients]
-
-
-@wrong("07.clip", "changes the direction")
-def clip_by_value(gradients, limit):
-    return [g.clamp(-limit, limit) for g in gradients]
-
-
-@wrong("07.clip", "root is missing")
-def clip_squared(gradients, limit):
-    return [g * min(1.0, limit / max(length(gradients) ** 2, 1e-12)) for g in gradients]
-
-
-@wrong("07.clip", "not the sum of absolute values")
-def clip_l1(gradients, limit):
-    norm = sum(g.abs().sum().item() for g in gradients)
-    return [g * min(1.0, limit / max(norm, 1e-12)) for g in gradients]
-
-
-@wrong("07.clip", "not of the longest")
-def clip_longest(gradients, limit):
-    norm = max(g.norm().item() for g in gradients)
-    return [g * min(1.0, limit / max(norm, 1e-12)) for g in gradients]
-
-
-@wrong("07.clip", "their squares do")
-def clip_sum_of_lengths(gradients, limit):
-    norm = sum(g.norm().item() for g in gradients)
-    return [g * min(1.0, limit / max(norm, 1e-12)) for g in gradients]
-
-
-@wrong("07.clip", "multiply by the limit")
-def clip_to_one(gradients, limit):
-    norm = length(gradients)
-    return [g / norm for g in gradients] if norm > limit else gradients
-
-
-@wrong("07.clip", "nothing was shortened")
-def clip_nothing(gradients, limit):
-    return gradients
 
 
 @wrong("07.clip", "in place")
@@ -376,50 +301,9 @@ def go_on_restarts_data(state, x, y, until, lr):
     return {"w": w, "m": m, "step": until}
 
 
-@wrong("07.go_on", "only the weights were resumed")
-def go_on_weights_alone(state, x, y, until, lr):
-    w, m = steps(state["w"], 0 * state["m"], range(until - state["step"]), x, y, lr)
-    return {"w": w, "m": m, "step": until}
-
-
-@wrong("07.go_on", "takes all the steps again")
-def go_on_from_the_start(state, x, y, until, lr):
-    w, m = steps(state["w"], state["m"], range(until), x, y, lr)
-    return {"w": w, "m": m, "step": until}
-
-
-@wrong("07.go_on", "counts from the beginning")
-def go_on_too_long(state, x, y, until, lr):
-    w, m = steps(state["w"], state["m"], range(state["step"], state["step"] + until), x, y, lr)
-    return {"w": w, "m": m, "step": until}
-
-
-@wrong("07.go_on", "step 0 takes row 0")
-def go_on_shifted(state, x, y, until, lr):
-    w, m = steps(state["w"], state["m"], range(state["step"] + 1, until + 1), x, y, lr)
-    return {"w": w, "m": m, "step": until}
-
-
-@wrong("07.go_on", "factor 2")
-def go_on_no_two(state, x, y, until, lr):
-    w, m = steps(state["w"], state["m"], range(state["step"], until), x, y, lr, two=1)
-    return {"w": w, "m": m, "step": until}
-
-
-@wrong("07.go_on", "against the gradient")
-def go_on_sign(state, x, y, until, lr):
-    w, m = steps(state["w"], state["m"], range(state["step"], until), x, y, lr, two=-2)
-    return {"w": w, "m": m, "step": until}
-
-
 @wrong("07.go_on", "would repeat these steps")
 def go_on_old_step(state, x, y, until, lr):
     return go_on(state, x, y, until, lr) | {"step": state["step"]}
-
-
-@wrong("07.go_on", "hand on the new one")
-def go_on_old_momentum(state, x, y, until, lr):
-    return go_on(state, x, y, until, lr) | {"m": state["m"]}
 
 
 @wrong("07.go_on", "what comes in must go out")
@@ -443,3 +327,76 @@ def go_on_no_wrap(state, x, y, until, lr):
         m = 0.9 * m + 2 * (x[step] @ w - y[step]) * x[step]
         w = w - lr * m
     return {"w": w, "m": m, "step": until}
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("07.noise", "get the same noise")
+def noise_seed_times_37(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(37 * seed + step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_seed_times_199(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(199 * seed + step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_ten_steps(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed + 10 * step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_joined(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(int(f"{seed}{step}")))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_four_thousand(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(4096 * seed + step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_xor(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed ^ step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_last_digit_of_the_seed(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(1_000_003 * (seed % 7) + step))
+
+
+@wrong("07.noise", "get the same noise")
+def noise_hundred_steps(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(1_000_003 * seed + step % 100))
+
+
+@wrong("07.noise", "lower 32 bits")
+def noise_shifted_out(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed << 32 | step))
+
+
+@wrong("07.noise", "two answers")
+def noise_text_hash(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(hash(f"{seed}/{step}")))
+
+
+@wrong("07.noise", "correlated")
+def noise_mixed(seed, step, n):
+    return 0.6 * noise(seed, 10**6, n) + 0.8 * noise(seed, step, n)
+
+
+@wrong("07.noise", "in another order")
+def noise_turned(seed, step, n):
+    return noise(seed, 10**6, n).roll(step)
+
+
+@wrong("07.noise", "with other signs")
+def noise_signs(seed, step, n):
+    return noise(seed, 10**6, n) * (-1) ** (torch.arange(n) // (step + 1) % 2)
+
+
+@right("07.noise")
+def noise_by_hash_of_numbers(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(hash((seed, step))))

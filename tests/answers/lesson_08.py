@@ -41,67 +41,6 @@ def log_snr_of_squares(x_0, t, alpha_bar):
     return (alpha_bar[t] * x_0.square().mean() / (1 - alpha_bar[t])).log()
 
 
-@wrong("08.log_snr", "has the standard deviation")
-def log_snr_of_std(x_0, t, alpha_bar):
-    return (alpha_bar[t] * x_0.std(unbiased=False) / (1 - alpha_bar[t])).log()
-
-
-@wrong("08.log_snr", "squares it again")
-def log_snr_squared(x_0, t, alpha_bar):
-    return (alpha_bar[t] ** 2 * x_0.var(unbiased=False) / (1 - alpha_bar[t]) ** 2).log()
-
-
-@wrong("08.log_snr", "yours has roots")
-def log_snr_of_roots(x_0, t, alpha_bar):
-    return (alpha_bar[t].sqrt() * x_0.std(unbiased=False) / (1 - alpha_bar[t]).sqrt()).log()
-
-
-@wrong("08.log_snr", "below the line")
-def log_snr_of_signal(x_0, t, alpha_bar):
-    return (alpha_bar[t] * x_0.var(unbiased=False)).log()
-
-
-@wrong("08.log_snr", "take the logarithm")
-def log_snr_without_log(x_0, t, alpha_bar):
-    return alpha_bar[t] * x_0.var(unbiased=False) / (1 - alpha_bar[t])
-
-
-@wrong("08.log_snr", "not decibels")
-def log_snr_in_decibels(x_0, t, alpha_bar):
-    return 10 * (alpha_bar[t] * x_0.var(unbiased=False) / (1 - alpha_bar[t])).log10()
-
-
-@wrong("08.log_snr", "not base ten")
-def log_snr_base_ten(x_0, t, alpha_bar):
-    return (alpha_bar[t] * x_0.var(unbiased=False) / (1 - alpha_bar[t])).log10()
-
-
-@wrong("08.log_snr", "upside down")
-def log_snr_upside_down(x_0, t, alpha_bar):
-    return ((1 - alpha_bar[t]) * x_0.var(unbiased=False) / alpha_bar[t]).log()
-
-
-@wrong("08.log_snr", "yours takes it off")
-def log_snr_divided(x_0, t, alpha_bar):
-    return (alpha_bar[t] / (1 - alpha_bar[t]) / x_0.var(unbiased=False)).log()
-
-
-@wrong("08.log_snr", "off by one")
-def log_snr_off_by_one(x_0, t, alpha_bar):
-    return log_snr(x_0, t + 1, alpha_bar)
-
-
-@wrong("08.log_snr", "for each channel")
-def log_snr_by_channel(x_0, t, alpha_bar):
-    variance = x_0.transpose(0, 1).flatten(1).var(1, unbiased=False).mean()
-    return (alpha_bar[t] * variance / (1 - alpha_bar[t])).log()
-
-
-@wrong("08.log_snr", "for each pixel")
-def log_snr_by_pixel(x_0, t, alpha_bar):
-    return (alpha_bar[t] * x_0.var(0, unbiased=False).mean() / (1 - alpha_bar[t])).log()
-
-
 # --- 08.radial_power -------------------------------------------------------------------------------------------------
 
 
@@ -152,72 +91,7 @@ def radial_power_forward(x):
     return over_rings(torch.fft.fft2(x, norm="forward").abs().square().mean(0), rings_of(x.shape[-1]))
 
 
-@wrong("08.radial_power", "the square of the size")
-def radial_power_of_sizes(x):
-    return over_rings(torch.fft.fft2(x, norm="ortho").abs().mean(0), rings_of(x.shape[-1]))
-
-
-@wrong("08.radial_power", "quare first, then average")
-def radial_power_of_average(x):
-    return over_rings(torch.fft.fft2(x.mean(0), norm="ortho").abs().square(), rings_of(x.shape[-1]))
-
-
-@wrong("08.radial_power", "quare first, then average")
-def radial_power_square_last(x):
-    return over_rings(torch.fft.fft2(x, norm="ortho").abs().mean(0).square(), rings_of(x.shape[-1]))
-
-
-@wrong("08.radial_power", "not its sum")
-def radial_power_ring_sum(x):
-    power, ring = torch.fft.fft2(x, norm="ortho").abs().square().mean(0), rings_of(x.shape[-1])
-    return torch.stack([power[ring == r].sum() for r in range(x.shape[-1] // 2 + 1)])
-
-
-@wrong("08.radial_power", "not their sum")
-def radial_power_image_sum(x):
-    return radial_power(x) * len(x)
-
-
-@wrong("08.radial_power", "is negative")
-def radial_power_arange(x):
-    k = torch.arange(x.shape[-1])
-    return over_rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0), (k[:, None] ** 2 + k**2).sqrt().round())
-
-
-@wrong("08.radial_power", "do not cut it off")
-def radial_power_floor(x):
-    return over_rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0), rings_of(x.shape[-1], torch.floor))
-
-
-@wrong("08.radial_power", "sum of both squares")
-def radial_power_real(x):
-    return over_rings(torch.fft.fft2(x, norm="ortho").real.square().mean(0), rings_of(x.shape[-1]))
-
-
-@wrong("08.radial_power", "not the larger")
-def radial_power_square_rings(x):
-    k = (torch.fft.fftfreq(x.shape[-1]) * x.shape[-1]).abs().round()
-    return over_rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0), torch.maximum(k[:, None], k))
-
-
-@wrong("08.radial_power", "not the sum of their sizes")
-def radial_power_diamonds(x):
-    k = (torch.fft.fftfreq(x.shape[-1]) * x.shape[-1]).abs().round()
-    return over_rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0), k[:, None] + k)
-
-
-@wrong("08.radial_power", "logarithm")
-def radial_power_log(x):
-    return radial_power(x).log()
-
-
-@wrong("08.radial_power", "shifted")
-def radial_power_shifted(x):
-    power = torch.fft.fftshift(torch.fft.fft2(x, norm="ortho").abs().square().mean(0))
-    return over_rings(power, rings_of(x.shape[-1]))
-
-
-@wrong("08.radial_power", "NaN or infinity")
+@wrong("08.radial_power", "waves per *pixel*")
 def radial_power_frequencies_below_one(x):
     k = torch.fft.fftfreq(x.shape[-1])
     return over_rings(torch.fft.fft2(x, norm="ortho").abs().square().mean(0), (k[:, None] ** 2 + k**2).sqrt().round())
@@ -270,87 +144,6 @@ def wiener_mean_lost(x_t, mean, power, alpha, sigma):
     return through(x_t - alpha * mean, alpha * power / (alpha**2 * power + sigma**2))
 
 
-@wrong("08.wiener", "put all of the average picture back")
-def wiener_mean_shrunk(x_t, mean, power, alpha, sigma):
-    return alpha * mean + through(x_t - alpha * mean, alpha * power / (alpha**2 * power + sigma**2))
-
-
-@wrong("08.wiener", "is no signal")
-def wiener_no_mean(x_t, mean, power, alpha, sigma):
-    return through(x_t, alpha * power / (alpha**2 * power + sigma**2))
-
-
-@wrong("08.wiener", "before you filter")
-def wiener_mean_added_only(x_t, mean, power, alpha, sigma):
-    return mean + through(x_t, alpha * power / (alpha**2 * power + sigma**2))
-
-
-@wrong("08.wiener", "yours lacks alpha")
-def wiener_no_alpha(x_t, mean, power, alpha, sigma):
-    return mean + through(x_t - alpha * mean, power / (alpha**2 * power + sigma**2))
-
-
-@wrong("08.wiener", "you get alpha x_0")
-def wiener_alpha_squared(x_t, mean, power, alpha, sigma):
-    return mean + through(x_t - alpha * mean, alpha**2 * power / (alpha**2 * power + sigma**2))
-
-
-@wrong("08.wiener", "yours has P + sigma²")
-def wiener_power_unscaled(x_t, mean, power, alpha, sigma):
-    return mean + through(x_t - alpha * mean, alpha * power / (power + sigma**2))
-
-
-@wrong("08.wiener", "yours has sigma")
-def wiener_sigma_unsquared(x_t, mean, power, alpha, sigma):
-    return mean + through(x_t - alpha * mean, alpha * power / (alpha**2 * power + sigma))
-
-
-@wrong("08.wiener", "takes its root")
-def wiener_of_roots(x_t, mean, power, alpha, sigma):
-    return wiener(x_t, mean, power.sqrt(), alpha, sigma)
-
-
-@wrong("08.wiener", "yours squares it")
-def wiener_of_squares(x_t, mean, power, alpha, sigma):
-    return wiener(x_t, mean, power**2, alpha, sigma)
-
-
-@wrong("08.wiener", "lets the noise through")
-def wiener_for_noise(x_t, mean, power, alpha, sigma):
-    return mean + through(x_t - alpha * mean, sigma**2 / (alpha**2 * power + sigma**2))
-
-
-@wrong("08.wiener", "is not its weight")
-def wiener_error(x_t, mean, power, alpha, sigma):
-    return mean + through(x_t - alpha * mean, sigma**2 * power / (alpha**2 * power + sigma**2))
-
-
-@wrong("08.wiener", "weighs each wave")
-def wiener_hard(x_t, mean, power, alpha, sigma):
-    return mean + through(x_t - alpha * mean, (alpha**2 * power > sigma**2).to(power) / alpha)
-
-
-@wrong("08.wiener", "weighs each wave")
-def wiener_harder(x_t, mean, power, alpha, sigma):
-    return mean + through(x_t - alpha * mean, alpha**2 * power > sigma**2)
-
-
-@wrong("08.wiener", "w belongs to waves")
-def wiener_on_pixels(x_t, mean, power, alpha, sigma):
-    return mean + alpha * power / (alpha**2 * power + sigma**2) * (x_t - alpha * mean)
-
-
-@wrong("08.wiener", "no fftshift")
-def wiener_shifted(x_t, mean, power, alpha, sigma):
-    return wiener(x_t, mean, torch.fft.fftshift(power), alpha, sigma)
-
-
-@wrong("08.wiener", "mixes the images of the batch")
-def wiener_fftn(x_t, mean, power, alpha, sigma):
-    w = alpha * power / (alpha**2 * power + sigma**2)
-    return mean + torch.fft.ifftn(w * torch.fft.fft2(x_t - alpha * mean, norm="ortho"), norm="ortho").real
-
-
 @wrong("08.wiener", "take `.real`")
 def wiener_complex(x_t, mean, power, alpha, sigma):
     w = alpha * power / (alpha**2 * power + sigma**2)
@@ -391,57 +184,6 @@ def random_flip_all(x, u):
 @wrong("08.random_flip", "mirrors none of them")
 def random_flip_none(x, u):
     return x
-
-
-@wrong("08.random_flip", "each image has its own number")
-def random_flip_batch(x, u):
-    return x.flip(-1) if u[0] < 0.5 else x
-
-
-@wrong("08.random_flip", "upside down")
-def random_flip_vertical(x, u):
-    return torch.where((u < 0.5)[:, None, None, None], x.flip(-2), x)
-
-
-@wrong("08.random_flip", "half a turn")
-def random_flip_both(x, u):
-    return torch.where((u < 0.5)[:, None, None, None], x.flip(2, 3), x)
-
-
-@wrong("08.random_flip", "reverses the colours")
-def random_flip_colours(x, u):
-    return torch.where((u < 0.5)[:, None, None, None], x.flip(1), x)
-
-
-@wrong("08.random_flip", "exchanges images")
-def random_flip_images(x, u):
-    return torch.where((u < 0.5)[:, None, None, None], x.flip(0), x)
-
-
-@wrong("08.random_flip", "the wrong half")
-def random_flip_other_half(x, u):
-    return torch.where((u >= 0.5)[:, None, None, None], x.flip(-1), x)
-
-
-@wrong("08.random_flip", "it does not mix")
-def random_flip_mixed(x, u):
-    u = u.to(x.dtype)[:, None, None, None]
-    return u * x + (1 - u) * x.flip(-1)
-
-
-@wrong("08.random_flip", "in another order")
-def random_flip_reordered(x, u):
-    return torch.cat([x[u < 0.5].flip(-1), x[u >= 0.5]])
-
-
-@wrong("08.random_flip", "one decision for each image")
-def random_flip_along_width(x, u):
-    return torch.where(u < 0.5, x.flip(-1), x)
-
-
-@wrong("08.random_flip", "one decision for each image")
-def random_flip_along_height(x, u):
-    return torch.where((u < 0.5)[:, None], x.flip(-1), x)
 
 
 @wrong("08.random_flip", "asks about one number")
@@ -573,3 +315,33 @@ def next_scale_swapped(scale, clean, norm, patience):
 @wrong("08.next_scale", "two things")
 def next_scale_alone(scale, clean, norm, patience):
     return next_scale(scale, clean, norm, patience)[0]
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("08.random_flip", "whose number is 0.5")
+def random_flip_at_most(x, u):
+    return torch.where((u <= 0.5)[:, None, None, None], x.flip(-1), x)
+
+
+@wrong("08.next_scale", "divide with `/`")
+def next_scale_whole(scale, clean, norm, patience):
+    return next_scale(scale, clean, norm, patience) if math.isfinite(norm) else (scale // 2, 0)
+
+
+@wrong("08.next_scale", "nothing holds it at 1")
+def next_scale_at_least_one(scale, clean, norm, patience):
+    scale, clean = next_scale(scale, clean, norm, patience)
+    return max(scale, 1.0), clean
+
+
+@wrong("08.next_scale", "no largest scale")
+def next_scale_at_most(scale, clean, norm, patience):
+    scale, clean = next_scale(scale, clean, norm, patience)
+    return min(scale, 2.0**16), clean
+
+
+@wrong("08.next_scale", "not at 1")
+def next_scale_counts_the_overflow(scale, clean, norm, patience):
+    return next_scale(scale, clean, norm, patience) if math.isfinite(norm) else (scale / 2, 1)

@@ -44,56 +44,6 @@ def euler_step_back_at_t(x_t, x0_hat, alpha, sigma):
     return euler_step(x_t, x0_hat, alpha, sigma) / alpha[1] * alpha[0]
 
 
-@wrong("11.euler_step", "the sign of the step")
-def euler_step_away(x_t, x0_hat, alpha, sigma):
-    r_t, r_s = ratio(alpha, sigma)
-    y = x_t / alpha[0]
-    return alpha[1] * (y + (r_t - r_s) * (y - x0_hat) / r_t)
-
-
-@wrong("11.euler_step", "x_t is not y")
-def euler_step_without_y(x_t, x0_hat, alpha, sigma):
-    r_t, r_s = ratio(alpha, sigma)
-    return alpha[1] * (x_t + (r_s - r_t) * (x_t - x0_hat) / r_t)
-
-
-@wrong("11.euler_step", "divided by r_t")
-def euler_step_undivided(x_t, x0_hat, alpha, sigma):
-    r_t, r_s = ratio(alpha, sigma)
-    y = x_t / alpha[0]
-    return alpha[1] * (y + (r_s - r_t) * (y - x0_hat))
-
-
-@wrong("11.euler_step", "yours has r_s")
-def euler_step_wrong_r(x_t, x0_hat, alpha, sigma):
-    r_t, r_s = ratio(alpha, sigma)
-    y = x_t / alpha[0]
-    return alpha[1] * (y + (r_s - r_t) * (y - x0_hat) / r_s)
-
-
-@wrong("11.euler_step", "not sigma")
-def euler_step_in_sigma(x_t, x0_hat, alpha, sigma):
-    y = x_t / alpha[0]
-    return alpha[1] * (y + (sigma[1] - sigma[0]) * (y - x0_hat) / sigma[0])
-
-
-@wrong("11.euler_step", "upside down")
-def euler_step_upside_down(x_t, x0_hat, alpha, sigma):
-    r_t, r_s = alpha / sigma
-    y = x_t / alpha[0]
-    return alpha[1] * (y + (r_s - r_t) * (y - x0_hat) / r_t)
-
-
-@wrong("11.euler_step", "stop at r_s")
-def euler_step_all_the_way(x_t, x0_hat, alpha, sigma):
-    return alpha[1] * x0_hat
-
-
-@wrong("11.euler_step", "swapped")
-def euler_step_swapped(x_t, x0_hat, alpha, sigma):
-    return euler_step(x_t, x0_hat, alpha.flip(0), sigma.flip(0))
-
-
 @wrong("11.euler_step", "in place")
 def euler_step_in_place(x_t, x0_hat, alpha, sigma):
     r_t, r_s = ratio(alpha, sigma)
@@ -154,52 +104,6 @@ def heun_step_sum(x_t, x0_hat, x0_there, alpha, sigma):
     return heun_with(x_t, x0_hat, x0_there, alpha, sigma, combine=lambda a, b: a + b)
 
 
-@wrong("11.heun_step", "not the guesses")
-def heun_step_mean_guess(x_t, x0_hat, x0_there, alpha, sigma):
-    return euler_step(x_t, (x0_hat + x0_there) / 2, alpha, sigma)
-
-
-@wrong("11.heun_step", "divide by r_s")
-def heun_step_second_r(x_t, x0_hat, x0_there, alpha, sigma):
-    return heun_with(x_t, x0_hat, x0_there, alpha, sigma, second=lambda y, e, r_t, r_s: (e - x0_there) / r_t)
-
-
-@wrong("11.heun_step", "not from y")
-def heun_step_second_from_start(x_t, x0_hat, x0_there, alpha, sigma):
-    return heun_with(x_t, x0_hat, x0_there, alpha, sigma, second=lambda y, e, r_t, r_s: (y - x0_there) / r_s)
-
-
-@wrong("11.heun_step", "again from the start")
-def heun_step_from_the_end(x_t, x0_hat, x0_there, alpha, sigma):
-    r_t, r_s = ratio(alpha, sigma)
-    y = x_t / alpha[0]
-    slope = (y - x0_hat) / r_t
-    euler = y + (r_s - r_t) * slope
-    if r_s == 0:
-        return alpha[1] * euler
-    return alpha[1] * (euler + (r_s - r_t) * (slope + (euler - x0_there) / r_s) / 2)
-
-
-@wrong("11.heun_step", "only the second slope")
-def heun_step_second_only(x_t, x0_hat, x0_there, alpha, sigma):
-    return heun_with(x_t, x0_hat, x0_there, alpha, sigma, combine=lambda a, b: b)
-
-
-@wrong("11.heun_step", "that is y_s")
-def heun_step_stays_in_y(x_t, x0_hat, x0_there, alpha, sigma):
-    return heun_with(x_t, x0_hat, x0_there, alpha, sigma, back=False)
-
-
-@wrong("11.heun_step", "must not be multiplied by alpha_s")
-def heun_step_second_in_x(x_t, x0_hat, x0_there, alpha, sigma):
-    return heun_with(x_t, x0_hat, x0_there, alpha, sigma, second=lambda y, e, r_t, r_s: (alpha[1] * e - x0_there) / r_s)
-
-
-@wrong("11.heun_step", "x_t is not y")
-def heun_step_without_y(x_t, x0_hat, x0_there, alpha, sigma):
-    return heun_with(x_t, x0_hat, x0_there, alpha, sigma, start=x_t)
-
-
 @wrong("11.heun_step", "0 / 0")
 def heun_step_nan(x_t, x0_hat, x0_there, alpha, sigma):
     r_t, r_s = sigma / alpha
@@ -244,40 +148,6 @@ def order_negative(errors, calls):
 def order_plain(errors, calls):
     x, y = centred(calls), centred(errors)
     return -(x @ y) / (x @ x)
-
-
-@wrong("11.order", "of the calls too")
-def order_log_errors(errors, calls):
-    x, y = centred(calls), centred(errors.log())
-    return -(x @ y) / (x @ x)
-
-
-@wrong("11.order", "of the errors too")
-def order_log_calls(errors, calls):
-    x, y = centred(calls.log()), centred(errors)
-    return -(x @ y) / (x @ x)
-
-
-@wrong("11.order", "calls against errors")
-def order_inverse(errors, calls):
-    return order(calls, errors)
-
-
-@wrong("11.order", "through the origin")
-def order_through_origin(errors, calls):
-    x, y = calls.log(), errors.log()
-    return -(x @ y) / (x @ x)
-
-
-@wrong("11.order", "different bases")
-def order_bases(errors, calls):
-    x, y = centred(calls.log()), centred(errors.log10())
-    return -(x @ y) / (x @ x)
-
-
-@wrong("11.order", "use all the points")
-def order_two_points(errors, calls):
-    return -((errors[-1] / errors[0]).log() / (calls[-1] / calls[0]).log())
 
 
 @wrong("11.order", "should be one number")
@@ -333,75 +203,6 @@ def dpmpp_2m_ratio(x_t, x0_hat, x0_before, alpha, sigma):
     return two_m(x_t, x0_hat, x0_before, alpha, sigma, guess=guess)
 
 
-@wrong("11.dpmpp_2m", "yours lacks the 2")
-def dpmpp_2m_no_half(x_t, x0_hat, x0_before, alpha, sigma):
-    return two_m(
-        x_t, x0_hat, x0_before, alpha, sigma, guess=lambda h, before: x0_hat + h / before * (x0_hat - x0_before)
-    )
-
-
-@wrong("11.dpmpp_2m", "h / h_before is missing")
-def dpmpp_2m_even_steps(x_t, x0_hat, x0_before, alpha, sigma):
-    return two_m(x_t, x0_hat, x0_before, alpha, sigma, guess=lambda h, before: 1.5 * x0_hat - 0.5 * x0_before)
-
-
-@wrong("11.dpmpp_2m", "the sign")
-def dpmpp_2m_sign(x_t, x0_hat, x0_before, alpha, sigma):
-    def guess(h, before):
-        return x0_hat + h / (2 * before) * (x0_before - x0_hat)
-
-    return two_m(x_t, x0_hat, x0_before, alpha, sigma, guess=guess)
-
-
-@wrong("11.dpmpp_2m", "the newer guess")
-def dpmpp_2m_from_the_older(x_t, x0_hat, x0_before, alpha, sigma):
-    def guess(h, before):
-        return x0_before + h / (2 * before) * (x0_hat - x0_before)
-
-    return two_m(x_t, x0_hat, x0_before, alpha, sigma, guess=guess)
-
-
-@wrong("11.dpmpp_2m", "looks back")
-def dpmpp_2m_average(x_t, x0_hat, x0_before, alpha, sigma):
-    return two_m(x_t, x0_hat, x0_before, alpha, sigma, guess=lambda h, before: (x0_hat + x0_before) / 2)
-
-
-@wrong("11.dpmpp_2m", "half the log-SNR")
-def dpmpp_2m_log_snr(x_t, x0_hat, x0_before, alpha, sigma):
-    return two_m(x_t, x0_hat, x0_before, alpha, sigma, weight=lambda h: alpha[2] * (1 - torch.exp(-2 * h)))
-
-
-@wrong("11.dpmpp_2m", "alpha_s is missing")
-def dpmpp_2m_no_alpha(x_t, x0_hat, x0_before, alpha, sigma):
-    return two_m(x_t, x0_hat, x0_before, alpha, sigma, weight=lambda h: 1 - torch.exp(-h))
-
-
-@wrong("11.dpmpp_2m", "h is positive")
-def dpmpp_2m_exponent(x_t, x0_hat, x0_before, alpha, sigma):
-    return two_m(x_t, x0_hat, x0_before, alpha, sigma, weight=lambda h: alpha[2] * (1 - torch.exp(h)))
-
-
-@wrong("11.dpmpp_2m", "a noise that stays")
-def dpmpp_2m_alphas(x_t, x0_hat, x0_before, alpha, sigma):
-    return two_m(x_t, x0_hat, x0_before, alpha, sigma, keep=alpha[2] / alpha[1])
-
-
-@wrong("11.dpmpp_2m", "yours is alone")
-def dpmpp_2m_x_alone(x_t, x0_hat, x0_before, alpha, sigma):
-    return two_m(x_t, x0_hat, x0_before, alpha, sigma, keep=1.0)
-
-
-@wrong("11.dpmpp_2m", "backwards")
-def dpmpp_2m_backwards(x_t, x0_hat, x0_before, alpha, sigma):
-    return dpmpp_2m_step(x_t, x0_hat, x0_before, alpha.flip(0), sigma.flip(0))
-
-
-@wrong("11.dpmpp_2m", "that is the guess")
-def dpmpp_2m_only_the_guess(x_t, x0_hat, x0_before, alpha, sigma):
-    h_before, h = (alpha / sigma).log().diff()
-    return x0_hat + h / (2 * h_before) * (x0_hat - x0_before)
-
-
 @wrong("11.dpmpp_2m", "in place")
 def dpmpp_2m_in_place(x_t, x0_hat, x0_before, alpha, sigma):
     h_before, h = (alpha / sigma).log().diff()
@@ -433,37 +234,15 @@ def karras_levels_even(u, r_max, r_min, rho):
     return r_max + u * (r_min - r_max)
 
 
-@wrong("11.karras_levels", "the levels fall")
-def karras_levels_rising(u, r_max, r_min, rho):
-    return karras_levels(1 - u, r_max, r_min, rho)
-
-
-@wrong("11.karras_levels", "the other way round")
-def karras_levels_inverse(u, r_max, r_min, rho):
-    return (r_max**rho + u * (r_min**rho - r_max**rho)) ** (1 / rho)
-
-
-@wrong("11.karras_levels", "even in log r")
-def karras_levels_geometric(u, r_max, r_min, rho):
-    return (math.log(r_max) + u * (math.log(r_min) - math.log(r_max))).exp()
-
-
-@wrong("11.karras_levels", "rho is an argument")
-def karras_levels_seven(u, r_max, r_min, rho):
-    return karras_levels(u, r_max, r_min, 7)
-
-
-@wrong("11.karras_levels", "not to u")
-def karras_levels_power_of_u(u, r_max, r_min, rho):
-    return r_max + u**rho * (r_min - r_max)
-
-
-@wrong("11.karras_levels", "minus")
-def karras_levels_plus(u, r_max, r_min, rho):
-    return (r_max ** (1 / rho) + u * (r_min ** (1 / rho) + r_max ** (1 / rho))) ** rho
-
-
 @wrong("11.karras_levels", "in place")
 def karras_levels_in_place(u, r_max, r_min, rho):
     u *= r_min ** (1 / rho) - r_max ** (1 / rho)
     return (u + r_max ** (1 / rho)) ** rho
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@wrong("11.karras_levels", "need not be evenly spaced")
+def karras_linspace(u, r_max, r_min, rho):
+    return torch.linspace(r_max ** (1 / rho), r_min ** (1 / rho), len(u), dtype=u.dtype) ** rho

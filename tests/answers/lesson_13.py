@@ -51,57 +51,6 @@ def jump_costs_posterior(snr, mse, dims):
     return masked(dims / 2 * told(snr) * mse[:, None])
 
 
-@wrong("13.jump_costs", "a half is missing")
-def jump_costs_no_half(snr, mse, dims):
-    return masked(dims * torch.log1p(told(snr) * mse[:, None]))
-
-
-@wrong("13.jump_costs", "one pixel's cost")
-def jump_costs_a_pixel(snr, mse, dims):
-    return masked(torch.log1p(told(snr) * mse[:, None]) / 2)
-
-
-@wrong("13.jump_costs", "stands inside the logarithm")
-def jump_costs_no_one(snr, mse, dims):
-    return masked(dims / 2 * torch.log(told(snr) * mse[:, None]))
-
-
-@wrong("13.jump_costs", "yours are bits")
-def jump_costs_bits(snr, mse, dims):
-    return masked(dims / 2 * torch.log2(1 + told(snr) * mse[:, None]))
-
-
-@wrong("13.jump_costs", "transposed")
-def jump_costs_transposed(snr, mse, dims):
-    return jump_costs(snr, mse, dims).T
-
-
-@wrong("13.jump_costs", "the diagonal is no jump")
-def jump_costs_diagonal(snr, mse, dims):
-    costs = jump_costs(snr, mse, dims).clone()
-    return costs.fill_diagonal_(0)
-
-
-@wrong("13.jump_costs", "yours costs nothing there")
-def jump_costs_zero_for_not_allowed(snr, mse, dims):
-    return dims / 2 * torch.log1p(told(snr) * mse[:, None])
-
-
-@wrong("13.jump_costs", "not their ratio")
-def jump_costs_ratio(snr, mse, dims):
-    return masked(dims / 2 * torch.log1p((snr[None, :] / snr[:, None]) * mse[:, None]))
-
-
-@wrong("13.jump_costs", "not of their logarithms")
-def jump_costs_log_snr(snr, mse, dims):
-    return masked(dims / 2 * torch.log1p(told(snr.log()) * mse[:, None]))
-
-
-@wrong("13.jump_costs", "squared already")
-def jump_costs_squared(snr, mse, dims):
-    return masked(dims / 2 * torch.log1p(told(snr) * mse[:, None] ** 2))
-
-
 @wrong("13.jump_costs", "put infinity there, last of all")
 def jump_costs_nan(snr, mse, dims):
     return torch.log(1 + 100 * (snr[None, :] - snr[:, None]) * mse[:, None]) * dims / 2
@@ -144,37 +93,6 @@ def one_more_step_start(costs, best):
 @wrong("13.one_more_step", "yours is over where it starts")
 def one_more_step_columns(costs, best):
     return (costs + best).min(0).values
-
-
-@wrong("13.one_more_step", "the jump itself has a price")
-def one_more_step_free_jumps(costs, best):
-    return torch.where(costs.isinf(), math.inf, best.expand_as(costs)).min(1).values
-
-
-@wrong("13.one_more_step", "the rest of the way has a price")
-def one_more_step_jump_alone(costs, best):
-    return costs.min(1).values
-
-
-@wrong("13.one_more_step", "exactly k steps")
-def one_more_step_or_fewer(costs, best):
-    return torch.minimum(best, (costs + best).min(1).values)
-
-
-@wrong("13.one_more_step", "not the dearest")
-def one_more_step_max(costs, best):
-    return (costs + best).max(1).values
-
-
-@wrong("13.one_more_step", "soft minimum")
-def one_more_step_soft(costs, best):
-    return -torch.logsumexp(-(costs + best), 1)
-
-
-@wrong("13.one_more_step", "the cheapest jump, and then")
-def one_more_step_greedy(costs, best):
-    s = costs.argmin(1)
-    return costs[range(len(best)), s] + best[s]
 
 
 @wrong("13.one_more_step", "`.values` alone")
@@ -280,38 +198,11 @@ def best_path_tables_in_order(costs, n):
     return torch.tensor([*path, 0])
 
 
-@wrong("13.best_path", "the cheapest next jump")
-def best_path_greedy(costs, n):
-    path = [len(costs) - 1]
-    for left in range(n - 1, 0, -1):
-        path.append(min(range(left, path[-1]), key=lambda s: costs[path[-1], s]))
-    return torch.tensor([*path, 0])
-
-
-@wrong("13.best_path", "one by one")
-def best_path_by_removal(costs, n):
-    path = list(range(len(costs) - 1, -1, -1))
-    while len(path) > n + 1:
-        shorter = [path[:i] + path[i + 1 :] for i in range(1, len(path) - 1)]
-        path = min(shorter, key=lambda p: sum(costs[t, s] for t, s in itertools.pairwise(p)))
-    return torch.tensor(path)
-
-
 @wrong("13.best_path", "of any length")
 def best_path_any_length(costs, n):
     T = len(costs) - 1
     paths = [best_path(costs, k) for k in range(1, T + 1)]
     return min(paths, key=lambda p: sum(costs[t, s] for t, s in itertools.pairwise(p.tolist())))
-
-
-@wrong("13.best_path", "the dearest")
-def best_path_dearest(costs, n):
-    return best_path(torch.where(costs.isinf(), math.inf, -costs), n)
-
-
-@wrong("13.best_path", "evenly spaced")
-def best_path_uniform(costs, n):
-    return torch.linspace(len(costs) - 1, 0, n + 1).round().long()
 
 
 @wrong("13.best_path", "follow one time only")
@@ -375,52 +266,6 @@ def remove_one_cheapest_skip(costs, grid):
     return without(grid, parts(costs, grid)[0].argmin())
 
 
-@wrong("13.remove_one", "has its price too")
-def remove_one_dearest_pair(costs, grid):
-    _, first, second = parts(costs, grid)
-    return without(grid, (first + second).argmax())
-
-
-@wrong("13.remove_one", "the cheapest pair of jumps")
-def remove_one_cheapest_pair(costs, grid):
-    _, first, second = parts(costs, grid)
-    return without(grid, (first + second).argmin())
-
-
-@wrong("13.remove_one", "forgets the one from it")
-def remove_one_first_only(costs, grid):
-    skip, first, _ = parts(costs, grid)
-    return without(grid, (skip - first).argmin())
-
-
-@wrong("13.remove_one", "forgets the one to it")
-def remove_one_second_only(costs, grid):
-    skip, _, second = parts(costs, grid)
-    return without(grid, (skip - second).argmin())
-
-
-@wrong("13.remove_one", "not a ratio")
-def remove_one_ratio(costs, grid):
-    skip, first, second = parts(costs, grid)
-    return without(grid, (skip / (first + second)).argmin())
-
-
-@wrong("13.remove_one", "T, has to stay")
-def remove_one_the_first(costs, grid):
-    return grid[1:]
-
-
-@wrong("13.remove_one", "0, has to stay")
-def remove_one_the_last(costs, grid):
-    return grid[:-1]
-
-
-@wrong("13.remove_one", "off by one")
-def remove_one_off_by_one(costs, grid):
-    skip, first, second = parts(costs, grid)
-    return without(grid, (skip - first - second).argmin() - 1)
-
-
 @wrong("13.remove_one", "not the time that goes")
 def remove_one_the_time(costs, grid):
     skip, first, second = parts(costs, grid)
@@ -469,52 +314,6 @@ def times_reversed(theta):
     return torch.cat([theta.new_zeros(1), torch.softmax(theta, 0).cumsum(0)]).flip(0)
 
 
-@wrong("13.times", "1, is missing")
-def times_without_one(theta):
-    return 1 - torch.softmax(theta, 0).cumsum(0)
-
-
-@wrong("13.times", "0, is missing")
-def times_without_zero(theta):
-    return times(theta)[:-1]
-
-
-@wrong("13.times", "add them up")
-def times_gaps(theta):
-    return torch.softmax(theta, 0)
-
-
-@wrong("13.times", "divided by their sum")
-def times_exp(theta):
-    return torch.cat([theta.new_ones(1), 1 - theta.exp().cumsum(0)])
-
-
-@wrong("13.times", "nothing keeps these gaps positive")
-def times_raw(theta):
-    return torch.cat([theta.new_ones(1), 1 - theta.cumsum(0)])
-
-
-@wrong("13.times", "may cross its neighbour")
-def times_sigmoid(theta):
-    return torch.cat([theta.new_ones(1), torch.sigmoid(theta[:-1]), theta.new_zeros(1)])
-
-
-@wrong("13.times", "sorting repairs")
-def times_sorted(theta):
-    inner = torch.sigmoid(theta[:-1]).sort(descending=True).values
-    return torch.cat([theta.new_ones(1), inner, theta.new_zeros(1)])
-
-
-@wrong("13.times", "squares may be zero")
-def times_squares(theta):
-    return torch.cat([theta.new_ones(1), 1 - (theta**2 / (theta**2).sum()).cumsum(0)])
-
-
-@wrong("13.times", "must add up to 1")
-def times_sigmoid_gaps(theta):
-    return torch.cat([theta.new_ones(1), 1 - torch.sigmoid(theta).cumsum(0)])
-
-
 @wrong("13.times", "no gradient")
 def times_detached(theta):
     return times(theta.detach())
@@ -524,3 +323,16 @@ def times_detached(theta):
 def times_in_place(theta):
     theta -= theta.max()
     return times(theta)
+
+
+# --- what readers and attackers found ---------------------------------------------------------------------------------
+
+
+@right("13.best_path")
+def best_path_int32(costs, n):
+    return torch.as_tensor(best_path(costs, n)).int()
+
+
+@wrong("13.best_path", "whole numbers")
+def best_path_in_floats(costs, n):
+    return torch.as_tensor(best_path(costs, n)).double()

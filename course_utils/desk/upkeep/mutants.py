@@ -40,6 +40,7 @@ SWAPS: dict[type, type] = {
     ast.NotEq: ast.Eq,
     ast.USub: ast.UAdd,
 }
+EDGES: dict[type, type] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
 METHODS = {
     **dict.fromkeys(("sqrt", "exp", "log", "square", "flip", "abs")),  # left out
     **{"rsqrt": "sqrt", "mean": "sum", "sum": "mean", "cumsum": "cumprod", "cumprod": "cumsum", "cos": "sin"},
@@ -91,6 +92,8 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
             yield operand
         case ast.Compare(left, [op], [right]) if type(op) in SWAPS:
             yield ast.Compare(left, [SWAPS[type(op)]()], [right])
+            if type(op) in EDGES:
+                yield ast.Compare(left, [EDGES[type(op)]()], [right])
         case ast.Constant(int() | float() as value) if not isinstance(value, bool):
             yield ast.Constant(value + 1)
             if isinstance(value, float) and value:  # a whole number is often an axis, of which -1 may be the same
