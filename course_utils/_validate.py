@@ -141,3 +141,31 @@ def require_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
         raise TypeError(f"{name}: wanted the dtype of {other_name}, {other.dtype}, got {x.dtype}")
     if x.device != other.device:
         raise ValueError(f"{name}: wanted the device of {other_name}, {other.device}, got {x.device}")
+
+
+def require_all_in(name: str, values: Tensor, interval: str) -> None:
+    """Raise unless these are one number or more, in a row, each in an interval such as "(0, 1]"."""
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"{name}: wanted shape (T,) with T >= 1, got {tuple(values.shape)}")
+    low, high = map(float, interval[1:-1].split(","))
+    above = values >= low if interval[0] == "[" else values > low
+    if not (above & (values <= high if interval[-1] == "]" else values < high)).all():
+        got = f"{values.min().item():.6g} … {values.max().item():.6g}"
+        raise ValueError(f"{name}: wanted numbers in {interval}, got {got}")
+
+
+def require_falling(name: str, table: Tensor, start: float) -> None:
+    """Raise unless a table, at t = 0 … T, begins at `start`, falls strictly, and never below 0."""
+    if table.ndim != 1 or len(table) < 2:
+        raise ValueError(f"{name}: wanted shape (T + 1,) with T >= 1, got {tuple(table.shape)}")
+    if not table.isfinite().all():
+        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
+    if table[0] != start:
+        raise ValueError(f"{name}: wanted {name}[0] == {start:g} (clean data), got {table[0].item():.6g}")
+    wrong = ((table.diff() >= 0) | (table[1:] < 0)).nonzero()
+    if len(wrong):
+        t = int(wrong[0]) + 1
+        raise ValueError(
+            f"{name}: wanted a strictly falling table that stays >= 0, got {table[t - 1].item():.6g} at t = {t - 1} "
+            f"and {table[t].item():.6g} at t = {t}"
+        )

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_float
+from course_utils._validate import require_float, require_whole
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -46,6 +46,15 @@ def require_input(network: nn.Module, x: Tensor, log_snr: Tensor | None = None) 
         if log_snr.shape != x.shape[:1] or log_snr.device != x.device:
             got = f"shape {tuple(log_snr.shape)} on {log_snr.device}"
             raise ValueError(f"log_snr: wanted one per image, shape ({len(x)},) on {x.device}, got {got}")
+
+
+def require_labels(label: Tensor, x: Tensor) -> None:
+    """Raise unless these are whole numbers, one per image, and where x is."""
+    require_whole("label", label)
+    if label.shape != x.shape[:1]:
+        raise ValueError(f"label: wanted one per image, {tuple(x.shape[:1])}, got {tuple(label.shape)}")
+    if label.device != x.device:
+        raise ValueError(f"label: wanted the device of the images, {x.device}, got {label.device}")
 
 
 def require_no_label(label: Tensor | None) -> None:

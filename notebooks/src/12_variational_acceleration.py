@@ -24,7 +24,7 @@ from course_utils.exercises import check, progress
 from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, use_style
 from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.runtime import varies
-from course_utils.samplers import variational as steps
+from course_utils import reverse_steps as steps
 from course_utils.toy import Gaussian, GaussianMixture
 from course_utils.widgets import choice, explore, slider, watch
 
