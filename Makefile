@@ -56,7 +56,7 @@ constraints: .cache/uv/.made ## pin the newest versions that work together, for 
 
 clean: ## remove what was made: .venv, caches
 	rm -rf .venv .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./work -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- the parts of `make test`
 

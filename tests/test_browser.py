@@ -66,7 +66,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     training, formulas = [nbformat.v4.new_code_cell(TRAINING)], list(map(nbformat.v4.new_markdown_cell, FORMULAS))
     for name, cells in {"training": training, "formulas": formulas}.items():
         nb = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-        nbformat.write(nb, checkout / "notebooks" / f"{name}.ipynb")
+        (checkout / "work").mkdir(exist_ok=True)
+        nbformat.write(nb, checkout / "work" / f"{name}.ipynb")
     cleared = ("JUPYTER", "XDG_", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "COURSE_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(cleared)}
     lab = subprocess.Popen(
