@@ -103,7 +103,7 @@ class OneOf:
 class _Finite:
     """No NaN and no infinity: for what sorts, sums or trains, where they would spread."""
 
-    def check(self, name: str, value: Tensor, call: Call) -> None:
+    def check(self, name: str, value: Any, call: Call) -> None:
         v.require_finite(name, value)
 
 
@@ -144,7 +144,7 @@ class _TensorRule:
         self.many = many[0] if many else None
         self.images = any(dim[0] == "*" for dim in self.dims[1:])
 
-    def __call__(self, name: str, x: Tensor, call: Call) -> None:
+    def __call__(self, name: str, x: Any, call: Call) -> None:
         self.kind(name, x)
         known, other = call.tensors.setdefault(self.text, (x, name))
         if x is not known and self.many is not None and self.text != "..." and x.shape != known.shape:
@@ -175,7 +175,7 @@ class _TensorRule:
         return True
 
     def words(self, sizes: dict[str, tuple[Any, str]]) -> str:
-        known = [(dim, *sizes[dim]) for dim in self.dims if dim in sizes]
+        known = [(dim, *sizes[dim]) for dim in dict.fromkeys(self.dims) if dim in sizes]
         shape = f"shape ({', '.join(self.dims)}{',' * (len(self.dims) == 1)})"
         return shape + "".join(f", {dim} = {size} as in {other}" for dim, size, other in known)
 

@@ -63,7 +63,7 @@ def check_time(t: Time, schedule: Schedule, name: str = "t", first: int = 0) -> 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def check_grid(timesteps: Sequence[int | float], schedule: Schedule | None = None) -> None:
+def check_grid(timesteps: Sequence[int | float] | Tensor, schedule: Schedule | None = None) -> None:
     """Raise unless the grid has two times or more, all of the schedule's if one is given, and falls strictly."""
     # An iterator, such as reversed(range(11)), is empty once it was looked at, and a sampler would take no step.
     if not hasattr(timesteps, "__len__") or getattr(timesteps, "ndim", 1) != 1:

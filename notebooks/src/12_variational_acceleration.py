@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from course_utils import forward, metrics, samplers, schedules, variational
+from course_utils import reverse_steps as steps
 from course_utils.classifier import look_at
 from course_utils.data import load_images, normalize
 from course_utils.exercises import check, progress
 from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, use_style
 from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.runtime import varies
-from course_utils import reverse_steps as steps
 from course_utils.toy import Gaussian, GaussianMixture
 from course_utils.widgets import choice, explore, slider, watch
 
