@@ -235,12 +235,13 @@ def _half(x_t, t, **cond):
 
 
 @pytest.mark.parametrize("name", ["euler", "heun"])
-def test_a_step_that_half_precision_cannot_hold_is_named(name):
+@pytest.mark.parametrize("grid", [[1000, 500, 0], [1000, 0]])  # after the last step no denoiser would meet the NaN
+def test_a_step_that_half_precision_cannot_hold_is_named(name, grid):
     """x / alpha at the noisy end of a cosine schedule is more than float16's 65504."""
     x_T, schedule = 5 * torch.ones(2, 3, dtype=torch.float16), cosine()
     assert x_T.max() / schedule.coeffs(1000)[0] > 65504
-    with pytest.raises(ValueError, match=r"x_T: .* step from t = 1000 to 500, step 0.* than torch.float16 can hold"):
-        SAMPLERS[name](_half, x_T, schedule, [1000, 500, 0])
+    with pytest.raises(ValueError, match=r"x_T: .* step from t = 1000 to (500|0), step 0.* torch.float16 can hold"):
+        SAMPLERS[name](_half, x_T, schedule, grid)
 
 
 @each_sampler

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, checked
+from course_utils._validate import require_input
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding, sinusoidal_2d
-from course_utils.denoisers.layers import pad_to_multiple, require_input, zeroed
+from course_utils.denoisers.layers import pad_to_multiple, zeroed
 
 
 def attend(

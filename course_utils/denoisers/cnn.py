@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, Whole, checked
+from course_utils._validate import require_input, require_no_label
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.layers import require_input, require_no_label, zeroed
+from course_utils.denoisers.layers import zeroed
 
 
 class PlainCNN(nn.Module):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, checked
-from course_utils._validate import require_sizes
+from course_utils._validate import require_input, require_no_label, require_sizes
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.layers import pad_to_multiple, require_input, require_no_label, zeroed
+from course_utils.denoisers.layers import pad_to_multiple, zeroed
 
 
 class DAE(nn.Module):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, In, Whole, checked
-from course_utils._validate import as_device, require_float
-from course_utils.denoisers.layers import require_labels, zeroed
+from course_utils._validate import as_device, require_between, require_float, require_labels
+from course_utils.denoisers.layers import zeroed
 
 
 @checked
@@ -83,11 +83,8 @@ class NoiseEmbedding(nn.Module):
     def _of_class(self, label: Tensor, classes: nn.Embedding) -> Tensor:
         label = label.long()
         known = (label >= -1) & (label < self.num_classes)
-        if label.device.type == "cpu" and not known.all():
-            raise ValueError(
-                f"label: wanted 0 … {self.num_classes - 1}, or -1 for no class, got "
-                f"{label.min().item()} … {label.max().item()}"
-            )
+        words = f"0 … {self.num_classes - 1}, or -1 for no class"
+        require_between("label", label, -1, self.num_classes - 1, words)
         # On a GPU a look would make Python wait, and a kernel that meets a wrong label ends the session: there it gives
         # NaN, which samplers and training refuse. Row 0 is for -1, no class.
         row = torch.where(known, label + 1, 0)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, In, Sizes, checked
-from course_utils.denoisers.layers import require_like_weights, zeroed
+from course_utils._validate import require_like_weights
+from course_utils.denoisers.layers import zeroed
 from course_utils.forward import noise_like, q_posterior
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.samplers.walk import Callback, Images, Noise, Walk, sampler

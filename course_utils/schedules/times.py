@@ -5,7 +5,6 @@ that was asked of the GPU before: there what is out of range becomes NaN, which 
 step.
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from course_utils._contract import Call, checked
-from course_utils._validate import require_number, require_whole
+from course_utils._validate import require_between, require_falling_times, require_number, require_whole
 from course_utils.protocols import Schedule, Time, require_schedule, steps_of
 from course_utils.tensors import as_double
 
@@ -23,8 +22,7 @@ def whole_time(t: Time, T: int, name: str = "t") -> Tensor:
     require_number(name, t)
     t = torch.as_tensor(t)
     require_whole(name, t)
-    if t.device.type == "cpu" and t.numel() and (t.min() < 0 or t.max() > T):
-        raise ValueError(f"{name}: wanted 0 (clean) … {T} (all noise), got {t.min().item()} … {t.max().item()}")
+    require_between(name, t, 0, T, f"0 (clean) … {T} (all noise)")
     return t.long()
 
 
@@ -34,12 +32,8 @@ def float_time(t: Time, name: str = "t") -> Tensor:
     if isinstance(t, Tensor) and not t.dtype.is_floating_point:
         raise TypeError(f"{name}: a continuous schedule wants floats in [0, 1], got {t.dtype}")
     t = as_double(t)
-    outside = ~((t >= 0) & (t <= 1))  # NaN, too
-    if t.device.type != "cpu":
-        return t.masked_fill(outside, torch.nan)
-    if outside.any():
-        raise ValueError(f"{name}: wanted times in [0, 1], 0 clean, got {t.min().item():.6g} … {t.max().item():.6g}")
-    return t
+    require_between(name, t, 0, 1, "times in [0, 1], 0 clean")
+    return t if t.device.type == "cpu" else t.masked_fill((t < 0) | (t > 1), torch.nan)
 
 
 def check_time(t: Time, schedule: Schedule, name: str = "t", first: int = 0) -> Tensor:
@@ -69,15 +63,7 @@ def check_grid(timesteps: Sequence[int | float] | Tensor, schedule: Schedule | N
     if not hasattr(timesteps, "__len__") or getattr(timesteps, "ndim", 1) != 1:
         raise TypeError(f"timesteps: wanted a list of times, got {timesteps!r}")
     times = numbers(timesteps)
-    if len(times) < 2:
-        raise ValueError(f"timesteps: wanted at least two times, a start and an end, got {times}")
-    for t in times:
-        require_number("timesteps", t)
-    for t, s in itertools.pairwise(times):
-        if not s < t:
-            raise ValueError(f"timesteps: wanted a strictly falling grid, got {t} followed by {s}")
-    if times[-1] < 0:
-        raise ValueError(f"timesteps: wanted times >= 0, got {times[-1]}")
+    require_falling_times("timesteps", times)
     if schedule is not None:
         require_schedule(schedule)
         check_time(times[0], schedule, "timesteps")
