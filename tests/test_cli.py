@@ -157,7 +157,7 @@ def server(tmp_path: Path):
             command, env=environment, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        for _ in range(600):
+        for _ in range(6000):
             if found := re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*token=\w+", log.read_text()):
                 break
             assert running.poll() is None, log.read_text()
@@ -165,7 +165,7 @@ def server(tmp_path: Path):
         yield found[0], home, log
     finally:
         os.killpg(running.pid, signal.SIGTERM)
-        running.wait(30)
+        running.wait(600)
 
 
 @pytest.mark.slow
@@ -174,7 +174,7 @@ def test_lab_greets_with_a_lesson_and_no_dialog(server: tuple[str, Path, Path]) 
     base, token = re.fullmatch(r"(http://[^/]+)/.*token=(\w+)", address).groups()
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(f"{base}{path}{'&' if '?' in path else '?'}token={token}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{base}{path}{'&' if '?' in path else '?'}token={token}", timeout=600) as answer:
             return answer.read().decode()
 
     notification = json.loads(get("/lab/api/settings/@jupyterlab/apputils-extension:notification"))
@@ -210,6 +210,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_lessons_builds_what_changed_and_says_how_long_it_took(checkout: Path) -> None:
     code, output = course("lessons")
     assert code == 0, output
@@ -228,6 +229,7 @@ def test_lessons_check_changes_nothing_and_fails_when_out_of_step(checkout: Path
     assert not (checkout / "notebooks" / "00_small.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_lessons_shows_the_cell_that_fails(checkout: Path) -> None:
     (checkout / "notebooks" / "src" / "00_small.py").write_text(
         "# %% [markdown]\n# # 00 · S\n\n# %%\n1 / 0\n", encoding="utf-8"
