@@ -452,6 +452,8 @@ def public_functions():
         for key, thing in vars(importlib.import_module(module.name)).items():
             if key.startswith("_") or getattr(thing, "__module__", "") != module.name or not callable(thing):
                 continue
+            if getattr(thing, "_is_protocol", False):
+                continue  # it says what others have
             if inspect.isclass(thing):
                 record = dataclasses.is_dataclass(thing) or issubclass(thing, tuple | BaseException)
                 if not record and thing is not ContinuousSchedule:
