@@ -12,8 +12,8 @@ What can be said:
   one size within a call, `*shape` for several; what has the same `*shape` has the same dtype, and all of a call's
   tensors lie on one device (a number on the CPU meets any).
 * `Annotated[float, In("(0, 1]")]`: an interval; an end may be an argument to the left: `In("(low, inf]")`.
-* `Count`, `Annotated[int, Whole(0)]`, `Sizes()`, `OneOf(NAMES)`, `FINITE`, `Is("words")`; and whatever has a method
-  `check(name, value, call)`.
+* `Count`, `Annotated[int, Whole(0)]`, `Sizes()`, `OneOf(NAMES)`, `FINITE`, `ANYWHERE`, `Is("words")`; and whatever has
+  a method `check(name, value, call)`.
 * A class, a protocol, a function, a generator. Anything else, times among it, is left to who looks them up.
 
 The rules are made when the function is; a call costs some microseconds. Code that `torch.compile` translates is not
@@ -121,7 +121,11 @@ class Is:
     words: str
 
 
-FINITE, NUMBER = _Finite(), _Number()
+class _Anywhere:
+    """A tensor that may lie on any device, such as times, which are looked up."""
+
+
+FINITE, NUMBER, ANYWHERE = _Finite(), _Number(), _Anywhere()
 Count = Annotated[int, Whole()]
 """A whole number, 1 or more."""
 
@@ -134,7 +138,8 @@ Count = Annotated[int, Whole()]
 class _TensorRule:
     """What jaxtyping's annotation of a tensor says, in our words."""
 
-    def __init__(self, annotation: Any):
+    def __init__(self, annotation: Any, anywhere: bool = False):
+        self.anywhere = anywhere
         self.text: str = annotation.dim_str
         self.dims = self.text.split()
         self.kind: Callable[[str, Any], None] = v.require_float if annotation.dtype is Float else v.require_whole
@@ -153,7 +158,8 @@ class _TensorRule:
             raise ValueError(f"{name}: wanted {self.words(call.sizes)}, got {tuple(x.shape)}")
         if self.images and x.dtype != known.dtype:
             raise TypeError(f"{name}: wanted the dtype of {other}, {known.dtype}, got {x.dtype}")
-        require_device(name, x, call)
+        if not self.anywhere:
+            require_device(name, x, call)
 
     def fits(self, name: str, shape: torch.Size, sizes: dict[str, tuple[Any, str]]) -> bool:
         """Whether the shape has the sizes that are known; those that are not are from now on."""
@@ -207,6 +213,8 @@ def rule_of(annotation: Any) -> Rule | None:
     origin, inside = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return _rule_of_union(inside)
+    if origin is Annotated and ANYWHERE in inside[1:]:
+        return _TensorRule(inside[0], anywhere=True)
     if origin is Annotated:
         words = [mark.words for mark in inside[1:] if isinstance(mark, Is)]
         first = _rule_of_class(get_origin(inside[0]) or inside[0], words[0]) if words else rule_of(inside[0])

@@ -23,7 +23,7 @@ from course_utils.guidance import classifier_free
 from course_utils.protocols import Counted, Denoise, Schedule
 from course_utils.reverse_steps import VariationalJump, sample_jumps
 from course_utils.samplers import step_selection
-from course_utils.schedules import Grid, VPCosine, VPLinear, cosine, linear
+from course_utils.schedules import Grid, LossAwareSampler, VPCosine, VPLinear, cosine, linear
 from course_utils.toy import GaussianMixture, IdealDenoiser
 from course_utils.variational import optimal_variance
 
@@ -317,6 +317,14 @@ def test_what_is_out_of_range_on_a_gpu_is_nan_there_and_no_crash():
         assert finite.tolist() == [True, False]
         with pytest.raises(ValueError, match="denoise: returned NaN or infinity at step 0, t = 9; on a GPU a label"):
             samplers.sample_ddim(denoiser, x, S, [9, 0], label=torch.tensor([2, 3]).to("cuda"))
+
+
+def test_one_number_of_the_cpu_serves_a_step_with_a_latent_and_times_may_lie_anywhere():
+    with simgpu.installed((7, 5)):
+        x, losses = normal(2, 3).to("cuda"), torch.ones(2).to("cuda")
+        jump = VariationalJump((3,), 1, 8).to("cuda")
+        assert jump.reconstruct(x, x, x / 2, 5, 2, S, stream())[0].device.type == "cuda"
+        LossAwareSampler(10).update(torch.tensor([3, 4]), losses)
 
 
 def test_optimal_variances_are_looked_up_where_the_images_are():

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import checked
+from course_utils._validate import require_count
 from course_utils.protocols import Schedule, Time
 from course_utils.tensors import as_double
 from course_utils.variational import beta_variance, step_variance
@@ -36,8 +37,9 @@ def error_bound(t: Time, schedule: Schedule, variances: Tensor | float = math.in
     1/SNR_t = sigma_t² / alpha_t² is left (Bao et al. 2022, Thm. 2).
     """
     variances = as_double(variances, name="variances").flatten()
-    if not len(variances) or not (variances >= 0).all():
-        raise ValueError(f"variances: wanted numbers >= 0, got {variances.tolist()!s:.60}")
+    require_count("number of variances", len(variances))
+    if not (variances >= 0).all():
+        raise ValueError(f"variances: wanted numbers >= 0, got {variances.min().item():.6g}")
     snr = schedule.log_snr(t).exp()[..., None]
     return (1 / (snr + 1 / variances.to(snr.device))).mean(-1)
 

@@ -92,7 +92,7 @@ class VariationalJump(nn.Module):
         """Mean and variance of q(z | x_s, x_t): the encoder sees how far x_s is from where x0_hat would have it."""
         mean, _ = q_posterior(x_t, x0_hat, t, schedule, s)
         _, sigma_t = coeffs_for(x_t, t, schedule)
-        scale = step_variance((sigma_t**2).expand_as(x_t), t, s, schedule).sqrt()
+        scale = step_variance((sigma_t**2).to(x_t.device).expand_as(x_t), t, s, schedule).sqrt()
         news = ((x_s - mean) / scale).flatten(1)
         return _mean_and_variance(self.encoder(torch.cat([news, h], 1)))
 

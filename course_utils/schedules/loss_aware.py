@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from course_utils._contract import FINITE, Count, In, checked
+from course_utils._contract import ANYWHERE, FINITE, Count, In, checked
 
 
 class LossAwareSampler:
@@ -46,7 +46,7 @@ class LossAwareSampler:
         return t, 1 / (self.T * p[t])
 
     @checked
-    def update(self, t: Int[Tensor, "n"], losses: Annotated[Float[Tensor, "n"], FINITE]) -> None:
+    def update(self, t: Annotated[Int[Tensor, "n"], ANYWHERE], losses: Annotated[Float[Tensor, "n"], FINITE]) -> None:
         """Remember the unweighted loss of each image at its t."""
         if t.numel() and (t.min() < 1 or t.max() > self.T):
             raise ValueError(f"t: wanted 1 … {self.T}, got {t.min().item()} … {t.max().item()}")
