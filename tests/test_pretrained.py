@@ -7,11 +7,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from course_utils import data, metrics, pretrained, recipes
 from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier
 from course_utils.data import DataError
 from course_utils.denoisers import Denoiser
-from course_utils.desk import cli, data, metrics, pretrained, recipes
+from course_utils.desk import cli
 from course_utils.pretrained import load_classifier, load_denoiser, read_manifest, recipe_of, ship
 from course_utils.recipes import RECIPES, Recipe, begin
 
@@ -54,6 +55,42 @@ def test_the_page_of_cards_says_what_the_manifest_says():
     assert pretrained.with_table(page, SHIPPED) == page
     assert all(f"`{name}`" in page and entry["measured"] in page for name, entry in SHIPPED.items())
     assert all(entry["measured"] for entry in SHIPPED.values())
+
+
+# --- what they drew ---------------------------------------------------------------------------------------------------
+
+
+def test_the_stored_samples_are_what_the_shipped_network_draws():
+    images, labels = pretrained.load_samples("mnist-unet")
+    entry = read_manifest(FOLDER.parent / "samples")["mnist-unet"]
+    assert entry["network_sha256"] == SHIPPED["mnist-unet"]["sha256"]  # else: python data/samples.py
+    assert list(images.shape) == entry["shape"]
+    assert torch.equal(labels, data.load_images("mnist", "test")[1])
+    network, options = load_denoiser("mnist-unet"), {"steps": 10, "num_classes": 10}
+    again, _ = metrics.draw_images(
+        network,
+        network.schedule,
+        (1, 28, 28),
+        6,
+        labels=labels[:6],
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )
+    off = (again.float() - images[:6].float()).abs()  # another machine rounds otherwise, and ten steps carry that on
+    assert off.mean() < 0.5  # grey levels of 255
+    assert (again.float() - images[6:12].float()).abs().mean() > 20  # other digits would be far off
+
+
+def test_samples_that_are_not_there_and_damaged_ones_are_named(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="name: wanted one of mnist-unet, got 'mnist-dae'"):
+        pretrained.load_samples("mnist-dae")
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes((FOLDER.parent / "samples" / "manifest.json").read_bytes())
+    (folder / "mnist-unet.webp").write_bytes(b"torn")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    with pytest.raises(DataError, match=r"mnist-unet\.webp: has 4 bytes"):
+        pretrained.load_samples("mnist-unet")
 
 
 # --- what they can do: lower limits of the card's figures, on a part of the test split -----------------------------
