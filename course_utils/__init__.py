@@ -13,9 +13,11 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
   learn    metrics · pretrained · classifier               how good it is, and what ships trained
            recipes · training · losses                     the training loop
            checkpoints · runtime · data                    files and devices
-  sample   denoisers/ · guidance · samplers/               networks; from noise to images
-  maths    schedules · forward · parameterizations         tensors only
-           variational · toy · _validate
+  sample   reverse_steps/                                  better steps: learned variances, a latent
+           denoisers/ · guidance · samplers/               networks; from noise to images
+  maths    schedules/ · forward · parameterizations        tensors only
+           variational/ · toy                              the bound; data whose diffusion is known
+           protocols · tensors · _contract · _validate     what is a schedule, a denoiser; signatures that check
 """
 
 __version__ = "0.1.0"

@@ -1,10 +1,11 @@
 """Checks of arguments, shared by every floor. Each error names the argument, what it got and what it wants."""
 
+import itertools
 from collections.abc import Collection, Sequence
 from numbers import Real
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def require_count(name: str, n: object, least: int = 1) -> None:
@@ -141,3 +142,95 @@ def require_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
         raise TypeError(f"{name}: wanted the dtype of {other_name}, {other.dtype}, got {x.dtype}")
     if x.device != other.device:
         raise ValueError(f"{name}: wanted the device of {other_name}, {other.device}, got {x.device}")
+
+
+def require_all_in(name: str, values: Tensor, interval: str) -> None:
+    """Raise unless these are one number or more, in a row, each in an interval such as "(0, 1]"."""
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"{name}: wanted shape (T,) with T >= 1, got {tuple(values.shape)}")
+    low, high = map(float, interval[1:-1].split(","))
+    above = values >= low if interval[0] == "[" else values > low
+    if not (above & (values <= high if interval[-1] == "]" else values < high)).all():
+        got = f"{values.min().item():.6g} … {values.max().item():.6g}"
+        raise ValueError(f"{name}: wanted numbers in {interval}, got {got}")
+
+
+def require_falling(name: str, table: Tensor, start: float) -> None:
+    """Raise unless a table, at t = 0 … T, begins at `start`, falls strictly, and never below 0."""
+    if table.ndim != 1 or len(table) < 2:
+        raise ValueError(f"{name}: wanted shape (T + 1,) with T >= 1, got {tuple(table.shape)}")
+    if not table.isfinite().all():
+        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
+    if table[0] != start:
+        raise ValueError(f"{name}: wanted {name}[0] == {start:g} (clean data), got {table[0].item():.6g}")
+    wrong = ((table.diff() >= 0) | (table[1:] < 0)).nonzero()
+    if len(wrong):
+        t = int(wrong[0]) + 1
+        raise ValueError(
+            f"{name}: wanted a strictly falling table that stays >= 0, got {table[t - 1].item():.6g} at t = {t - 1} "
+            f"and {table[t].item():.6g} at t = {t}"
+        )
+
+
+def require_channels(x: Tensor, channels: int) -> None:
+    """Raise unless x is a batch of images with that many channels."""
+    require_float("x", x)
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"x: wanted (batch, {channels}, height, width), got shape {tuple(x.shape)}")
+
+
+def require_like_weights(name: str, x: Tensor, network: nn.Module) -> None:
+    """Raise unless x has the device of the network's weights, and their dtype, which autocast does not mind."""
+    weight = next(network.parameters())
+    if x.device != weight.device:
+        raise ValueError(f"{name}: wanted the device of the network's weights, {weight.device}, got {x.device}")
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise TypeError(f"{name}: wanted the dtype of the network's weights, {weight.dtype}, got {x.dtype}")
+
+
+def require_input(network: nn.Module, x: Tensor, log_snr: Tensor | None = None) -> None:
+    """Raise unless x is one image or more, with the network's channels, device and dtype, and a log-SNR for each."""
+    require_channels(x, network.channels)  # type: ignore[arg-type]
+    if len(x) == 0:
+        raise ValueError("x: wanted one image or more, got an empty batch")
+    require_like_weights("x", x, network)
+    if log_snr is not None:
+        require_float("log_snr", log_snr)
+        if log_snr.shape != x.shape[:1] or log_snr.device != x.device:
+            got = f"shape {tuple(log_snr.shape)} on {log_snr.device}"
+            raise ValueError(f"log_snr: wanted one per image, shape ({len(x)},) on {x.device}, got {got}")
+
+
+def require_labels(label: Tensor, x: Tensor) -> None:
+    """Raise unless these are whole numbers, one per image, and where x is."""
+    require_whole("label", label)
+    if label.shape != x.shape[:1]:
+        raise ValueError(f"label: wanted one per image, {tuple(x.shape[:1])}, got {tuple(label.shape)}")
+    if label.device != x.device:
+        raise ValueError(f"label: wanted the device of the images, {x.device}, got {label.device}")
+
+
+def require_no_label(label: Tensor | None) -> None:
+    """Raise if a label is given to a network that is told nothing."""
+    if label is not None:
+        raise ValueError("label: this network is not conditioned and cannot use one")
+
+
+def require_falling_times(name: str, times: Sequence[object]) -> None:
+    """Raise unless these are two numbers or more that fall strictly, none below 0."""
+    if len(times) < 2:
+        raise ValueError(f"{name}: wanted at least two times, a start and an end, got {times}")
+    for t in times:
+        require_number(name, t)
+    for t, s in itertools.pairwise(times):
+        if not s < t:  # type: ignore[operator]
+            raise ValueError(f"{name}: wanted a strictly falling grid, got {t} followed by {s}")
+    if times[-1] < 0:  # type: ignore[operator]
+        raise ValueError(f"{name}: wanted times >= 0, got {times[-1]}")
+
+
+def require_between(name: str, x: Tensor, low: float, high: float, words: str) -> None:
+    """Raise unless all numbers lie in [low, high]; not of what is on a GPU, where a look makes Python wait."""
+    if x.device.type == "cpu" and not ((x >= low) & (x <= high)).all():
+        got = [f"{end.item():.6g}" for end in (x.min(), x.max())]
+        raise ValueError(f"{name}: wanted {words}, got {got[0]} … {got[1]}")

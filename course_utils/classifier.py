@@ -14,12 +14,12 @@ from course_utils._validate import (
     require_counts,
     require_float,
     require_in,
+    require_input,
     require_sizes,
     require_type,
     require_whole,
 )
 from course_utils.data import normalize, random_flip
-from course_utils.denoisers.layers import require_input
 from course_utils.training import Loss, Training
 
 

@@ -9,32 +9,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_float, require_generator, require_same
-from course_utils.schedules import (
-    DiscreteSchedule,
-    Schedule,
-    Time,
-    broadcast,
-    coeffs_for,
-    require_discrete,
-    require_schedule,
-    transition,
-)
+from course_utils._contract import checked
+from course_utils.protocols import Counted, Schedule, Time, steps_of
+from course_utils.schedules.jumps import Jump, coeffs_for, jump, transition
+from course_utils.schedules.times import check_time
+from course_utils.tensors import broadcast
 
 
+@checked
 def noise_like(x: Float[Tensor, "*shape"], generator: torch.Generator | None = None) -> Float[Tensor, "*shape"]:
     """Standard normal noise of the shape, dtype and device of x, drawn with the given generator.
 
     A CPU generator serves every device: the noise is drawn on the CPU and moved, so a seed means the same everywhere.
     """
-    require_float("x", x)
-    require_generator(generator, optional=True)
     device = generator.device if generator is not None else x.device
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
 
 
+@checked
 def q_step(
-    x_prev: Float[Tensor, "b *shape"], t: Time, schedule: DiscreteSchedule, eps: Float[Tensor, "b *shape"]
+    x_prev: Float[Tensor, "b *shape"], t: Time, schedule: Counted, eps: Float[Tensor, "b *shape"]
 ) -> Float[Tensor, "b *shape"]:
     r"""One step of the forward chain, from x_{t-1} to x_t.
 
@@ -46,15 +40,12 @@ def q_step(
         schedule: a discrete schedule.
         eps: standard normal noise of the shape of x_prev.
     """
-    require_same("eps", eps, "x_prev", x_prev)
-    require_discrete(schedule)
-    t = schedule.check_t(t)
-    if (t < 1).any():
-        raise ValueError("t: wanted the time stepped to, 1 … T, got 0")
+    t = check_time(t, schedule, first=1)
     alpha, variance = transition(t - 1, t, schedule)
     return broadcast(alpha, x_prev) * x_prev + broadcast(variance.sqrt(), x_prev) * eps
 
 
+@checked
 def q_sample(
     x_0: Float[Tensor, "b *shape"], t: Time, schedule: Schedule, eps: Float[Tensor, "b *shape"]
 ) -> Float[Tensor, "b *shape"]:
@@ -68,17 +59,15 @@ def q_sample(
         schedule: any schedule.
         eps: standard normal noise of the shape of x_0.
     """
-    require_same("eps", eps, "x_0", x_0)
     alpha, sigma = coeffs_for(x_0, t, schedule)
     return alpha * x_0 + sigma * eps
 
 
+@checked
 def q_chain(
-    x_0: Float[Tensor, "b *shape"], schedule: DiscreteSchedule, generator: torch.Generator | None = None
+    x_0: Float[Tensor, "b *shape"], schedule: Counted, generator: torch.Generator | None = None
 ) -> Iterator[tuple[int, Float[Tensor, "b *shape"]]]:
     """The forward chain, lazily: yields (0, x_0), (1, x_1), … (T, x_T), holding one x_t at a time."""
-    require_float("x_0", x_0)
-    require_discrete(schedule)
     x_t = x_0
     yield 0, x_t
     for t in range(1, schedule.T + 1):
@@ -86,6 +75,7 @@ def q_chain(
         yield t, x_t
 
 
+@checked
 def q_posterior(
     x_t: Float[Tensor, "b *shape"], x_0: Float[Tensor, "b *shape"], t: Time, schedule: Schedule, s: Time | None = None
 ) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "..."]]:
@@ -103,16 +93,18 @@ def q_posterior(
     Returns:
         The mean, of the shape of x_t, and the variance, broadcastable against it; 0 when s = 0.
     """
-    require_same("x_0", x_0, "x_t", x_t)
-    require_schedule(schedule)
-    t = schedule.check_t(t)
     if s is None:
-        if schedule.T is None:
+        if steps_of(schedule) is None:
             raise ValueError("s: a continuous schedule has no step before t; say which s < t is wanted")
-        if (t < 1).any():
-            raise ValueError("t: wanted 1 … T, got 0, before which there is nothing")
+        t = check_time(t, schedule, first=1)
         s = t - 1
-    of_x_t, of_x_0, variance = posterior_coeffs(t, s, schedule)
+    mean, variance = posterior(x_t, x_0, jump(t, s, schedule))
+    return mean, variance.to(x_t.device)
+
+
+def posterior(x_t: Tensor, x_0: Tensor, step: Jump) -> tuple[Tensor, Tensor]:
+    """Mean and variance of q(x_s | x_t, x_0): `q_posterior` for a jump whose coefficients are known."""
+    of_x_t, of_x_0, variance = step.posterior
     mean = broadcast(of_x_t, x_t) * x_t + broadcast(of_x_0, x_t) * x_0
     return mean, broadcast(variance, x_t)
 
@@ -123,10 +115,4 @@ def posterior_coeffs(t: Time, s: Time, schedule: Schedule) -> tuple[Tensor, Tens
     a = alpha_{t|s} sigma_s² / sigma_t²,   k = alpha_s sigma²_{t|s} / sigma_t²,
     variance = sigma²_{t|s} sigma_s² / sigma_t²
     """
-    alpha_ts, variance_ts = transition(s, t, schedule)
-    (alpha_s, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
-    return (
-        alpha_ts * sigma_s**2 / sigma_t**2,
-        alpha_s * variance_ts / sigma_t**2,
-        variance_ts * sigma_s**2 / sigma_t**2,
-    )
+    return jump(t, s, schedule).posterior

@@ -1,15 +1,16 @@
 """Guidance: a denoiser that leans towards what is asked of it."""
 
-from collections.abc import Callable
+from typing import Annotated, Any
 
 from torch import Tensor
 
-from course_utils._validate import require_callable, require_in, require_same
+from course_utils._contract import In, checked
+from course_utils._validate import require_same
+from course_utils.protocols import Denoise
 
-Denoise = Callable[..., Tensor]
 
-
-def classifier_free(denoise: Denoise, w: float) -> Denoise:
+@checked
+def classifier_free(denoise: Denoise, w: Annotated[float, In("[0, inf)")]) -> Denoise:
     r"""The denoiser led away from what it would guess without a class, towards what it guesses with one.
 
     x0_hat = uncond + w (cond - uncond)        (Ho & Salimans 2022, Eq. 6, whose own w is one less than ours)
@@ -25,10 +26,8 @@ def classifier_free(denoise: Denoise, w: float) -> Denoise:
 
     Raises ValueError for a w that is negative or infinite.
     """
-    require_callable("denoise", denoise)
-    require_in("w", w, "[0, inf)")
 
-    def guided(x_t: Tensor, t: object, *, label: Tensor, **cond: object) -> Tensor:
+    def guided(x_t: Tensor, t: object, *, label: Tensor, **cond: Any) -> Tensor:
         uncond = denoise(x_t, t, **cond)
         require_same("denoise", uncond, "x_t", x_t)
         return uncond + w * (denoise(x_t, t, label=label, **cond) - uncond)

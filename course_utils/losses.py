@@ -20,7 +20,8 @@ from torch import Tensor
 
 from course_utils._validate import require_callable, require_in, require_one_of, require_same
 from course_utils.forward import q_sample
-from course_utils.schedules import Schedule, Time, broadcast, require_schedule
+from course_utils.schedules import Schedule, Time, require_schedule
+from course_utils.tensors import broadcast
 
 WEIGHTINGS = ("x0", "eps", "v", "min_snr")
 

@@ -14,23 +14,20 @@ conversion that would have to divide by that zero raises a ValueError that says 
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_callable, require_one_of, require_same
-from course_utils.schedules import Schedule, Time, coeffs_for, require_schedule
+from course_utils._contract import OneOf, checked
+from course_utils.protocols import Schedule, Time
+from course_utils.schedules import coeffs_for
 
 Images = Float[Tensor, "b *shape"]
 
 
-def _coeffs(x_t: Tensor, name: str, other: Tensor, t: Time, schedule: Schedule) -> tuple[Tensor, Tensor]:
-    require_same(name, other, "x_t", x_t)
-    return coeffs_for(x_t, t, schedule)
-
-
 def _nonzero(coefficient: Tensor, why: str) -> Tensor:
-    if (coefficient == 0).any():
+    if coefficient.device.type == "cpu" and (coefficient == 0).any():  # on a GPU no one looks: see `schedules.times`
         raise ValueError(f"t: {why}")
     return coefficient
 
@@ -39,85 +36,80 @@ _NO_IMAGE = "at this t alpha_t = 0 and x_t holds no image; predict x0 or v there
 _NO_NOISE = "at this t sigma_t = 0 and x_t holds no noise; start from t > 0"
 
 
+@checked
 def x0_from_eps(x_t: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
     """x_0 = (x_t - sigma_t eps) / alpha_t           (DDPM, Eq. 4 solved for x_0)"""
-    alpha, sigma = _coeffs(x_t, "eps", eps, t, schedule)
+    alpha, sigma = coeffs_for(x_t, t, schedule)
     return (x_t - sigma * eps) / _nonzero(alpha, _NO_IMAGE)
 
 
+@checked
 def eps_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
     """eps = (x_t - alpha_t x_0) / sigma_t           (DDPM, Eq. 4 solved for eps)"""
-    alpha, sigma = _coeffs(x_t, "x_0", x_0, t, schedule)
+    alpha, sigma = coeffs_for(x_t, t, schedule)
     return (x_t - alpha * x_0) / _nonzero(sigma, _NO_NOISE)
 
 
+@checked
 def v_from_x0_eps(x_0: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
     """v = alpha_t eps - sigma_t x_0                 (Salimans & Ho 2022, appendix D)"""
-    require_same("eps", eps, "x_0", x_0)
     alpha, sigma = coeffs_for(x_0, t, schedule)
     return alpha * eps - sigma * x_0
 
 
+@checked
 def x0_from_v(x_t: Images, v: Images, t: Time, schedule: Schedule) -> Images:
     """x_0 = (alpha_t x_t - sigma_t v) / (alpha_t² + sigma_t²); the divisor is 1 when variance is preserved."""
-    alpha, sigma = _coeffs(x_t, "v", v, t, schedule)
+    alpha, sigma = coeffs_for(x_t, t, schedule)
     return (alpha * x_t - sigma * v) / (alpha**2 + sigma**2)
 
 
+@checked
 def eps_from_v(x_t: Images, v: Images, t: Time, schedule: Schedule) -> Images:
     """eps = (sigma_t x_t + alpha_t v) / (alpha_t² + sigma_t²)"""
-    alpha, sigma = _coeffs(x_t, "v", v, t, schedule)
+    alpha, sigma = coeffs_for(x_t, t, schedule)
     return (sigma * x_t + alpha * v) / (alpha**2 + sigma**2)
 
 
+@checked
 def eps_from_u(x_t: Images, u: Images, t: Time, schedule: Schedule) -> Images:
     """eps = (x_t + alpha_t u) / (alpha_t + sigma_t)"""
-    alpha, sigma = _coeffs(x_t, "u", u, t, schedule)
+    alpha, sigma = coeffs_for(x_t, t, schedule)
     return (x_t + alpha * u) / (alpha + sigma)
 
 
+@checked
 def eps_from_score(x_t: Images, score: Images, t: Time, schedule: Schedule) -> Images:
     """E[eps | x_t] = -sigma_t score"""
-    _, sigma = _coeffs(x_t, "score", score, t, schedule)
+    _, sigma = coeffs_for(x_t, t, schedule)
     return -sigma * score
 
 
-def v_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
-    """v from x_t and a predicted x_0, by way of eps."""
-    return v_from_x0_eps(x_0, eps_from_x0(x_t, x_0, t, schedule), t, schedule)
-
-
-def v_from_eps(x_t: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
-    """v from x_t and a predicted eps, by way of x_0."""
-    return v_from_x0_eps(x0_from_eps(x_t, eps, t, schedule), eps, t, schedule)
-
-
+@checked
 def x0_from_u(x_t: Images, u: Images, t: Time, schedule: Schedule) -> Images:
     """x_0 = (x_t - sigma_t u) / (alpha_t + sigma_t); the divisor is 1 on the flow-matching path."""
-    alpha, sigma = _coeffs(x_t, "u", u, t, schedule)
+    alpha, sigma = coeffs_for(x_t, t, schedule)
     return (x_t - sigma * u) / (alpha + sigma)
 
 
-def u_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
-    """u = eps - x_0, by way of eps."""
-    return eps_from_x0(x_t, x_0, t, schedule) - x_0
-
-
+@checked
 def score_from_eps(x_t: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
     """score = -eps / sigma_t                        (Song et al. 2021; Vincent 2011)"""
-    _, sigma = _coeffs(x_t, "eps", eps, t, schedule)
+    _, sigma = coeffs_for(x_t, t, schedule)
     return -eps / _nonzero(sigma, _NO_NOISE)
 
 
+@checked
 def score_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
     """score = (alpha_t x_0 - x_t) / sigma_t²        (Tweedie's formula, solved for the score)"""
-    alpha, sigma = _coeffs(x_t, "x_0", x_0, t, schedule)
+    alpha, sigma = coeffs_for(x_t, t, schedule)
     return (alpha * x_0 - x_t) / _nonzero(sigma, _NO_NOISE) ** 2
 
 
+@checked
 def x0_from_score(x_t: Images, score: Images, t: Time, schedule: Schedule) -> Images:
     """E[x_0 | x_t] = (x_t + sigma_t² score) / alpha_t       (Tweedie's formula; Efron 2011, Eq. 2.8)"""
-    alpha, sigma = _coeffs(x_t, "score", score, t, schedule)
+    alpha, sigma = coeffs_for(x_t, t, schedule)
     return (x_t + sigma**2 * score) / _nonzero(alpha, _NO_IMAGE)
 
 
@@ -139,15 +131,16 @@ KINDS = tuple(_TO_X0)
 """The names `convert` knows: x0, eps, v, u, score."""
 
 
-def convert(prediction: Images, kind: str, to: str, x_t: Images, t: Time, schedule: Schedule) -> Images:
+Kind = Annotated[str, OneOf(KINDS)]
+
+
+@checked
+def convert(prediction: Images, kind: Kind, to: Kind, x_t: Images, t: Time, schedule: Schedule) -> Images:
     """A prediction of one kind as another: `convert(out, "v", "eps", x_t, t, schedule)`.
 
     Raises:
         ValueError: an unknown kind, or a t at which the prediction does not tell the wanted quantity.
     """
-    for name, value in (("kind", kind), ("to", to)):
-        require_one_of(name, value, KINDS)
-    require_same("prediction", prediction, "x_t", x_t)
     if kind == to:
         return prediction
     # Each way divides by alpha_t or sigma_t only where it must: v tells eps at t = 0, eps the score at alpha_t = 0.
@@ -160,15 +153,3 @@ def convert(prediction: Images, kind: str, to: str, x_t: Images, t: Time, schedu
         return score_from_eps(x_t, eps, t, schedule)
     x_0 = _TO_X0[kind](x_t, prediction, t, schedule)
     return v_from_x0_eps(x_0, eps, t, schedule) if to == "v" else eps - x_0
-
-
-def as_denoiser(network: Callable[..., Tensor], kind: str, schedule: Schedule) -> Callable[..., Tensor]:
-    """The denoiser `denoise(x_t, t, **cond) -> x0_hat` of a network that predicts `kind`."""
-    require_callable("network", network)
-    require_one_of("kind", kind, KINDS)
-    require_schedule(schedule)
-
-    def denoise(x_t: Tensor, t: Time, **cond: object) -> Tensor:
-        return convert(network(x_t, t, **cond), kind, "x0", x_t, t, schedule)
-
-    return denoise

@@ -15,26 +15,61 @@ right digits, and autocast or TF32 none.
 """
 
 import math
-from collections.abc import Callable
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from course_utils._validate import require_count, require_finite, require_float, require_generator, require_whole
-from course_utils.schedules import Schedule, Time, as_double, broadcast, require_schedule
+from course_utils._contract import FINITE, Count, checked
+from course_utils._validate import require_finite
+from course_utils.protocols import Denoise, Schedule, Time
+from course_utils.schedules.jumps import coeffs_of
+from course_utils.tensors import as_double, broadcast
 
-Denoiser = Callable[..., Tensor]
+Points = Float[Tensor, "b *shape"]
 
 
 def _per_point(value: Tensor, x: Tensor) -> Tensor:
     """A coefficient of a time, or of one time per point, as (1 or b, 1) to meet flattened points (b, d)."""
-    return broadcast(value, x).reshape(-1, 1)
+    return broadcast(value, x).to(x.device).reshape(-1, 1)
+
+
+def _require_points(x: Tensor, shape: torch.Size) -> None:
+    if x.shape[1:] != shape:
+        raise ValueError(f"x_t: wanted shape (b, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
 
 
 def _looks_like_a_matrix(x: Tensor) -> bool:
     """Symmetric, and not the same number throughout."""
     return bool((x == x.mT).all() and (x != x[0, 0]).any())
+
+
+def _principal(covariances: Tensor, K: int, d: int) -> tuple[Tensor, Tensor | None]:
+    """Variances (K, d) along each part's own axes, and these, (K, d, d), unless they are the coordinates'."""
+    shape, rows = tuple(covariances.shape), None
+    if shape == (K, d, d):
+        if not torch.allclose(covariances, covariances.mT, atol=1e-6):
+            raise ValueError("covariances: wanted symmetric matrices")
+        variances, axes = torch.linalg.eigh(covariances)
+        # Rounding may leave a zero eigenvalue a hair below zero.
+        tiny = 1e-6 * variances.abs().amax(1, keepdim=True)
+        return torch.where(variances.abs() <= tiny, variances.clamp(min=0), variances), axes
+    if shape in [(K, d), (1, d), (d,), (K, 1), ()]:
+        rows = covariances
+    elif shape == (K,):
+        rows = covariances[:, None]
+    if K == d > 1 and shape == (K,):
+        raise ValueError(f"covariances: ({K},) could be one per part or one per element; give ({K}, 1) or (1, {d})")
+    if K == d > 1 and shape == (d, d) and _looks_like_a_matrix(covariances):
+        raise ValueError(
+            f"covariances: ({K}, {d}) is read as variances, a row for each part, but this could be one matrix for all; "
+            f"give ({K}, {d}, {d}), or (1, {d})"
+        )
+    if rows is None:
+        wanted = f"({K}, {d}, {d}), ({K}, {d}), (1, {d}), ({K}, 1) or a number"
+        raise ValueError(f"covariances: wanted {wanted}, got {shape}")
+    return rows.expand(K, d), None
 
 
 class GaussianMixture:
@@ -51,12 +86,15 @@ class GaussianMixture:
         ValueError: shapes that do not fit, weights that are no distribution, covariances with negative eigenvalues.
     """
 
-    def __init__(self, means: Tensor, covariances: Tensor | float, weights: Tensor | None = None):
-        require_float("means", means)
-        if means.ndim < 2 or means.numel() == 0:
-            raise ValueError(f"means: wanted (K, *shape of a point) with K >= 1, got shape {tuple(means.shape)}")
-        if not means.isfinite().all():
-            raise ValueError("means: wanted finite numbers, got NaN or infinity")
+    @checked
+    def __init__(
+        self,
+        means: Annotated[Float[Tensor, "K d *more"], FINITE],
+        covariances: Tensor | float,
+        weights: Tensor | None = None,
+    ):
+        if means.numel() == 0:
+            raise ValueError(f"means: wanted one part or more, got shape {tuple(means.shape)}")
         self.shape, self.dtype = means.shape[1:], means.dtype
         self.means = means = as_double(means.flatten(1))  # (K, d)
         K, d = self.means.shape
@@ -65,32 +103,9 @@ class GaussianMixture:
             raise ValueError(f"weights: wanted {K} positive numbers that sum to 1, got {weights.tolist()}")
         self.weights = weights / weights.sum()
         covariances = as_double(covariances, means.device, "covariances")
-        if not covariances.isfinite().all():
-            raise ValueError("covariances: wanted finite numbers, got NaN or infinity")
-        self.axes: Tensor | None = None  # (K, d, d), columns are eigenvectors; None when covariances are diagonal
-        if covariances.shape == (K, d, d):
-            if not torch.allclose(covariances, covariances.mT, atol=1e-6):
-                raise ValueError("covariances: wanted symmetric matrices")
-            self.variances, self.axes = torch.linalg.eigh(covariances)
-            # Rounding may leave a zero eigenvalue a hair below zero.
-            tiny = 1e-6 * self.variances.abs().amax(1, keepdim=True)
-            self.variances = torch.where(self.variances.abs() <= tiny, self.variances.clamp(min=0), self.variances)
-        elif covariances.shape == (K,) and K == d > 1:
-            raise ValueError(f"covariances: ({K},) could be one per part or one per element; give ({K}, 1) or (1, {d})")
-        elif covariances.shape == (d, d) and K == d > 1 and _looks_like_a_matrix(covariances):
-            raise ValueError(
-                f"covariances: ({K}, {d}) is read as variances, a row for each part, but this could be one matrix for "
-                f"all; give ({K}, {d}, {d}), or (1, {d})"
-            )
-        elif covariances.shape in [(K, d), (1, d), (d,), (K, 1), ()]:
-            self.variances = covariances.expand(K, d)
-        elif covariances.shape == (K,):
-            self.variances = covariances[:, None].expand(K, d)
-        else:
-            raise ValueError(
-                f"covariances: wanted ({K}, {d}, {d}), ({K}, {d}), (1, {d}), ({K}, 1) or a number, "
-                f"got {tuple(covariances.shape)}"
-            )
+        require_finite("covariances", covariances)
+        # axes: (K, d, d), columns are eigenvectors; None when covariances are diagonal
+        self.variances, self.axes = _principal(covariances, K, d)
         if (self.variances < 0).any():
             raise ValueError("covariances: wanted variances >= 0, got a negative one")
 
@@ -103,17 +118,14 @@ class GaussianMixture:
 
     def _parts(self, x: Tensor, t: Time | None, schedule: Schedule | None):
         """alpha (b, 1); in each part's axes, residual and variance C_k (b, K, d); log w_k N(x_t; …) (b, K)."""
-        require_float("x_t", x)
-        if x.shape[1:] != self.shape:
-            raise ValueError(f"x_t: wanted shape (b, {', '.join(map(str, self.shape))}), got {tuple(x.shape)}")
+        _require_points(x, self.shape)
         if (t is None) != (schedule is None):
             raise ValueError("t, schedule: wanted both (noisy data) or neither (clean data), got only one")
         x = as_double(x.flatten(1))
         if t is None or schedule is None:
             alpha, sigma = x.new_ones(1, 1), x.new_zeros(1, 1)
         else:
-            require_schedule(schedule)
-            alpha, sigma = (_per_point(value, x) for value in schedule.coeffs(t))
+            alpha, sigma = (_per_point(value, x) for value in coeffs_of(t, schedule))
         residual = self._rotate(x[:, None] - alpha[..., None] * self.means.to(x))  # (b, K, d)
         variance = alpha[..., None] ** 2 * self.variances.to(x) + sigma[..., None] ** 2  # (b or 1, K, d)
         if (variance == 0).any():
@@ -121,44 +133,43 @@ class GaussianMixture:
         log_density = -0.5 * (residual**2 / variance + variance.log() + math.log(2 * math.pi)).sum(-1)
         return alpha, residual, variance, log_density + self.weights.to(x).log()
 
-    def log_prob(
-        self, x_t: Float[Tensor, "b *shape"], t: Time | None = None, schedule: Schedule | None = None
-    ) -> Float[Tensor, "b"]:
+    @checked
+    def log_prob(self, x_t: Points, t: Time | None = None, schedule: Schedule | None = None) -> Float[Tensor, "b"]:
         """log q(x_t), in nats; of clean data when t is left out."""
         return torch.logsumexp(self._parts(x_t, t, schedule)[3], dim=1).to(x_t.dtype)
 
+    @checked
     def responsibilities(
-        self, x_t: Float[Tensor, "b *shape"], t: Time | None = None, schedule: Schedule | None = None
+        self, x_t: Points, t: Time | None = None, schedule: Schedule | None = None
     ) -> Float[Tensor, "b K"]:
         """r_k = q(part k | x_t): what a perfect observer believes about which part x_t came from."""
         return torch.softmax(self._parts(x_t, t, schedule)[3], dim=1).to(x_t.dtype)
 
-    def score(
-        self, x_t: Float[Tensor, "b *shape"], t: Time | None = None, schedule: Schedule | None = None
-    ) -> Float[Tensor, "b *shape"]:
+    @checked
+    def score(self, x_t: Points, t: Time | None = None, schedule: Schedule | None = None) -> Points:
         """grad_x log q(x_t) = sum_k r_k C_k^{-1} (alpha_t mu_k - x_t)."""
         _, residual, variance, log_joint = self._parts(x_t, t, schedule)
         each = self._rotate(-residual / variance, back=True)
         return torch.einsum("bk,bkd->bd", torch.softmax(log_joint, 1), each).reshape(x_t.shape).to(x_t.dtype)
 
-    def denoise(self, x_t: Float[Tensor, "b *shape"], t: Time, schedule: Schedule) -> Float[Tensor, "b *shape"]:
+    @checked
+    def denoise(self, x_t: Points, t: Time, schedule: Schedule) -> Points:
         """E[x_0 | x_t] = sum_k r_k [mu_k + alpha_t S_k C_k^{-1} (x_t - alpha_t mu_k)]: no denoiser errs less."""
         alpha, residual, variance, log_joint = self._parts(x_t, t, schedule)
         shrunk = alpha[..., None] * self.variances.to(residual) * residual / variance
         each = self.means.to(residual) + self._rotate(shrunk, back=True)
         return torch.einsum("bk,bkd->bd", torch.softmax(log_joint, 1), each).reshape(x_t.shape).to(x_t.dtype)
 
-    def denoiser(self, schedule: Schedule) -> Denoiser:
+    @checked
+    def denoiser(self, schedule: Schedule) -> Denoise:
         """The exact denoiser as the course's contract wants it: denoise(x_t, t, **cond) -> x0_hat."""
-        require_schedule(schedule)
         return lambda x_t, t, **cond: self.denoise(x_t, t, schedule)
 
+    @checked
     def sample(
-        self, n: int, generator: torch.Generator | None = None, *, return_parts: bool = False
+        self, n: Count, generator: torch.Generator | None = None, *, return_parts: bool = False
     ) -> Tensor | tuple[Tensor, Int[Tensor, "n"]]:
         """n points (n, *shape) of clean data in the dtype of the means, and the part each came from if asked."""
-        require_count("n", n)
-        require_generator(generator, optional=True)
         device = generator.device if generator is not None else self.means.device
         k = torch.multinomial(as_double(self.weights, device), n, replacement=True, generator=generator)
         k = k.to(self.means.device)
@@ -173,8 +184,8 @@ class GaussianMixture:
 class Gaussian(GaussianMixture):
     """One Gaussian: mean (*shape), covariance (d, d), (d,) or a number."""
 
-    def __init__(self, mean: Tensor, covariance: Tensor | float):
-        require_float("mean", mean)
+    @checked
+    def __init__(self, mean: Float[Tensor, "..."], covariance: Tensor | float):
         covariance = as_double(covariance, mean.device, "covariance")
         super().__init__(mean[None], covariance[None] if covariance.ndim else covariance)
 
@@ -194,57 +205,47 @@ class IdealDenoiser:
         labels: (n,) whole numbers, for `class_posterior` and for `label=` when denoising.
     """
 
+    @checked
     def __init__(
         self,
-        images: Float[Tensor, "n *shape"],
+        images: Annotated[Float[Tensor, "n d *more"], FINITE],
         schedule: Schedule,
         labels: Int[Tensor, "n"] | None = None,
     ):
-        require_finite("images", images)
-        require_schedule(schedule)
-        if images.ndim < 2 or images.numel() == 0:
-            raise ValueError(f"images: wanted (n, *shape) with n >= 1, got shape {tuple(images.shape)}")
-        if labels is not None:
-            require_whole("labels", labels)
-            if labels.shape != images.shape[:1]:
-                raise ValueError(f"labels: wanted one per image, {tuple(images.shape[:1])}, got {tuple(labels.shape)}")
-            if (labels < 0).any():
-                raise ValueError(f"labels: wanted 0, 1, 2, …, got {labels.min().item()}")
+        if images.numel() == 0:
+            raise ValueError(f"images: wanted one image or more, got shape {tuple(images.shape)}")
+        if labels is not None and (labels < 0).any():
+            raise ValueError(f"labels: wanted 0, 1, 2, …, got {labels.min().item()}")
         self.shape, self.schedule, self.labels = images.shape[1:], schedule, labels
         self.images = as_double(images.flatten(1))
         self.squared_norms = self.images.square().sum(1)
 
     def _logits(self, x_t: Tensor, t: Time) -> Tensor:
         """-|x_t - alpha_t x_i|² / (2 sigma_t²) up to a constant per row: shape (b, n), float64."""
-        require_float("x_t", x_t)
-        if x_t.shape[1:] != self.shape:
-            raise ValueError(f"x_t: wanted shape (b, {', '.join(map(str, self.shape))}), got {tuple(x_t.shape)}")
+        _require_points(x_t, self.shape)
         x = as_double(x_t.flatten(1))
-        alpha, sigma = (_per_point(value, x) for value in self.schedule.coeffs(t))
+        alpha, sigma = (_per_point(value, x) for value in coeffs_of(t, self.schedule))
         if (sigma == 0).any():
             raise ValueError("t: wanted t > 0; a clean image needs no denoiser")
         # |x_t|² is the same for every image and falls out of the softmax.
         return (alpha * (x @ self.images.to(x).T) - alpha**2 / 2 * self.squared_norms.to(x)) / sigma**2
 
-    def __call__(
-        self, x_t: Float[Tensor, "b *shape"], t: Time, *, label: Int[Tensor, "b"] | None = None, **cond: object
-    ) -> Float[Tensor, "b *shape"]:
+    @checked
+    def __call__(self, x_t: Points, t: Time, *, label: Int[Tensor, "b"] | None = None, **cond: Any) -> Points:
         """E[x_0 | x_t], or E[x_0 | x_t, label]; t > 0."""
         logits = self._logits(x_t, t)
         if label is not None:
             if self.labels is None:
                 raise ValueError("label: this denoiser was made without labels")
-            require_whole("label", label)
-            if label.shape != x_t.shape[:1]:
-                raise ValueError(f"label: wanted one per image, {tuple(x_t.shape[:1])}, got {tuple(label.shape)}")
-            of_class = label[:, None].to(logits.device) == self.labels.to(logits.device)
+            of_class = label[:, None] == self.labels.to(label.device)
             unknown = ~of_class.any(1)
             if unknown.any():
-                raise ValueError(f"label: no image has label {label.to(unknown.device)[unknown][0].item()}")
+                raise ValueError(f"label: no image has label {label[unknown][0].item()}")
             logits = logits.masked_fill(~of_class, -math.inf)
         return (torch.softmax(logits, 1) @ self.images.to(logits)).reshape(x_t.shape).to(x_t.dtype)
 
-    def class_posterior(self, x_t: Float[Tensor, "b *shape"], t: Time) -> Float[Tensor, "b classes"]:
+    @checked
+    def class_posterior(self, x_t: Points, t: Time) -> Float[Tensor, "b classes"]:
         """q(class | x_t): what a perfect observer, who knows every image, believes. Rows sum to 1; t > 0."""
         if self.labels is None:
             raise ValueError("labels: this denoiser was made without labels; pass them when making it")

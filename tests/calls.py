@@ -13,13 +13,24 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
-from course_utils import denoisers, leaderboard, metrics, pretrained, recipes, samplers, schedules, toy, training
+from course_utils import (
+    denoisers,
+    leaderboard,
+    metrics,
+    pretrained,
+    recipes,
+    samplers,
+    schedules,
+    tensors,
+    toy,
+    training,
+)
 from course_utils.classifier import Classifier
 from course_utils.denoisers.attention import AttentionBlock, SelfAttention
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
 from course_utils.denoisers.unet import ResBlock
+from course_utils.reverse_steps import VarianceHead, VariationalJump
 from course_utils.samplers import step_selection
-from course_utils.samplers.variational import VarianceHead, VariationalJump
 from course_utils.variational import posterior_variance
 
 HERE = Path(__file__).resolve().parent
@@ -135,56 +146,79 @@ def saved_run():
 
 OF_TWO = {  # of parameterizations, x_t first; the name of the other
     "x0_from_eps": "eps", "eps_from_x0": "x_0", "x0_from_v": "v", "eps_from_v": "v", "eps_from_u": "u",
-    "eps_from_score": "score", "v_from_x0": "x_0", "v_from_eps": "eps", "x0_from_u": "u", "u_from_x0": "x_0",
+    "eps_from_score": "score", "x0_from_u": "u",
     "score_from_eps": "eps", "score_from_x0": "x_0", "x0_from_score": "score",
 }  # fmt: skip
-SAMPLER = {"denoise": half, "x_T": X, "schedule": S, "timesteps": GRID, "generator": GENERATOR}
+SAMPLER_START = {"denoise": half, "x_T": X, "schedule": S, "timesteps": GRID}
+SAMPLER = {**SAMPLER_START, "generator": GENERATOR}
 SOLVER = {"denoise": half, "x_T": X, "schedule": S, "timesteps": [9, 6, 3, 0]}
 TO_JUMP = {"x_t": X, "x0_hat": X0, "t": 5, "s": 2, "schedule": S}
 NETWORK = {"x": IMAGES, "log_snr": LOG_SNR, "label": PAIR}
+
+
+def at_its_times(schedule):
+    return {"self": schedule, "t": T if schedule.T else LOG_SNR.sigmoid()}
+
+
 TABLE = {"network": CNN, "shape": (1, 8, 8)}
 
 CALLS = {
     # --- maths
-    "schedules.as_double": {"values": X, "device": "cpu"},
-    "schedules.broadcast": {"value": LOG_SNR, "x": X, "name": "value"},
-    "schedules.coeffs_for": {"x": X, "t": T, "schedule": S},
-    "schedules.transition": {"s": 2, "t": T, "schedule": S},
-    "schedules.check_grid": {"timesteps": GRID},
-    "schedules.require_schedule": {"schedule": S},
-    "schedules.require_discrete": {"schedule": S},
-    "schedules.DiscreteSchedule": {"alpha_bar": torch.tensor([1.0, 0.5, 0.2])},
-    "schedules.DiscreteSchedule.from_betas": {"betas": torch.tensor([0.1, 0.2, 0.3])},
-    "schedules.linear": {"T": 10, "beta_1": 1e-3, "beta_T": 0.2},
-    "schedules.exponential": {"T": 10, "beta_1": 1e-3, "beta_T": 0.2},
-    "schedules.cosine": {"T": 10, "s": 0.008, "max_beta": 0.9},
-    "schedules.sigmoid": {"T": 10, "start": -3.0, "end": 3.0, "tau": 1.0, "max_beta": 0.9},
-    "schedules.from_alpha_bar_function": {"T": 10, "alpha_bar": lambda u: 1 - 0.9 * u, "max_beta": 0.9},
-    "schedules.rescale_zero_terminal_snr": {"schedule": S},
-    "schedules.VPLinear": {"beta_min": 0.1, "beta_max": 20.0},
-    "schedules.VE": {"sigma_min": 0.01, "sigma_max": 50.0},
-    "schedules.VPCosine": {},
-    "schedules.FlowMatching": {},
-    "schedules.LearnedSchedule": {"gamma_0": -13.3, "gamma_1": 5.0, "hidden": 4, "generator": GENERATOR},
-    "schedules.LearnedSchedule.gamma": {"self": LEARNED, "t": LOG_SNR.sigmoid()},
-    "schedules.LossAwareSampler": {"T": 10, "history": 3, "uniform": 0.1},
-    "schedules.LossAwareSampler.sample": {"self": LEVELS, "n": 3, "generator": GENERATOR},
-    "schedules.LossAwareSampler.update": {"self": LEVELS, "t": T, "losses": LOG_SNR.abs()},
+    "tensors.as_double": {"values": X, "device": "cpu"},
+    "tensors.broadcast": {"value": LOG_SNR, "x": X, "name": "value"},
+    "schedules.jumps.coeffs_for": {"x": X, "t": T, "schedule": S},
+    "schedules.jumps.transition": {"s": 2, "t": T, "schedule": S},
+    "schedules.jumps.jump": {"t": T, "s": 2, "schedule": S},
+    "schedules.jumps.coeffs_of": {"t": T, "schedule": S},
+    "schedules.times.check_time": {"t": T, "schedule": S, "name": "t", "first": 1},
+    "schedules.times.whole_time": {"t": T, "T": 10, "name": "t"},
+    "schedules.times.float_time": {"t": LOG_SNR.sigmoid(), "name": "t"},
+    "schedules.times.numbers": {"timesteps": GRID},
+    "schedules.times.checked_log_snr": {"log_snr": LOG_SNR},
+    "schedules.times.search_log_snr": {"log_snr": LOG_SNR, "T": 10, "schedule": S},
+    "schedules.times.bisect_log_snr": {"log_snr": LOG_SNR, "schedule": C},
+    "schedules.times.t_at_log_snr": {"log_snr": LOG_SNR, "schedule": S},
+    "schedules.times.check_grid": {"timesteps": GRID},
+    "protocols.require_schedule": {"schedule": S},
+    "protocols.require_counted": {"schedule": S},
+    "protocols.steps_of": {"schedule": S},
+    "tensors.per_image": {"value": LOG_SNR, "x": X, "dtype": torch.float32},
+    "tensors.Table": {"values": LOG_SNR},
+    "tensors.Table.on": {"self": tensors.Table(LOG_SNR), "device": torch.device("cpu")},
+    "schedules.discrete.DiscreteSchedule": {"alpha_bar": torch.tensor([1.0, 0.5, 0.2])},
+    "schedules.discrete.DiscreteSchedule.from_betas": {"betas": torch.tensor([0.1, 0.2, 0.3])},
+    "schedules.discrete.linear": {"T": 10, "beta_1": 1e-3, "beta_T": 0.2},
+    "schedules.discrete.exponential": {"T": 10, "beta_1": 1e-3, "beta_T": 0.2},
+    "schedules.discrete.cosine": {"T": 10, "s": 0.008, "max_beta": 0.9},
+    "schedules.discrete.sigmoid": {"T": 10, "start": -3.0, "end": 3.0, "tau": 1.0, "max_beta": 0.9},
+    "schedules.discrete.from_alpha_bar_function": {"T": 10, "alpha_bar": lambda u: 1 - 0.9 * u, "max_beta": 0.9},
+    "schedules.discrete.rescale_zero_terminal_snr": {"schedule": S},
+    "schedules.continuous.VPLinear": {"beta_min": 0.1, "beta_max": 20.0},
+    "schedules.continuous.VE": {"sigma_min": 0.01, "sigma_max": 50.0},
+    "schedules.continuous.VPCosine": {},
+    "schedules.continuous.FlowMatching": {},
+    "schedules.continuous.LearnedSchedule": {"gamma_0": -13.3, "gamma_1": 5.0, "hidden": 4, "generator": GENERATOR},
+    "schedules.continuous.LearnedSchedule.gamma": {"self": LEARNED, "t": LOG_SNR.sigmoid()},
+    "schedules.loss_aware.LossAwareSampler": {"T": 10, "history": 3, "uniform": 0.1},
+    "schedules.loss_aware.LossAwareSampler.sample": {"self": LEVELS, "n": 3, "generator": GENERATOR},
+    "schedules.loss_aware.LossAwareSampler.update": {"self": LEVELS, "t": T, "losses": LOG_SNR.abs()},
     **{
-        f"schedules.{type(s).__name__}.{method}": {"self": s, "t": T if s.T else LOG_SNR.sigmoid()}
+        f"{type(s).__module__.removeprefix('course_utils.')}.{type(s).__name__}.{method}": at_its_times(s)
         for s in (S, schedules.VPLinear(), schedules.VE(), schedules.VPCosine(), C, LEARNED)
         for method in ("coeffs", "log_snr", "check_t")
         if method in vars(type(s))
     },
-    "schedules.ContinuousSchedule.check_t": {"self": C, "t": 0.5},
-    "schedules.ContinuousSchedule.log_snr": {"self": C, "t": 0.5},
-    "schedules.ContinuousSchedule.t_at_log_snr": {"self": C, "log_snr": LOG_SNR},
-    "schedules.DiscreteSchedule.t_at_log_snr": {"self": S, "log_snr": LOG_SNR},
+    "schedules.continuous.ContinuousSchedule.coeffs": None,  # of the schedules made of it
+    "schedules.continuous.ContinuousSchedule.check_t": {"self": C, "t": 0.5},
+    "schedules.continuous.ContinuousSchedule.log_snr": {"self": C, "t": 0.5},
+    "schedules.continuous.ContinuousSchedule.t_at_log_snr": {"self": C, "log_snr": LOG_SNR},
+    "schedules.discrete.DiscreteSchedule.t_at_log_snr": {"self": S, "log_snr": LOG_SNR},
     "forward.noise_like": {"x": X, "generator": GENERATOR},
     "forward.q_step": {"x_prev": X, "t": T, "schedule": S, "eps": EPS},
     "forward.q_sample": {"x_0": X, "t": T, "schedule": S, "eps": EPS},
     "forward.q_chain": {"x_0": X, "schedule": S, "generator": GENERATOR},
     "forward.q_posterior": {"x_t": X, "x_0": X0, "t": T, "schedule": S, "s": 2},
+    "forward.posterior": {"x_t": X, "x_0": X0, "step": schedules.jump(5, 2, S)},
     "forward.posterior_coeffs": {"t": T, "s": 2, "schedule": S},
     **{
         f"parameterizations.{name}": {"x_t": X, other: EPS, "t": T, "schedule": S}
@@ -192,7 +226,6 @@ CALLS = {
     },
     "parameterizations.v_from_x0_eps": {"x_0": X, "eps": EPS, "t": T, "schedule": S},
     "parameterizations.convert": {"prediction": EPS, "kind": "eps", "to": "v", "x_t": X, "t": T, "schedule": S},
-    "parameterizations.as_denoiser": {"network": half, "kind": "eps", "schedule": S},
     "toy.GaussianMixture": {"means": normal(4, 3), "covariances": torch.ones(4, 3), "weights": torch.full((4,), 0.25)},
     "toy.Gaussian": {"mean": normal(3), "covariance": torch.eye(3)},
     **{
@@ -204,24 +237,23 @@ CALLS = {
     "toy.IdealDenoiser": {"images": normal(4, 3), "schedule": S, "labels": torch.tensor([0, 1, 1, 2])},
     "toy.IdealDenoiser.__call__": {"self": IDEAL, "x_t": X, "t": T, "label": PAIR},
     "toy.IdealDenoiser.class_posterior": {"self": IDEAL, "x_t": X, "t": T},
-    "variational.gaussian_kl": {"mean_q": X, "var_q": 1.0, "mean_p": EPS, "var_p": torch.ones(2, 3)},
-    "variational.prior_kl": {"x_0": X, "schedule": S, "t": 10},
-    "variational.step_kl": {"x_0": X, "x0_hat": X0, "x_t": EPS, "t": T, "schedule": S},
-    "variational.step_weight": {"t": T, "schedule": S},
-    "variational.weighted_mse": {"x_0": X, "x0_hat": X0, "weight": LOG_SNR},
-    "variational.bits_per_dim": {"nats": LOG_SNR, "dims": 3},
-    "variational.beta_variance": TO_JUMP,
-    "variational.posterior_variance": TO_JUMP,
-    "variational.step_variance": {"error": X**2, "t": 5, "s": 2, "schedule": S},
-    "variational.optimal_variance": {"errors": {5: 0.1, 3: 0.1}},
-    "variational.denoising_errors": {
+    "variational.terms.gaussian_kl": {"mean_q": X, "var_q": 1.0, "mean_p": EPS, "var_p": torch.ones(2, 3)},
+    "variational.terms.prior_kl": {"x_0": X, "schedule": S, "t": 10},
+    "variational.terms.step_kl": {"x_0": X, "x0_hat": X0, "x_t": EPS, "t": T, "schedule": S},
+    "variational.terms.step_weight": {"t": T, "schedule": S},
+    "variational.terms.bits_per_dim": {"nats": LOG_SNR, "dims": 3},
+    "variational.variances.beta_variance": TO_JUMP,
+    "variational.variances.posterior_variance": TO_JUMP,
+    "variational.variances.step_variance": {"error": X**2, "t": 5, "s": 2, "schedule": S},
+    "variational.variances.optimal_variance": {"errors": {5: 0.1, 3: 0.1}},
+    "variational.variances.denoising_errors": {
         "denoise": half, "x_0": X, "schedule": S, "timesteps": GRID, "generator": GENERATOR,
     },
-    "variational.decoder_nll": {"x_0": CLEAN, "mean": CLEAN + 0.1, "variance": 0.1},
-    "variational.jump_cost": {
+    "variational.terms.decoder_nll": {"x_0": CLEAN, "mean": CLEAN + 0.1, "variance": 0.1},
+    "variational.terms.jump_cost": {
         "x_0": X0, "x0_hat": EPS, "x_t": X, "t": T, "s": 2, "schedule": S, "variance": posterior_variance,
     },
-    "variational.bound": {
+    "variational.terms.bound": {
         "denoise": half, "x_0": CLEAN, "schedule": S, "timesteps": GRID, "variance": posterior_variance,
         "generator": GENERATOR,
     },
@@ -231,8 +263,11 @@ CALLS = {
         for name in ("uniform", "linspace", "leading", "quadratic", "log_snr")
     },
     "samplers.grids.karras_grid": {"schedule": S, "n": 4, "rho": 7.0},
-    "samplers.grids.ask": {"denoise": half, "x": X, "t": 3, "i": 0, "cond": {}},
-    "samplers.grids.check_start": {"denoise": half, "x_T": X, "schedule": S, "timesteps": GRID},
+    "samplers.walk.ask": {"denoise": half, "x": X, "t": 3, "i": 0, "cond": {}},
+    "samplers.walk.Walk": {**SAMPLER_START, "callback": None, "cond": {}},
+    "samplers.walk.Walk.ask": None,  # inside a walk; tests/test_samplers.py
+    "samplers.walk.require_numbers": {"x0_hat": X, "i": 0, "t": 3},
+    "samplers.walk.sampler": {"f": half},
     "samplers.ancestral.sample_ddpm": {**SAMPLER, "variance": posterior_variance},
     "samplers.ddim.sample_ddim": {**SAMPLER, "eta": 0.5},
     **{f"samplers.solvers.sample_{name}": SOLVER for name in ("euler", "heun", "dpmpp_2s", "dpmpp_2m")},
@@ -240,58 +275,55 @@ CALLS = {
     "guidance.classifier_free": {"denoise": half, "w": 1.5},
     "samplers.wrappers.clip_x0": {"denoise": half, "low": -1.0, "high": 1.0},
     "samplers.wrappers.dynamic_threshold": {"denoise": half, "quantile": 0.9},
-    "samplers.wrappers.in_batches": {"sampler": samplers.sample_ddim, "batch_size": 1},
-    "samplers.wrappers.with_progress": {"sampler": samplers.sample_ddim, "label": "sampling"},
-    "samplers.step_selection.Measured.variance": {"self": MEASURED, **TO_JUMP},
-    "samplers.step_selection.measure": {
+    "samplers.step_selection.costs.Measured.variance": {"self": MEASURED, **TO_JUMP},
+    "samplers.step_selection.costs.measure": {
         "denoise": half, "x_0": CLEAN, "schedule": S, "timesteps": [1, 5, 10], "variance": "optimal",
         "generator": GENERATOR,
     },
-    "samplers.step_selection.cost_matrix": {
+    "samplers.step_selection.costs.cost_matrix": {
         "errors": ERRORS, "decoder": ERRORS + 1, "schedule": S, "dims": 3, "variance": "optimal",
     },
-    "samplers.step_selection.path_cost": {"costs": COSTS, "timesteps": GRID},
-    "samplers.step_selection.best_paths": {"costs": COSTS, "most": 3},
-    "samplers.step_selection.best_path": {"costs": COSTS, "n": 3},
-    "samplers.step_selection.greedy_path": {"costs": COSTS, "n": 3},
-    "samplers.step_selection.prune": {"timesteps": GRID, "loss": sum, "n": 2},
-    "samplers.step_selection.ContinuousTwin": {"schedule": S},
-    "samplers.step_selection.ContinuousTwin.coeffs": {"self": TWIN, "t": LOG_SNR.sigmoid()},
-    "samplers.step_selection.in_continuous_time": {"denoiser": DENOISER},
-    "samplers.step_selection.to_logits": {"timesteps": FLOATS},
-    "samplers.step_selection.to_times": {"logits": LOG_SNR},
-    "samplers.step_selection.end_point": {
+    "samplers.step_selection.paths.path_cost": {"costs": COSTS, "timesteps": GRID},
+    "samplers.step_selection.paths.best_paths": {"costs": COSTS, "most": 3},
+    "samplers.step_selection.paths.best_path": {"costs": COSTS, "n": 3},
+    "samplers.step_selection.paths.greedy_path": {"costs": COSTS, "n": 3},
+    "samplers.step_selection.paths.prune": {"timesteps": GRID, "loss": sum, "n": 2},
+    "schedules.continuous.ContinuousTwin": {"schedule": S},
+    "schedules.continuous.ContinuousTwin.coeffs": {"self": TWIN, "t": LOG_SNR.sigmoid()},
+    "samplers.step_selection.times.in_continuous_time": {"denoiser": DENOISER},
+    "samplers.step_selection.times.to_logits": {"timesteps": FLOATS},
+    "samplers.step_selection.times.to_times": {"logits": LOG_SNR},
+    "samplers.step_selection.times.end_point": {
         "denoise": half, "x_T": X, "schedule": TWIN, "times": torch.tensor(FLOATS, dtype=torch.float64), "order": 2,
     },
-    "samplers.step_selection.mean_squared": {"x": X, "target": EPS},
-    "samplers.step_selection.learn_times": {
+    "samplers.step_selection.times.mean_squared": {"x": X, "target": EPS},
+    "samplers.step_selection.times.learn_times": {
         "denoise": half, "x_T": X, "target": EPS, "schedule": TWIN, "timesteps": FLOATS, "steps": 2, "lr": 0.05,
         "order": 2, "batch_size": 1, "distance": step_selection.mean_squared, "generator": GENERATOR,
     },
-    "samplers.variational.log_interpolated": {"v": X.sigmoid(), "t": 5, "s": 2, "schedule": S},
-    "samplers.variational.error_bound": {"t": T, "schedule": S, "variances": torch.ones(3)},
-    "samplers.variational.variance_bounds": {"t": T, "s": 2, "schedule": S, "variances": torch.ones(3)},
-    "samplers.variational.VarianceHead": {"channels": 1, "width": 8, "floor": 1e-6},
-    "samplers.variational.VarianceHead.forward": {
+    "reverse_steps.bounds.log_interpolated": {"v": X.sigmoid(), "t": 5, "s": 2, "schedule": S},
+    "reverse_steps.bounds.error_bound": {"t": T, "schedule": S, "variances": torch.ones(3)},
+    "reverse_steps.bounds.variance_bounds": {"t": T, "s": 2, "schedule": S, "variances": torch.ones(3)},
+    "reverse_steps.variance_head.VarianceHead": {"channels": 1, "width": 8, "floor": 1e-6},
+    "reverse_steps.variance_head.VarianceHead.forward": {
         "self": HEAD, "x_t": IMAGES, "x0_hat": OTHER, "t": T, "schedule": S,
     },
-    "samplers.variational.learned_variance": {"head": HEAD},
-    "samplers.variational.relative_step_kl": {"squared": X**2, "relative": X**2 + 1, "gain": 2.0},
-    "samplers.variational.variance_loss": {
+    "reverse_steps.variance_head.learned_variance": {"head": HEAD},
+    "reverse_steps.variance_head.relative_step_kl": {"squared": X**2, "relative": X**2 + 1, "gain": 2.0},
+    "reverse_steps.variance_head.variance_loss": {
         "head": HEAD, "x_0": MORE, "x_t": IMAGES, "x0_hat": OTHER, "t": T, "s": 2, "schedule": S,
     },
-    "samplers.variational.VariationalJump": {"shape": (3,), "latent": 1, "width": 8, "floor": 1e-4, "error": 0.1},
-    "samplers.variational.VariationalJump.look": {"self": JUMP, "x0_hat": X0, "t": 5, "s": 2, "schedule": S},
-    "samplers.variational.VariationalJump.p_z": {"self": JUMP, "h": H},
-    "samplers.variational.VariationalJump.q_z": {"self": JUMP, "h": H, "x_s": EPS, **TO_JUMP},
-    "samplers.variational.VariationalJump.p_x": {"self": JUMP, "z": normal(2, 1), "h": H, **TO_JUMP},
-    "samplers.variational.VariationalJump.draw": {"self": JUMP, **TO_JUMP, "generator": GENERATOR},
-    "samplers.variational.VariationalJump.reconstruct": {
+    "reverse_steps.latent.VariationalJump": {"shape": (3,), "latent": 1, "width": 8, "floor": 1e-4, "error": 0.1},
+    "reverse_steps.latent.VariationalJump.look": {"self": JUMP, "x0_hat": X0, "t": 5, "s": 2, "schedule": S},
+    "reverse_steps.latent.VariationalJump.p_z": {"self": JUMP, "h": H},
+    "reverse_steps.latent.VariationalJump.q_z": {"self": JUMP, "h": H, "x_s": EPS, **TO_JUMP},
+    "reverse_steps.latent.VariationalJump.p_x": {"self": JUMP, "z": normal(2, 1), "h": H, **TO_JUMP},
+    "reverse_steps.latent.VariationalJump.draw": {"self": JUMP, **TO_JUMP, "generator": GENERATOR},
+    "reverse_steps.latent.VariationalJump.reconstruct": {
         "self": JUMP, "x_s": EPS, **TO_JUMP, "generator": GENERATOR,
     },
-    "samplers.variational.jump_loss": {"jump": JUMP, "x_s": EPS, **TO_JUMP, "generator": GENERATOR},
-    "samplers.variational.variational_jump_cost": {"jump": JUMP, "x_0": EPS, **TO_JUMP, "generator": GENERATOR},
-    "samplers.variational.sample_jumps": {"jump": JUMP, **SAMPLER},
+    "reverse_steps.latent.jump_loss": {"jump": JUMP, "x_s": EPS, **TO_JUMP, "generator": GENERATOR},
+    "reverse_steps.latent.sample_jumps": {"jump": JUMP, **SAMPLER},
     # --- denoisers
     "denoisers.attention.attend": {"q": normal(2, 5, 4), "k": normal(2, 5, 4, seed=1), "v": normal(2, 5, 4, seed=2)},
     "denoisers.attention.SelfAttention": {"channels": 8, "heads": 4},
@@ -317,17 +349,13 @@ CALLS = {
     "denoisers.embeddings.FiLM": {"dim": 8, "channels": 4},
     "denoisers.embeddings.FiLM.forward": {"self": FiLM(8, 4), "h": normal(2, 4, 3, 3), "vector": normal(2, 8)},
     "denoisers.layers.zeroed": {"layer": LINEAR},
-    "denoisers.layers.require_channels": {"x": IMAGES, "channels": 1},
-    "denoisers.layers.require_like_weights": {"name": "x", "x": IMAGES, "network": CNN},
-    "denoisers.layers.require_input": {"network": CNN, "x": IMAGES, "log_snr": LOG_SNR},
-    "denoisers.layers.require_no_label": {"label": None},
     "denoisers.layers.pad_to_multiple": {"x": normal(2, 1, 7, 7), "multiple": 4},
-    "denoisers.table.count_flops": TABLE,
-    "denoisers.table.activation_bytes": TABLE,
-    "denoisers.table.receptive_field": TABLE,
-    "denoisers.table.images_per_second": {**TABLE, "batch": 2, "repeats": 1},
-    "denoisers.table.describe": {**TABLE, "batch": 0},
-    "denoisers.table.compare": {"networks": {"cnn": CNN}, "shape": (1, 8, 8), "batch": 0},
+    "denoisers.costs.count_flops": TABLE,
+    "denoisers.costs.activation_bytes": TABLE,
+    "denoisers.costs.receptive_field": TABLE,
+    "denoisers.costs.images_per_second": {**TABLE, "batch": 2, "repeats": 1},
+    "denoisers.costs.describe": {**TABLE, "batch": 0},
+    "denoisers.costs.compare": {"networks": {"cnn": CNN}, "shape": (1, 8, 8), "batch": 0},
     "denoisers.unet.group_norm": {"channels": 16},
     "denoisers.unet.ResBlock": {"channels_in": 8, "channels_out": 8, "dim": 8, "dropout": 0.1, "attends": False},
     "denoisers.unet.ResBlock.forward": {"self": ResBlock(8, 8, 8), "x": normal(2, 8, 3, 3), "vector": normal(2, 8)},
@@ -335,12 +363,12 @@ CALLS = {
         "channels": 1, "widths": (8, 8), "blocks": 1, "attention": (1,), "num_classes": 3, "stem": 2, "dropout": 0.1,
     },
     "denoisers.unet.UNet.forward": {"self": UNET, **NETWORK},
-    "denoisers.wrapper.Denoiser": {
+    "denoisers.denoiser.Denoiser": {
         "network": CNN, "schedule": S, "predict": "v", "data_mean": 0.1, "data_std": 0.5,
     },
-    "denoisers.wrapper.Denoiser.scales": {"self": DENOISER, "x_t": IMAGES, "t": T},
-    "denoisers.wrapper.Denoiser.forward": {"self": DENOISER, "x_t": IMAGES, "t": T, "label": PAIR},
-    "denoisers.wrapper.Denoiser.target": {"self": DENOISER, "x_0": IMAGES, "eps": OTHER, "t": T},
+    "denoisers.denoiser.Denoiser.scales": {"self": DENOISER, "x_t": IMAGES, "t": T},
+    "denoisers.denoiser.Denoiser.forward": {"self": DENOISER, "x_t": IMAGES, "t": T, "label": PAIR},
+    "denoisers.denoiser.Denoiser.target": {"self": DENOISER, "x_0": IMAGES, "eps": OTHER, "t": T},
     # --- training
     "losses.loss_weight": {"t": T, "schedule": S, "weighting": "v", "data_std": 0.5, "gamma": 5.0},
     "losses.denoising_loss": {
@@ -492,18 +520,28 @@ CALLS = {
 
 # What a learner meets only through what is around it, which has looked at the arguments; and what authors use.
 INSIDE = {
-    *("schedules.as_double", "schedules.broadcast", "variational.beta_variance", "variational.posterior_variance"),
-    *("forward.posterior_coeffs", "samplers.variational.relative_step_kl", "samplers.grids.ask"),
-    *(f"samplers.variational.VariationalJump.{method}" for method in ("look", "p_z", "q_z", "p_x")),
-    *("samplers.grids.check_start", "samplers.step_selection.Measured.variance", "classifier.shifted"),
-    *("samplers.step_selection.mean_squared", "denoisers.wrapper.Denoiser.scales"),
+    *(f"tensors.{one}" for one in ("as_double", "broadcast", "per_image", "Table", "Table.on")),
+    *("variational.variances.beta_variance", "variational.variances.posterior_variance", "forward.posterior"),
+    *(f"schedules.times.{one}_log_snr" for one in ("checked", "search", "bisect")),
+    *("protocols.steps_of", "schedules.times.numbers", "schedules.times.whole_time", "schedules.times.float_time"),
+    *("schedules.jumps.coeffs_of", "schedules.times.check_time"),
+    *("forward.posterior_coeffs", "reverse_steps.variance_head.relative_step_kl", "samplers.walk.ask"),
+    *(f"reverse_steps.latent.VariationalJump.{method}" for method in ("look", "p_z", "q_z", "p_x")),
+    *(
+        "samplers.walk.Walk",
+        "samplers.walk.Walk.ask",
+        "samplers.walk.require_numbers",
+        "samplers.walk.sampler",
+        "samplers.step_selection.costs.Measured.variance",
+        "classifier.shifted",
+    ),
+    *("samplers.step_selection.times.mean_squared", "denoisers.denoiser.Denoiser.scales"),
     *("denoisers.attention.attend", "denoisers.attention.SelfAttention.forward", "denoisers.attention.AttentionBlock"),
     *("denoisers.attention.AttentionBlock.forward", "denoisers.embeddings.FiLM", "denoisers.embeddings.FiLM.forward"),
-    *("denoisers.layers.zeroed", "denoisers.layers.pad_to_multiple", "denoisers.layers.require_no_label"),
-    *("denoisers.layers.require_channels", "denoisers.layers.require_input", "denoisers.unet.group_norm"),
-    "denoisers.layers.require_like_weights",
+    *("denoisers.layers.zeroed", "denoisers.layers.pad_to_multiple"),
+    "denoisers.unet.group_norm",
     *("denoisers.unet.ResBlock", "denoisers.unet.ResBlock.forward", "denoisers.embeddings.NoiseEmbedding.forward"),
-    *(f"denoisers.table.{one}" for one in ("count_flops", "activation_bytes", "receptive_field", "images_per_second")),
+    *(f"denoisers.costs.{one}" for one in ("count_flops", "activation_bytes", "receptive_field", "images_per_second")),
     *("training.EMA.update", "training.EMA.copy_to", "training.learning_rate"),
     *("runtime.fit_threads", "runtime.usable_cpus"),
     *("data.parse_json", "data.pixels_sha256", "data.decode_mosaic", "data.decode_labels", "data.write_atomically"),
@@ -527,19 +565,19 @@ FINE = {
     # one time for all images, and its least value
     "*(t)": "an axis fewer, zero",
     "*(s)": "zero",
-    "schedules.transition(t)": "twice as many, an axis more",
-    "samplers.variational.*_bound*(t)": "twice as many, an axis more",
+    "schedules.jumps.*(t)": "twice as many, an axis more",
+    "reverse_steps.bounds.*(t)": "twice as many, an axis more",
     "losses.loss_weight(t)": "twice as many, an axis more",
     # any number will do, and zero for none
-    "schedules.sigmoid(*)": "negative, zero",
-    "schedules.LearnedSchedule(gamma_*)": "negative, zero",
-    "schedules.LossAwareSampler(uniform)": "zero",
-    "schedules.*.t_at_log_snr(log_snr)": "bytes, infinity",
+    "schedules.discrete.sigmoid(*)": "negative, zero",
+    "schedules.continuous.LearnedSchedule(gamma_*)": "negative, zero",
+    "schedules.loss_aware.LossAwareSampler(uniform)": "zero",
+    "schedules.*t_at_log_snr(log_snr)": "bytes, infinity",
     "samplers.ddim.sample_ddim(eta)": "zero",
     "samplers.wrappers.clip_x0(*)": "negative, zero",
     "*(guidance)": "zero",
     "guidance.classifier_free(w)": "zero",
-    "denoisers.wrapper.Denoiser(data_mean)": "negative, zero",
+    "denoisers.denoiser.Denoiser(data_mean)": "negative, zero",
     "*(num_classes)": "zero",
     "*(seed)": "zero",
     "*(batch)": "zero",
@@ -552,7 +590,7 @@ FINE = {
     "metrics.share(hits)": "zero",
     "metrics.samples_only_accuracy(shift)": "zero",
     "metrics.samples_only_accuracy(lr)": "zero",
-    "samplers.variational.Varia*(floor)": "zero",
+    "reverse_steps.*.Varia*(floor)": "zero",
     "data.batches(*)": "zero",
     # other images, other schedules, other networks
     "*(x)": "wider",
@@ -569,16 +607,15 @@ FINE = {
     "*(shape)": "huge, backwards",
     "*(widths)": "huge, backwards",
     "denoisers.unet.UNet(attention)": "none, huge, backwards",
-    "denoisers.table.*(shape)": "huge, backwards",
-    "schedules.check_grid(timesteps)": "huge",
+    "denoisers.costs.*(shape)": "huge, backwards",
+    "schedules.times.check_grid(timesteps)": "huge",
     "samplers.step_selection.*(timesteps)": "huge, backwards",
-    "variational.denoising_errors(timesteps)": "none, backwards, nothing, a number",
+    "variational.variances.denoising_errors(timesteps)": "none, backwards, nothing, a number",
     "toy.*(mean*)": "an axis more",
     "toy.*(covariance*)": "an axis fewer, bools, bytes",
     "toy.IdealDenoiser(images)": "wider",
-    "variational.gaussian_kl(var_*)": "bytes",
-    "variational.weighted_mse(weight)": "an axis fewer, bytes",
-    "samplers.variational.*(variances)": "twice as many, an axis more, an axis fewer, infinity, bytes, bools",
+    "variational.terms.gaussian_kl(var_*)": "bytes",
+    "reverse_steps.bounds.*(variances)": "twice as many, an axis more, an axis fewer, infinity, bytes, bools",
     "*(labels)": "huge, negative",
     "*(test_labels)": "huge",
     "plotting.to_pixels(images)": "infinity",  # as white as a screen can

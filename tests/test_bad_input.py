@@ -50,7 +50,7 @@ from course_utils.schedules import (
 )
 from course_utils.toy import Gaussian, GaussianMixture, IdealDenoiser
 from course_utils.training import TrainingError
-from course_utils.variational import bits_per_dim, gaussian_kl, prior_kl, step_kl, step_weight, weighted_mse
+from course_utils.variational import bits_per_dim, gaussian_kl, prior_kl, step_kl, step_weight
 
 X = torch.zeros(2, 3)
 BYTES = torch.zeros(2, 3, dtype=torch.uint8)
@@ -224,19 +224,14 @@ PAIRS = {
     "eps_from_v": ("x_t", "v", lambda a, b: p.eps_from_v(a, b, 3, S)),
     "eps_from_u": ("x_t", "u", lambda a, b: p.eps_from_u(a, b, 3, S)),
     "eps_from_score": ("x_t", "score", lambda a, b: p.eps_from_score(a, b, 3, S)),
-    "v_from_x0": ("x_t", "x_0", lambda a, b: p.v_from_x0(a, b, 3, S)),
-    "v_from_eps": ("x_t", "eps", lambda a, b: p.v_from_eps(a, b, 3, S)),
     "v_from_x0_eps": ("x_0", "eps", lambda a, b: p.v_from_x0_eps(a, b, 3, S)),
-    "u_from_x0": ("x_t", "x_0", lambda a, b: p.u_from_x0(a, b, 3, S)),
     "score_from_eps": ("x_t", "eps", lambda a, b: p.score_from_eps(a, b, 3, S)),
     "score_from_x0": ("x_t", "x_0", lambda a, b: p.score_from_x0(a, b, 3, S)),
     "convert": ("x_t", "prediction", lambda a, b: p.convert(b, "v", "eps", a, 3, S)),
     "convert to itself": ("x_t", "prediction", lambda a, b: p.convert(b, "v", "v", a, 3, S)),
-    "as_denoiser": ("x_t", "prediction", lambda a, b: p.as_denoiser(lambda x, t: b, "eps", S)(a, 3)),
     "gaussian_kl": ("mean_q", "mean_p", lambda a, b: gaussian_kl(a, 1.0, b, 1.0)),
     "step_kl": ("x_0", "x0_hat", lambda a, b: step_kl(a, b, a, 3, S)),
     "step_kl x_t": ("x_t", "x_0", lambda a, b: step_kl(b, b, a, 3, S)),
-    "weighted_mse": ("x_0", "x0_hat", lambda a, b: weighted_mse(a, b)),
 }
 
 
@@ -428,7 +423,6 @@ def test_data_that_cannot_be_are_refused(call, name, error):
     ("kind unknown", "kind", ValueError, lambda: p.convert(X, "x_0", "eps", X, 3, S)),
     ("to unknown", "to", ValueError, lambda: p.convert(X, "eps", "noise", X, 3, S)),
     ("kind not text", "kind", ValueError, lambda: p.convert(X, 0, "eps", X, 3, S)),
-    ("denoiser of an unknown kind", "kind", ValueError, lambda: p.as_denoiser(lambda x, t: x, "epsilon", S)),
     ("variance 0", "var_q", ValueError, lambda: gaussian_kl(X, 0.0, X, 1.0)),
     ("variance negative", "var_p", ValueError, lambda: gaussian_kl(X, 1.0, X, -torch.ones(2, 3))),
     ("variance NaN", "var_p", ValueError, lambda: gaussian_kl(X, 1.0, X, NAN)),
@@ -436,10 +430,6 @@ def test_data_that_cannot_be_are_refused(call, name, error):
     ("variance a row", "var_q", ValueError, lambda: gaussian_kl(X, torch.ones(3), X, 1.0)),
     ("variance too wide", "var_q", ValueError, lambda: gaussian_kl(X, torch.ones(2, 4), X, 1.0)),
     ("variance text", "var_q", TypeError, lambda: gaussian_kl(X, "1", X, 1.0)),
-    ("weight too many", "weight", ValueError, lambda: weighted_mse(X, X, torch.ones(3))),
-    ("weight a column", "weight", ValueError, lambda: weighted_mse(X, X, torch.ones(2, 1))),
-    ("weight bools", "weight", TypeError, lambda: weighted_mse(X, X, torch.tensor([True, False]))),
-    ("weight nothing", "weight", TypeError, lambda: weighted_mse(X, X, None)),
     ("dims 0", "dims", ValueError, lambda: bits_per_dim(torch.zeros(2), 0)),
     ("dims 3.0", "dims", TypeError, lambda: bits_per_dim(torch.zeros(2), 3.0)),
 )
@@ -462,13 +452,15 @@ def public_functions():
         for key, thing in vars(importlib.import_module(module.name)).items():
             if key.startswith("_") or getattr(thing, "__module__", "") != module.name or not callable(thing):
                 continue
+            if getattr(thing, "_is_protocol", False):
+                continue  # it says what others have
             if inspect.isclass(thing):
                 record = dataclasses.is_dataclass(thing) or issubclass(thing, tuple | BaseException)
-                if not record and thing not in (Schedule, ContinuousSchedule):
+                if not record and thing is not ContinuousSchedule:
                     found[f"{name}.{key}"] = thing
                 for method, attribute in vars(thing).items():
                     public = method == "__call__" or not method.startswith("_")
-                    if public and isinstance(attribute, FunctionType | classmethod) and thing is not Schedule:
+                    if public and isinstance(attribute, FunctionType | classmethod):
                         found[f"{name}.{key}.{method}"] = getattr(thing, method)
             else:
                 found[f"{name}.{key}"] = thing
@@ -558,14 +550,11 @@ RELATIVE = (*SHAPES, "precision", "elsewhere", "the other time")  # wrong beside
 
 # What is made by some functions is called, too: a wrapped denoiser, a sampler.
 MADE = {
-    "parameterizations.as_denoiser": lambda made: made(X, 3),
     "toy.GaussianMixture.denoiser": lambda made: made(X, 3),
-    "variational.optimal_variance": lambda made: made(X, X, 5, 2, S),
+    "variational.variances.optimal_variance": lambda made: made(X, X, 5, 2, S),
     "samplers.wrappers.clip_x0": lambda made: made(X, 3),
     "guidance.classifier_free": lambda made: made(X, 3, label=calls.PAIR),
     "samplers.wrappers.dynamic_threshold": lambda made: made(X, 3),
-    "samplers.wrappers.in_batches": lambda made: made(half, X, S, [3, 0]),
-    "samplers.wrappers.with_progress": lambda made: made(half, X, S, [3, 0]),
 }
 
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from course_utils.forward import q_sample
 from course_utils.parameterizations import (
     KINDS,
-    as_denoiser,
     convert,
     eps_from_score,
     eps_from_u,
@@ -20,9 +19,6 @@ from course_utils.parameterizations import (
     eps_from_x0,
     score_from_eps,
     score_from_x0,
-    u_from_x0,
-    v_from_eps,
-    v_from_x0,
     v_from_x0_eps,
     x0_from_eps,
     x0_from_score,
@@ -130,9 +126,9 @@ def test_every_function_is_its_definition(schedule):
         (eps_from_v, v, eps),
         (eps_from_u, u, eps),
         (eps_from_score, score, eps),
-        (v_from_x0, x_0, v),
-        (v_from_eps, eps, v),
-        (u_from_x0, x_0, u),
+        (lambda x_t, x_0, t, schedule: convert(x_0, "x0", "v", x_t, t, schedule), x_0, v),
+        (lambda x_t, eps, t, schedule: convert(eps, "eps", "v", x_t, t, schedule), eps, v),
+        (lambda x_t, x_0, t, schedule: convert(x_0, "x0", "u", x_t, t, schedule), x_0, u),
         (score_from_eps, eps, score),
         (score_from_x0, x_0, score),
     ]:
@@ -168,7 +164,7 @@ def test_v_is_the_velocity_on_the_circle_and_u_on_the_line(t):
     torch.testing.assert_close(v_from_x0_eps(x_0, eps, t, VPCosine()), on_circle, rtol=1e-12, atol=1e-12)
     x_t = q_sample(x_0, t, FlowMatching(), eps)
     on_line = velocity(x_0, eps, t, FlowMatching())
-    torch.testing.assert_close(u_from_x0(x_t, x_0, t, FlowMatching()), on_line, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(convert(x_0, "x0", "u", x_t, t, FlowMatching()), on_line, rtol=1e-12, atol=1e-12)
     # Any variance-preserving schedule is on that circle: dx / dt = v dphi / dt, with phi = atan2(sigma, alpha).
     time = torch.tensor(t, dtype=torch.float64, requires_grad=True)
     alpha, sigma = VPLinear().coeffs(time)
@@ -183,7 +179,7 @@ def test_diffusers_has_the_same_x0_and_v():
     x_0, eps = draw((2, 3), dtype=torch.float32)
     for t in (1, 10, T):
         x_t = q_sample(x_0, t, ours, eps)
-        v = v_from_eps(x_t, eps, t, ours)
+        v = convert(eps, "eps", "v", x_t, t, ours)
         for kind, prediction in (("epsilon", eps), ("v_prediction", v)):
             theirs = DDPMScheduler(
                 num_train_timesteps=T, beta_start=1e-3, beta_end=0.2, clip_sample=False, prediction_type=kind
@@ -247,26 +243,6 @@ def test_one_image_at_an_end_is_enough_to_raise():
 
 
 # --- denoisers -------------------------------------------------------------------------------------------------------
-
-
-@each_schedule
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_network_of_any_kind_becomes_a_denoiser(schedule, kind):
-    x_0, eps = draw((6, 3))
-    t = times(schedule, 6)
-    x_t, kinds = truth(x_0, eps, t, schedule)
-    seen = []
-
-    def network(*args, **cond):
-        seen.append((args, cond))
-        return kinds[kind]
-
-    denoise = as_denoiser(network, kind, schedule)
-    torch.testing.assert_close(denoise(x_t, t, label=7, mask="left"), x_0, rtol=1e-9, atol=1e-9)
-    [(args, cond)] = seen
-    assert args[0] is x_t
-    assert args[1] is t
-    assert cond == {"label": 7, "mask": "left"}
 
 
 def test_a_conversion_can_be_trained_through():

@@ -32,7 +32,6 @@ from course_utils.variational import (
     prior_kl,
     step_kl,
     step_weight,
-    weighted_mse,
 )
 
 DISCRETE = {
@@ -95,7 +94,7 @@ def test_a_step_costs_its_weight_times_the_squared_error(schedule):
         by_hand = ((mean_q - mean_p) ** 2).sum((1, 2, 3)) / (2 * variance)  # of two Gaussians of one variance
         torch.testing.assert_close(kl, by_hand, rtol=1e-9, atol=0)
     t = torch.tensor([2, 4, 6, 8])
-    together = weighted_mse(x_0, x0_hat, step_weight(t, schedule))
+    together = step_weight(t, schedule) * squared
     torch.testing.assert_close(step_kl(x_0, x0_hat, x_0, t, schedule), together, rtol=1e-10, atol=0)
 
 
@@ -107,15 +106,6 @@ def test_step_weights_add_up_to_half_the_fall_in_snr(schedule):
     assert (weights > 0).all()
     torch.testing.assert_close(weights.sum(), (snr[0] - snr[-1]) / 2, rtol=1e-10, atol=0)
     assert step_weight(1, schedule) == math.inf
-
-
-def test_weighted_mse_is_a_sum_over_pixels_for_each_image():
-    x_0, x0_hat = draw(3, 2, 2), draw(3, 2, 2, seed=1)
-    squared = ((x_0 - x0_hat) ** 2).sum((1, 2))
-    close(weighted_mse(x_0, x0_hat), squared)
-    close(weighted_mse(x_0, x0_hat, 0.5), squared / 2)
-    close(weighted_mse(x_0, x0_hat, torch.tensor([1.0, 2.0, 4.0])), squared * torch.tensor([1, 2, 4]))
-    close(weighted_mse(x_0[:, 0, 0], x0_hat[:, 0, 0]), (x_0 - x0_hat)[:, 0, 0] ** 2)
 
 
 @pytest.mark.parametrize(("schedule", "end"), [(linear(10, 0.01, 0.3), 10), (VPLinear(), 1.0)], ids=["linear", "vp"])
@@ -307,7 +297,7 @@ def test_a_bin_has_the_probability_of_its_interval_however_far_out():
 def test_with_the_posterior_variance_a_jump_costs_its_weight_times_the_squared_error(schedule, t, s):
     x_0, x0_hat, x_t = jump(schedule, t)
     weight = (schedule.log_snr(s).exp() - schedule.log_snr(t).exp()) / 2
-    close(jump_cost(x_0, x0_hat, x_t, t, s, schedule), weighted_mse(x_0, x0_hat, weight), 1e-8)
+    close(jump_cost(x_0, x0_hat, x_t, t, s, schedule), weight * ((x_0 - x0_hat) ** 2).flatten(1).sum(1), 1e-8)
 
 
 def test_a_jump_of_one_step_is_the_step_of_the_chain_and_times_may_differ_by_image():

@@ -1,16 +1,14 @@
-"""Around a denoiser: clipping, as the formula and as diffusers has it. Around a sampler: batches and a progress bar."""
+"""Around a denoiser: clipping, as the formula and as diffusers has it."""
 
 import math
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
-from hypothesis import given
-from hypothesis import strategies as st
 from test_samplers import normal, stream
 
-from course_utils.samplers import sample_ddim, sample_ddpm, sample_dpmpp_2m, uniform_grid, wrappers
-from course_utils.samplers.wrappers import clip_x0, dynamic_threshold, in_batches, with_progress
+from course_utils.samplers import sample_ddim, sample_ddpm, uniform_grid
+from course_utils.samplers.wrappers import clip_x0, dynamic_threshold
 from course_utils.schedules import linear
 
 SCHEDULE = linear(40, 1e-3, 0.2)
@@ -135,97 +133,3 @@ def test_what_is_no_quantile_is_refused(quantile):
 def test_bounds_the_wrong_way_round_are_refused(low, high):
     with pytest.raises(ValueError, match=r"(low|high): wanted a number in"):
         clip_x0(wild, low, high)
-
-
-# --- batches ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@given(st.integers(1, 9), st.integers(1, 12))
-def test_batches_are_the_sampler_run_by_hand_on_one_after_the_other(n, batch_size):
-    x_T, by_hand = normal(n, 3), stream(1)
-    parts = [sample_ddpm(wild, x, SCHEDULE, GRID, generator=by_hand) for x in x_T.split(batch_size)]
-    batched = in_batches(sample_ddpm, batch_size)(wild, x_T, SCHEDULE, GRID, generator=stream(1))
-    assert torch.equal(batched, torch.cat(parts))
-
-
-@pytest.mark.parametrize("sample", [sample_ddim, sample_dpmpp_2m])
-def test_without_noise_on_the_way_batches_change_nothing(sample):
-    x_T = normal(7, 1, 4, 4)
-    assert torch.equal(in_batches(sample, 3)(wild, x_T, SCHEDULE, GRID), sample(wild, x_T, SCHEDULE, GRID))
-
-
-def test_what_belongs_to_images_is_split_and_what_does_not_is_not():
-    seen, labels, table, text = [], torch.arange(5), normal(10, 3), normal(5, 7)
-
-    def denoise(x_t, t, *, label, w, table, text):
-        seen.append((len(x_t), label.tolist(), w, table.shape, text.shape))
-        return x_t / 2
-
-    given = {"label": labels, "w": torch.tensor(2.0), "table": table, "text": text}
-    in_batches(sample_ddim, 2)(denoise, normal(5, 3), SCHEDULE, [40, 0], **given)
-    assert seen == [
-        (2, [0, 1], 2.0, (10, 3), (2, 7)),
-        (2, [2, 3], 2.0, (10, 3), (2, 7)),
-        (1, [4], 2.0, (10, 3), (1, 7)),
-    ]
-
-
-def test_the_callback_gets_the_steps_of_each_batch_in_turn():
-    steps, x_T = [], normal(5, 3)
-    x_0 = in_batches(sample_ddpm, 3)(wild, x_T, SCHEDULE, [40, 9, 0], generator=stream(), callback=steps.append)
-    assert [(step.i, len(step.x_t)) for step in steps] == [(0, 3), (1, 3), (0, 2), (1, 2)]
-    assert torch.equal(torch.cat([steps[1].x_s, steps[3].x_s]), x_0)
-
-
-def test_no_images_are_no_images():
-    assert in_batches(sample_ddim, 4)(wild, normal(0, 3), SCHEDULE, GRID).shape == (0, 3)
-
-
-def test_a_batch_of_none_is_refused():
-    with pytest.raises(ValueError, match="batch_size: wanted 1 or more, got 0"):
-        in_batches(sample_ddim, 0)
-
-
-# --- the bar ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bars(monkeypatch):
-    """Every progress bar that is opened."""
-    opened, make = [], wrappers.tqdm
-
-    def recorded(*args, **options):
-        opened.append(make(*args, **options))
-        return opened[-1]
-
-    monkeypatch.setattr(wrappers, "tqdm", recorded)
-    return opened
-
-
-def test_the_bar_fills_up_and_changes_nothing(bars, capsys):
-    steps, plain, x_T = [], [], normal(5, 3)
-    x_0 = with_progress(sample_ddpm, "digits")(
-        wild, x_T, SCHEDULE, GRID, generator=stream(), callback=lambda step: steps.append((step, bars[0].n))
-    )
-    assert torch.equal(x_0, sample_ddpm(wild, x_T, SCHEDULE, GRID, generator=stream(), callback=plain.append))
-    assert [bars[0].n, bars[0].total] == [40, 40]
-    assert [n for _, n in steps] == list(range(5, 41, 5))
-    for (step, _), same in zip(steps, plain, strict=True):
-        assert (step.i, step.t, step.s) == (same.i, same.t, same.s)
-        assert torch.equal(step.x_s, same.x_s)
-    assert "digits: 100%" in capsys.readouterr().err
-
-
-def test_around_batches_it_is_one_bar_and_inside_them_one_for_each(bars):
-    x_T = normal(5, 3)
-    for sample in (with_progress(in_batches(sample_ddim, 2)), in_batches(with_progress(sample_ddim), 2)):
-        assert torch.equal(sample(wild, x_T, SCHEDULE, GRID), sample_ddim(wild, x_T, SCHEDULE, GRID))
-    assert [(bar.n, bar.total) for bar in bars] == [(40, 40), (16, 16), (16, 16), (8, 8)]
-
-
-def test_a_bar_is_closed_when_sampling_fails(bars):
-    with pytest.raises(ValueError, match="at step 1, t = 20"):
-        with_progress(sample_ddim)(lambda x, t: x * (math.nan if t == 20 else 1), normal(2, 3), SCHEDULE, [40, 20, 0])
-    assert bars[0].disable  # what tqdm sets on a closed bar
-    assert bars[0].n == 2

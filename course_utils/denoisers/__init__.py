@@ -2,9 +2,9 @@
 
 from course_utils.denoisers.attention import AttentionDenoiser
 from course_utils.denoisers.cnn import PlainCNN
+from course_utils.denoisers.costs import Description, compare, describe
 from course_utils.denoisers.dae import DAE
-from course_utils.denoisers.table import Description, compare, describe
+from course_utils.denoisers.denoiser import Denoiser
 from course_utils.denoisers.unet import UNet
-from course_utils.denoisers.wrapper import Denoiser
 
 __all__ = ["DAE", "AttentionDenoiser", "Denoiser", "Description", "PlainCNN", "UNet", "compare", "describe"]

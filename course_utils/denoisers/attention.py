@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_counts
+from course_utils._contract import Count, checked
+from course_utils._validate import require_input
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding, sinusoidal_2d
-from course_utils.denoisers.layers import pad_to_multiple, require_input, zeroed
+from course_utils.denoisers.layers import pad_to_multiple, zeroed
 
 
 def attend(
@@ -39,9 +40,9 @@ class SelfAttention(nn.Module):
     # 23 ms at 49 positions in bfloat16 autocast and the fused one 91; at 196 positions 167 and 277. In float32 they tie
     # at 49 (41 and 46 ms), and the fused one wins from about 200 on (450 and 230 ms): pass fused=True there.
 
-    def __init__(self, channels: int, heads: int = 4, fused: bool | None = None):
+    @checked
+    def __init__(self, channels: Count, heads: Count = 4, fused: bool | None = None):
         super().__init__()
-        require_counts(channels=channels, heads=heads)
         if channels % heads:
             raise ValueError(f"heads: wanted a divisor of {channels} channels, got {heads}")
         self.heads, self.fused = heads, fused
@@ -94,17 +95,17 @@ class AttentionDenoiser(nn.Module):
         ValueError: a width that 4 or the heads do not divide; an input with other channels.
     """
 
+    @checked
     def __init__(
         self,
-        channels: int = 1,
-        width: int = 64,
-        blocks: int = 3,
-        heads: int = 4,
-        patch: int = 2,
+        channels: Count = 1,
+        width: Count = 64,
+        blocks: Count = 3,
+        heads: Count = 4,
+        patch: Count = 2,
         num_classes: int = 0,
     ):
         super().__init__()
-        require_counts(channels=channels, width=width, blocks=blocks, patch=patch)
         if width % 4:
             raise ValueError(f"width: wanted a multiple of 4 (sine and cosine of row and column), got {width}")
         self.channels, self.width, self.patch = channels, width, patch

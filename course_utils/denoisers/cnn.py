@@ -1,12 +1,15 @@
 """The simplest denoiser: a stack of 3 × 3 convolutions."""
 
+from typing import Annotated
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_count, require_counts
+from course_utils._contract import Count, Whole, checked
+from course_utils._validate import require_input, require_no_label
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.layers import require_input, require_no_label, zeroed
+from course_utils.denoisers.layers import zeroed
 
 
 class PlainCNN(nn.Module):
@@ -26,10 +29,16 @@ class PlainCNN(nn.Module):
         ValueError: classes without time; an input with other channels; a label that the network cannot use.
     """
 
-    def __init__(self, channels: int = 1, width: int = 64, depth: int = 6, time: bool = True, num_classes: int = 0):
+    @checked
+    def __init__(
+        self,
+        channels: Count = 1,
+        width: Count = 64,
+        depth: Annotated[int, Whole(2)] = 6,
+        time: bool = True,
+        num_classes: int = 0,
+    ):
         super().__init__()
-        require_counts(channels=channels, width=width)
-        require_count("depth", depth, least=2)
         if num_classes and not time:
             raise ValueError(f"num_classes: wanted 0 for a network without time, got {num_classes}")
         self.channels = channels

@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_counts, require_sizes
+from course_utils._contract import Count, checked
+from course_utils._validate import require_input, require_no_label, require_sizes
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.layers import pad_to_multiple, require_input, require_no_label, zeroed
+from course_utils.denoisers.layers import pad_to_multiple, zeroed
 
 
 class DAE(nn.Module):
@@ -32,18 +33,18 @@ class DAE(nn.Module):
         ValueError: classes without conditioning; an input of another size or with other channels.
     """
 
+    @checked
     def __init__(
         self,
-        channels: int,
+        channels: Count,
         size: int | tuple[int, int],
-        width: int = 32,
-        bottleneck: int = 128,
+        width: Count = 32,
+        bottleneck: Count = 128,
         skips: bool = False,
         conditioned: bool = True,
         num_classes: int = 0,
     ):
         super().__init__()
-        require_counts(channels=channels, width=width, bottleneck=bottleneck)
         if num_classes and not conditioned:
             raise ValueError(f"num_classes: wanted 0 for a network that is not conditioned, got {num_classes}")
         self.channels, self.size, self.skips = channels, (size, size) if isinstance(size, int) else size, skips

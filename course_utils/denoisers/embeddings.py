@@ -1,28 +1,28 @@
 """What tells a network how noisy its input is, which class is wanted, and where each position lies."""
 
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import as_device, require_count, require_counts, require_float, require_in, require_whole
+from course_utils._contract import Count, In, Whole, checked
+from course_utils._validate import as_device, require_between, require_float, require_labels
 from course_utils.denoisers.layers import zeroed
 
 
-def sinusoidal_embedding(position: Float[Tensor, "b"], dim: int, longest: float = 10_000.0) -> Float[Tensor, "b dim"]:
+@checked
+def sinusoidal_embedding(
+    position: Float[Tensor, "b"], dim: Annotated[int, Whole(2)], longest: Annotated[float, In("(0, inf)")] = 10_000.0
+) -> Float[Tensor, "b dim"]:
     """[cos(p w_i), sin(p w_i)] with wavelengths 2 pi / w_i from 2 pi up to 2 pi `longest` (Vaswani et al. 2017, 3.5).
 
     Args:
         position: (b,), on a scale where steps of about 1 should be told apart.
         dim: even.
     """
-    require_count("dim", dim, least=2)
-    require_in("longest", longest, "(0, inf)")
-    require_float("position", position)
-    if position.ndim != 1:
-        raise ValueError(f"position: wanted shape (b,), got {tuple(position.shape)}")
     if dim % 2:
         raise ValueError(f"dim: wanted an even number >= 2, got {dim}")
     frequency = torch.exp(-math.log(longest) * torch.arange(dim // 2, device=position.device) / max(dim // 2 - 1, 1))
@@ -30,14 +30,14 @@ def sinusoidal_embedding(position: Float[Tensor, "b"], dim: int, longest: float 
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
+@checked
 def sinusoidal_2d(
-    height: int, width: int, dim: int, device: torch.device | str | None = None
+    height: Count, width: Count, dim: Count, device: torch.device | str | None = None
 ) -> Float[Tensor, "dim height width"]:
     """Where each position lies: `sinusoidal_embedding` of its row, then of its column, dim / 2 channels each.
 
     The wavelengths end at 2 pi · 100: images are at most a few hundred positions wide, and longer waves say nothing.
     """
-    require_counts(height=height, width=width, dim=dim)
     device = as_device(device)
     if dim % 4:
         raise ValueError(f"dim: wanted a multiple of 4, got {dim}")
@@ -59,38 +59,36 @@ class NoiseEmbedding(nn.Module):
         num_classes: 0 for none; otherwise labels 0 … num_classes - 1, and -1 for "no class" (for guidance, lesson 15).
     """
 
-    def __init__(self, dim: int, num_classes: int = 0):
+    @checked
+    def __init__(self, dim: Count, num_classes: Annotated[int, Whole(0)] = 0):
         super().__init__()
-        require_count("dim", dim)
-        require_count("num_classes", num_classes, least=0)
         self.dim, self.num_classes = dim, num_classes
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.classes = nn.Embedding(num_classes + 1, dim) if num_classes else None
 
     def forward(self, log_snr: Float[Tensor, "b"], label: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b dim"]:
         require_float("log_snr", log_snr)
-        if log_snr.ndim != 1:
-            raise ValueError(f"log_snr: wanted one per image, shape (b,), got {tuple(log_snr.shape)}")
         weight = next(self.layers.parameters())
         position = 50 * log_snr.clamp(-20, 20)
         h = self.layers(sinusoidal_embedding(position, self.dim).to(weight.dtype))
         if self.classes is not None:
             if label is None:
                 label = torch.full_like(log_snr, -1, dtype=torch.long)
-            require_whole("label", label)
-            if label.shape != log_snr.shape:
-                raise ValueError(f"label: wanted one per image, {tuple(log_snr.shape)}, got {tuple(label.shape)}")
-            # A CUDA kernel that meets a wrong label kills the session, with a message that names nothing.
-            if label.numel() and (label.min() < -1 or label.max() >= self.num_classes):
-                raise ValueError(
-                    f"label: wanted 0 … {self.num_classes - 1}, or -1 for no class, got "
-                    f"{label.min().item()} … {label.max().item()}"
-                )
-            # Shifted by one: -1, no class, is row 0.
-            h = h + self.classes(label.long() + 1)
+            require_labels(label, log_snr)
+            h = h + self._of_class(label, self.classes)
         elif label is not None:
             raise ValueError("label: this network was made without classes (num_classes = 0)")
         return F.silu(h)
+
+    def _of_class(self, label: Tensor, classes: nn.Embedding) -> Tensor:
+        label = label.long()
+        known = (label >= -1) & (label < self.num_classes)
+        words = f"0 … {self.num_classes - 1}, or -1 for no class"
+        require_between("label", label, -1, self.num_classes - 1, words)
+        # On a GPU a look would make Python wait, and a kernel that meets a wrong label ends the session: there it gives
+        # NaN, which samplers and training refuse. Row 0 is for -1, no class.
+        row = torch.where(known, label + 1, 0)
+        return classes(row).masked_fill(~known[:, None], torch.nan)
 
 
 class FiLM(nn.Module):

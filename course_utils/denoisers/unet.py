@@ -1,16 +1,18 @@
 """The U-Net: residual blocks at falling resolution, back up again, with a skip connection at every level."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import require_counts, require_in, require_sizes
+from course_utils._contract import Count, In, Sizes, checked
+from course_utils._validate import require_input
 from course_utils.denoisers.attention import SelfAttention
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.layers import pad_to_multiple, require_input, zeroed
+from course_utils.denoisers.layers import pad_to_multiple, zeroed
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -54,21 +56,18 @@ class UNet(nn.Module):
     Images whose sides are no multiple of stem · 2^(levels - 1) are padded by repeating the edge, then cropped.
     """
 
+    @checked
     def __init__(
         self,
-        channels: int = 1,
-        widths: Sequence[int] = (96, 160),
-        blocks: int = 2,
-        attention: Sequence[int] = (1,),
+        channels: Count = 1,
+        widths: Annotated[Sequence[int], Sizes()] = (96, 160),
+        blocks: Count = 2,
+        attention: Annotated[Sequence[int], Sizes(least=0)] = (1,),
         num_classes: int = 0,
-        stem: int = 2,
-        dropout: float = 0.0,
+        stem: Count = 2,
+        dropout: Annotated[float, In("[0, 1)")] = 0.0,
     ):
         super().__init__()
-        require_counts(channels=channels, blocks=blocks, stem=stem)
-        require_sizes("widths", widths)
-        require_sizes("attention", attention, least=0)
-        require_in("dropout", dropout, "[0, 1)")
         self.channels, self.stem, self.multiple = channels, stem, stem * 2 ** (len(widths) - 1)
         dim = 2 * widths[0]
         self.embed = NoiseEmbedding(dim, num_classes)

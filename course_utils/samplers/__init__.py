@@ -3,14 +3,13 @@
 sample_<name>(denoise, x_T, schedule, timesteps, *, generator=None, callback=None) -> x at the last of the timesteps
 
 `timesteps` is a descending grid, one step between neighbours; `denoise(x_t, t, **cond) -> x0_hat` is a network wrapped
-by `parameterizations.as_denoiser`, or an exact denoiser of `toy`. `callback` gets a `Step` after each one: films,
-progress bars and plots hang there.
+by `denoisers.Denoiser`, or an exact denoiser of `toy`. `callback` gets a `Step` after each one: films,
+progress bars and plots hang there. What they share is in `walk`.
 """
 
 from course_utils.samplers.ancestral import sample_ddpm
 from course_utils.samplers.ddim import sample_ddim
 from course_utils.samplers.grids import (
-    Step,
     karras_grid,
     leading_grid,
     linspace_grid,
@@ -19,13 +18,13 @@ from course_utils.samplers.grids import (
     uniform_grid,
 )
 from course_utils.samplers.solvers import sample_dpmpp_2m, sample_dpmpp_2s, sample_euler, sample_heun, sample_unipc
-from course_utils.samplers.wrappers import clip_x0, dynamic_threshold, in_batches, with_progress
+from course_utils.samplers.walk import Step
+from course_utils.samplers.wrappers import clip_x0, dynamic_threshold
 
 __all__ = [
     "Step",
     "clip_x0",
     "dynamic_threshold",
-    "in_batches",
     "karras_grid",
     "leading_grid",
     "linspace_grid",
@@ -39,5 +38,4 @@ __all__ = [
     "sample_heun",
     "sample_unipc",
     "uniform_grid",
-    "with_progress",
 ]

@@ -1,31 +1,29 @@
 """DDIM: the same denoiser, and steps that may be long, because they need no noise."""
 
-import itertools
-from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from course_utils._validate import require_in
+from course_utils._contract import In
 from course_utils.forward import noise_like
-from course_utils.parameterizations import eps_from_x0
-from course_utils.samplers.grids import Step, ask, check_start
-from course_utils.schedules import Schedule, broadcast, transition
+from course_utils.protocols import Denoise, Schedule
+from course_utils.samplers.walk import Callback, Images, Noise, Walk, sampler
+from course_utils.schedules.times import Grid
+from course_utils.tensors import broadcast
 
 
-@torch.no_grad()
+@sampler
 def sample_ddim(
-    denoise: Callable[..., Tensor],
-    x_T: Float[Tensor, "b *shape"],
+    denoise: Denoise,
+    x_T: Noise,
     schedule: Schedule,
-    timesteps: Sequence[int | float],
+    timesteps: Grid,
     *,
-    eta: float = 0.0,
+    eta: Annotated[float, In("[0, 1]")] = 0.0,
     generator: torch.Generator | None = None,
-    callback: Callable[[Step], None] | None = None,
-    **cond: object,
-) -> Float[Tensor, "b *shape"]:
+    callback: Callback | None = None,
+    **cond: Any,
+) -> Images:
     r"""Keep the noise that is in x_t, and take it to the next level (Song et al. 2021, Eq. 12, for any schedule):
 
     x_s = alpha_s x0_hat + sqrt(sigma_s² - c²) eps_hat + c z,      eps_hat = (x_t - alpha_t x0_hat) / sigma_t
@@ -45,18 +43,12 @@ def sample_ddim(
         ValueError: eta out of range; a grid that does not fall; a denoiser that returns NaN or infinity, with the step
             where it did.
     """
-    check_start(denoise, x_T, schedule, timesteps)
-    require_in("eta", eta, "[0, 1]")
-    x = x_T
-    for i, (t, s) in enumerate(itertools.pairwise(timesteps)):
-        x0_hat = ask(denoise, x, t, i, cond)
-        (alpha_s, sigma_s), (_, sigma_t) = schedule.coeffs(s), schedule.coeffs(t)
-        _, variance_ts = transition(s, t, schedule)
-        c = eta * variance_ts.sqrt() * sigma_s / sigma_t
-        kept = (sigma_s**2 - c**2).clamp(min=0).sqrt()  # rounding may leave -1e-17
-        before, x = x, broadcast(alpha_s, x) * x0_hat + broadcast(kept, x) * eps_from_x0(x, x0_hat, t, schedule)
+    walk = Walk(denoise, x_T, schedule, timesteps, callback, cond)
+    for x, x0_hat, step in walk:
+        c = eta * step.variance_ts.sqrt() * step.sigma_s / step.sigma_t
+        kept = (step.sigma_s**2 - c**2).clamp(min=0).sqrt()  # rounding may leave -1e-17
+        eps_hat = (x - broadcast(step.alpha_t, x) * x0_hat) / broadcast(step.sigma_t, x)
+        walk.x = broadcast(step.alpha_s, x) * x0_hat + broadcast(kept, x) * eps_hat
         if eta > 0:
-            x = x + broadcast(c, x) * noise_like(x, generator)
-        if callback is not None:
-            callback(Step(i, t, s, before, x0_hat, x))
-    return x
+            walk.x = walk.x + broadcast(c, x) * noise_like(x, generator)
+    return walk.x

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils import forward, metrics, samplers, schedules, variational
+from course_utils import reverse_steps as steps
 from course_utils.classifier import look_at
 from course_utils.data import load_images, normalize
 from course_utils.exercises import check, progress
@@ -34,7 +35,6 @@ from course_utils.plotting import (
 )
 from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.runtime import varies
-from course_utils.samplers import variational as steps
 from course_utils.toy import Gaussian, GaussianMixture
 from course_utils.widgets import choice, explore, slider, watch
 

@@ -89,7 +89,7 @@ TRAINING = """
 import statistics, sys, time, torch
 from course_utils import recipes, runtime
 from course_utils.desk.upkeep.rivals import Rival
-from course_utils.denoisers.table import count_flops
+from course_utils.denoisers.costs import count_flops
 from course_utils.training import Training, train
 
 recipe = recipes.RECIPES["mnist-unet"]

@@ -153,17 +153,26 @@ def _defined(source: str, name: str, page: dict[str, Any]) -> Callable | None:
 
 # Each module, with the tests that are asked first; a mutant that outlives them meets all the others.
 MODULES = {
-    "schedules.py": ("schedules", "forward"),
+    "schedules/discrete.py": ("schedules",),
+    "schedules/continuous.py": ("schedules", "step_selection"),
+    "schedules/jumps.py": ("schedules", "forward"),
+    "schedules/times.py": ("schedules", "solvers"),
+    "schedules/loss_aware.py": ("schedules",),
     "forward.py": ("forward",),
     "parameterizations.py": ("parameterizations",),
-    "variational.py": ("variational", "variational_steps"),
+    "variational/terms.py": ("variational",),
+    "variational/variances.py": ("variational", "variational_steps"),
     "toy.py": ("toy",),
     "samplers/grids.py": ("solvers", "samplers"),
     "samplers/ancestral.py": ("samplers",),
     "samplers/ddim.py": ("samplers",),
     "samplers/solvers.py": ("solvers",),
-    "samplers/variational.py": ("variational_steps",),
-    "samplers/step_selection.py": ("step_selection",),
+    "samplers/step_selection/costs.py": ("step_selection",),
+    "samplers/step_selection/paths.py": ("step_selection",),
+    "samplers/step_selection/times.py": ("step_selection",),
+    "reverse_steps/bounds.py": ("variational_steps",),
+    "reverse_steps/variance_head.py": ("variational_steps",),
+    "reverse_steps/latent.py": ("variational_steps",),
     "samplers/wrappers.py": ("wrappers",),
 }
 HEAVY = ("torch", "pytest", "hypothesis", "jaxtyping", "beartype", "diffusers", "torchmetrics", "matplotlib.pyplot")

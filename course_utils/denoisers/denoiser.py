@@ -1,12 +1,16 @@
 """From a network to a denoiser: scaling in, scaling out, and x_0 as the answer whatever the network predicts."""
 
-import torch
+from typing import Annotated, Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_utils._validate import require_in, require_one_of, require_same, require_type
+from course_utils._contract import In, OneOf, checked
+from course_utils._validate import require_float
 from course_utils.parameterizations import x0_from_eps
-from course_utils.schedules import Schedule, Time, broadcast, coeffs_for, require_schedule
+from course_utils.protocols import Schedule, Time
+from course_utils.schedules.jumps import coeffs_of
+from course_utils.tensors import broadcast, per_image
 
 PREDICTIONS = ("eps", "x0", "v")
 
@@ -36,36 +40,35 @@ class Denoiser(nn.Module):
             nothing about the image.
     """
 
+    @checked
     def __init__(
         self,
         network: nn.Module,
         schedule: Schedule,
-        predict: str = "v",
-        data_mean: float = 0.0,
-        data_std: float = 1.0,
+        predict: Annotated[str, OneOf(PREDICTIONS)] = "v",
+        data_mean: Annotated[float, In("(-inf, inf)")] = 0.0,
+        data_std: Annotated[float, In("(0, inf)")] = 1.0,
     ):
         super().__init__()
-        require_type("network", network, nn.Module, "a network")
-        require_schedule(schedule)
-        require_one_of("predict", predict, PREDICTIONS)
-        require_in("data_mean", data_mean, "(-inf, inf)")
-        require_in("data_std", data_std, "(0, inf)")
         self.network, self.schedule, self.predict = network, schedule, predict
         self.data_mean, self.data_std = data_mean, data_std
 
     def scales(self, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
         """(c_in, c_skip, c_out) at t, ready to multiply x_t."""
-        alpha, sigma = self.schedule.coeffs(t)
+        return self._scales(*coeffs_of(t, self.schedule), x_t)
+
+    def _scales(self, alpha: Tensor, sigma: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         variance = alpha**2 * self.data_std**2 + sigma**2
         c_in, c_skip = variance.rsqrt(), alpha * self.data_std**2 / variance
         c_out = self.data_std * sigma * c_in
         return broadcast(c_in, x_t), broadcast(c_skip, x_t), broadcast(c_out, x_t)
 
-    def forward(self, x_t: Float[Tensor, "b *shape"], t: Time, **cond: object) -> Float[Tensor, "b *shape"]:
-        alpha, _ = coeffs_for(x_t, t, self.schedule)
-        c_in, c_skip, c_out = self.scales(x_t, t)
-        centred = x_t - alpha * self.data_mean
-        log_snr = self.schedule.log_snr(t).to(x_t.device, torch.float32).expand(len(x_t))
+    def forward(self, x_t: Float[Tensor, "b *shape"], t: Time, **cond: Any) -> Float[Tensor, "b *shape"]:
+        require_float("x_t", x_t)
+        alpha, sigma = coeffs_of(t, self.schedule)
+        c_in, c_skip, c_out = self._scales(alpha, sigma, x_t)
+        centred = x_t - broadcast(alpha, x_t) * self.data_mean
+        log_snr = per_image(self.schedule.log_snr(t), x_t)
         F = self.network(c_in * centred, log_snr, **cond).to(x_t.dtype)
         if self.predict == "eps":
             return x0_from_eps(x_t, F, t, self.schedule)
@@ -73,6 +76,7 @@ class Denoiser(nn.Module):
             return self.data_mean + self.data_std * F
         return self.data_mean + c_skip * centred - c_out * F
 
+    @checked
     def target(
         self, x_0: Float[Tensor, "b *shape"], eps: Float[Tensor, "b *shape"], t: Time
     ) -> Float[Tensor, "b *shape"]:
@@ -81,12 +85,11 @@ class Denoiser(nn.Module):
         For "v" it is  (alpha s eps - sigma (x_0 - mu) / s) / sqrt(alpha² s² + sigma²),  which the formula above comes
         to when x_t is put in; this way nothing is divided by a small c_out.
         """
-        require_same("eps", eps, "x_0", x_0)
         if self.predict == "eps":
             return eps
         unit = (x_0 - self.data_mean) / self.data_std
         if self.predict == "x0":
             return unit
-        alpha, sigma = coeffs_for(x_0, t, self.schedule)
-        c_in, _, _ = self.scales(x_0, t)
-        return c_in * (alpha * self.data_std * eps - sigma * unit)
+        alpha, sigma = coeffs_of(t, self.schedule)
+        c_in, _, _ = self._scales(alpha, sigma, x_0)
+        return c_in * (broadcast(alpha, x_0) * self.data_std * eps - broadcast(sigma, x_0) * unit)

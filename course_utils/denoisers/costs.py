@@ -1,16 +1,20 @@
-"""What a network costs and how far it sees: one row per network."""
+"""What a network costs and how far it sees: parameters, FLOPs, memory, speed, one row per network."""
 
 import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils._validate import require_count, require_counts, require_sizes, require_type
+from course_utils._contract import Count, Is, Sizes, Whole, checked
+
+Shape = Annotated[tuple[int, ...], Sizes(3)]
+Networks = Annotated[Mapping[str, nn.Module], Is("networks by their names")]
 
 
 @dataclass(frozen=True)
@@ -24,21 +28,16 @@ class Description:
     images_per_second: float | None = None  # forward and backward; varies by machine
 
 
-def _check(network: nn.Module, shape: tuple[int, ...]) -> None:
-    require_type("network", network, nn.Module, "a network")
-    require_sizes("shape", shape, 3)
-
-
-def _inputs(network: nn.Module, shape: tuple[int, ...], n: int) -> tuple[Tensor, Tensor]:
+def _inputs(network: nn.Module, shape: Shape, n: int) -> tuple[Tensor, Tensor]:
     """(x, log_snr) in the dtype and on the device of the network's weights."""
-    _check(network, shape)
     like = next(network.parameters())
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, *shape, generator=generator, dtype=torch.float64).to(like)
     return x, torch.zeros(n, device=like.device)
 
 
-def count_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
+@checked
+def count_flops(network: nn.Module, shape: Shape) -> int:
     """Floating-point operations of one forward pass of one image, as PyTorch's counter counts matrix products."""
     # Attention unfused: the counter of PyTorch 2.4 knows no fused attention on a CPU, and counts nothing for it.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -46,9 +45,9 @@ def count_flops(network: nn.Module, shape: tuple[int, ...]) -> int:
     return counter.get_total_flops()
 
 
-def activation_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
+@checked
+def activation_bytes(network: nn.Module, shape: Shape) -> int:
     """Bytes that the forward pass of one image keeps for the backward pass, each piece of memory counted once."""
-    _check(network, shape)
     network = copy.deepcopy(network).requires_grad_(True)  # a shipped network is frozen, and would keep nothing
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
@@ -65,13 +64,13 @@ def activation_bytes(network: nn.Module, shape: tuple[int, ...]) -> int:
     return sum(kept.values())
 
 
-def receptive_field(network: nn.Module, shape: tuple[int, ...]) -> int:
+@checked
+def receptive_field(network: nn.Module, shape: Shape) -> int:
     """Side of the square of input pixels that move the output pixel at the centre, at most the image's own.
 
     Measured as the reach of the centre pixel's gradient, on a float64 copy whose weights are all stirred: layers that
     start at zero pass no gradient. Normalisation over the whole image counts, as its statistics do reach everywhere.
     """
-    _check(network, shape)
     network = copy.deepcopy(network).double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -87,9 +86,9 @@ def receptive_field(network: nn.Module, shape: tuple[int, ...]) -> int:
     return max(int(reached.max() - reached.min()) + 1 if len(reached) else 0 for reached in (rows, columns))
 
 
-def images_per_second(network: nn.Module, shape: tuple[int, ...], batch: int, repeats: int = 3) -> float:
+@checked
+def images_per_second(network: nn.Module, shape: Shape, batch: Count, repeats: Count = 3) -> float:
     """Images a second through forward and backward pass: the best of some repeats, after one to warm up."""
-    require_counts(batch=batch, repeats=repeats)
     x, log_snr = _inputs(network, shape, batch)
     network, best = copy.deepcopy(network).requires_grad_(True), float("inf")
     for _ in range(repeats + 1):
@@ -101,7 +100,8 @@ def images_per_second(network: nn.Module, shape: tuple[int, ...], batch: int, re
     return batch / best
 
 
-def describe(network: nn.Module, shape: tuple[int, ...], batch: int = 0) -> Description:
+@checked
+def describe(network: nn.Module, shape: Shape, batch: Annotated[int, Whole(0)] = 0) -> Description:
     """Parameters, FLOPs, activation memory and receptive field of a network for images of one shape.
 
     Args:
@@ -112,8 +112,6 @@ def describe(network: nn.Module, shape: tuple[int, ...], batch: int = 0) -> Desc
     Raises:
         ValueError: a shape that is not (channels, height, width).
     """
-    _check(network, shape)
-    require_count("batch", batch, least=0)
     return Description(
         parameters=sum(p.numel() for p in network.parameters()),
         flops=count_flops(network, shape),
@@ -123,9 +121,9 @@ def describe(network: nn.Module, shape: tuple[int, ...], batch: int = 0) -> Desc
     )
 
 
-def compare(networks: Mapping[str, nn.Module], shape: tuple[int, ...], batch: int = 0) -> str:
+@checked
+def compare(networks: Networks, shape: Shape, batch: Annotated[int, Whole(0)] = 0) -> str:
     """`describe` for several networks, as a table to print."""
-    require_type("networks", networks, Mapping, "networks by their names")
     columns = ["parameters", "MFLOPs", "activations kB", "receptive field", *["images/s"] * bool(batch)]
     lines = [f"{'':<16}" + "".join(f"{column:>17}" for column in columns)]
     for name, network in networks.items():

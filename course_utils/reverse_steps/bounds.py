@@ -1,0 +1,57 @@
+"""The variances between which the best one of a step must lie, for what is known of the data."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from course_utils._contract import checked
+from course_utils._validate import require_count
+from course_utils.protocols import Schedule, Time
+from course_utils.tensors import as_double
+from course_utils.variational import beta_variance, step_variance
+
+Images = Float[Tensor, "b *shape"]
+
+
+@checked
+def log_interpolated(v: Images, t: Time, s: Time, schedule: Schedule) -> Images:
+    """exp(v log sigma²_{t|s} + (1 - v) log sigma~²)           (Nichol & Dhariwal 2021, Eq. 15), for any jump.
+
+    Raises ValueError at s = 0, where sigma~² = 0 has no logarithm.
+    """
+    beta = beta_variance(v, v, t, s, schedule)
+    known = step_variance(torch.zeros_like(v), t, s, schedule)
+    if (known <= 0).any():
+        raise ValueError("s: wanted s > 0; at s = 0 the posterior's variance is zero and has no logarithm")
+    return torch.exp(v * beta.log() + (1 - v) * known.log())
+
+
+@checked
+def error_bound(t: Time, schedule: Schedule, variances: Tensor | float = math.inf) -> Float[Tensor, "*b"]:
+    """The most that the best denoiser errs, a pixel, if the data have these variances: mean of 1/(SNR_t + 1/variance).
+
+    That is what the best *linear* denoiser errs. With the eigenvalues of the data's covariance it is its exact error;
+    with each pixel's variance, or ((b - a) / 2)² for pixels in [a, b], more; with nothing known of the data
+    1/SNR_t = sigma_t² / alpha_t² is left (Bao et al. 2022, Thm. 2).
+    """
+    variances = as_double(variances, name="variances").flatten()
+    require_count("number of variances", len(variances))
+    if not (variances >= 0).all():
+        raise ValueError(f"variances: wanted numbers >= 0, got {variances.min().item():.6g}")
+    snr = schedule.log_snr(t).exp()[..., None]
+    return (1 / (snr + 1 / variances.to(snr.device))).mean(-1)
+
+
+@checked
+def variance_bounds(
+    t: Time, s: Time, schedule: Schedule, variances: Tensor | float = math.inf
+) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    """The least and the most that the optimal variance of a step can be, for data of these variances (`error_bound`).
+
+    From sigma~², if x_t told x_0 exactly, to sigma~² + k² error_bound (Bao et al. 2022, Thm. 2); the latter is
+    sigma²_{t|s} / alpha²_{t|s} if nothing is known of the data.
+    """
+    most = error_bound(t, schedule, variances)
+    return step_variance(torch.zeros_like(most), t, s, schedule), step_variance(most, t, s, schedule)
