@@ -7,11 +7,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from course_utils import data, metrics, pretrained, recipes
 from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier
 from course_utils.data import DataError
 from course_utils.denoisers import Denoiser
-from course_utils.desk import cli, data, metrics, pretrained, recipes
+from course_utils.desk import cli
 from course_utils.pretrained import load_classifier, load_denoiser, read_manifest, recipe_of, ship
 from course_utils.recipes import RECIPES, Recipe, begin
 

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from course_utils import recipes, training
 from course_utils.checkpoints import CheckpointError, load_checkpoint
 from course_utils.classifier import Classifier, classification
 from course_utils.denoisers import Denoiser, UNet
-from course_utils.desk import cli, recipes, training
+from course_utils.desk import cli
 from course_utils.recipes import Recipe, begin, train_recipe
 from course_utils.schedules import FlowMatching, Schedule, VPLinear, cosine, linear
 from course_utils.training import EMA, Record, Training, TrainingError, draw_t, learning_rate, train
