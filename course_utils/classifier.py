@@ -19,7 +19,7 @@ from course_utils._validate import (
     require_whole,
 )
 from course_utils.data import normalize, random_flip
-from course_utils.denoisers.layers import require_input
+from course_utils.denoisers.layers import pad_to_multiple, require_input
 from course_utils.training import Loss, Training
 
 
@@ -38,6 +38,8 @@ class Classifier(nn.Module):
         num_classes: length of the answer.
         stem: side of the pixel blocks that become channels first (space-to-depth), as in `denoisers.UNet`.
 
+    Sides that the stem does not divide, or too short for the stages, are filled up with their last row and column.
+
     Raises:
         ValueError: an input with other channels.
     """
@@ -46,7 +48,8 @@ class Classifier(nn.Module):
         super().__init__()
         require_counts(channels=channels, num_classes=num_classes, stem=stem)
         require_sizes("widths", widths)
-        self.channels, self.num_features = channels, widths[-1]
+        self.channels, self.num_features, self.stem = channels, widths[-1], stem
+        self.least = stem * 2 ** (len(widths) - 1)  # shorter sides have nothing left at the end
         stages = [
             nn.Sequential(_conv(before, width, nn.MaxPool2d(2)), _conv(width, width))
             for before, width in itertools.pairwise(widths)
@@ -57,7 +60,9 @@ class Classifier(nn.Module):
     def features(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b features"]:
         """The penultimate layer, for images in [-1, 1]."""
         require_input(self, x)
-        return self.body(x).mean((2, 3))
+        height, width = (max(self.least - side, 0) for side in x.shape[2:])
+        x = F.pad(x, (0, width, 0, height), mode="replicate") if height or width else x
+        return self.body(pad_to_multiple(x, self.stem)).mean((2, 3))
 
     def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
         """Logits, for images in [-1, 1]."""

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Integer, UInt8
 from torch import Tensor
 
 from course_utils._validate import (
@@ -127,9 +127,12 @@ def parse_json(path: Path, content: bytes, way_out: str) -> dict[str, Any]:
             raise DataError(f"{path}: is damaged: it has no {key!r}. {way_out}")
 
     try:
-        return json.loads(content, object_hook=Entry)
+        found = json.loads(content, object_hook=Entry)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
     except ValueError as error:
         raise DataError(f"{path}: is damaged ({error}). {way_out}") from error
+    return found
 
 
 def pixels_sha256(images: np.ndarray) -> str:
@@ -392,7 +395,7 @@ def random_flip(x: Float[Tensor, "b c h w"], generator: torch.Generator) -> Floa
 
 def batches(
     images: UInt8[Tensor, "n channels height width"],
-    labels: Int64[Tensor, "n"] | None = None,
+    labels: Integer[Tensor, "n"] | None = None,
     batch_size: int = 128,
     *,
     generator: torch.Generator,
@@ -409,7 +412,7 @@ def batches(
 
     Args:
         images: uint8 in 0 … 255, on any device; kept as they are.
-        labels: one per image, or None.
+        labels: one per image, whole numbers of any kind (bytes, as the data files have them), or None.
         batch_size: images per batch.
         generator: draws one permutation an epoch; the global random stream is left alone.
         device: where batches go; None: where `images` is.
@@ -451,6 +454,6 @@ def batches(
     def generate() -> Iterator[Any]:
         for chosen in itertools.islice(indices(), skip, None):
             x = normalize(images[chosen].to(device))
-            yield x if labels is None else (x, labels[chosen.to(labels.device)].to(x.device))
+            yield x if labels is None else (x, labels[chosen.to(labels.device)].to(x.device, torch.long))
 
     return generate()  # a function of its own, so that wrong arguments are reported at the call, not at the first batch

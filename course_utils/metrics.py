@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64, Shaped, UInt8
+from jaxtyping import Float, Int64, Integer, Shaped, UInt8
 from torch import Tensor, nn
 
 from course_utils._validate import (
@@ -143,7 +143,7 @@ def fid(features: Float[Tensor, "n d"], reference: Float[Tensor, "m e"]) -> floa
     distance = FrechetInceptionDistance(_AsTheyAre(features.shape[1])).set_dtype(torch.float64).to(features.device)
     distance.update(features.double(), real=False)
     distance.update(reference.double(), real=True)
-    return distance.compute().item()
+    return max(0.0, distance.compute().item())  # of a set with itself rounding alone is left, of either sign
 
 
 def gaussian_chance_fid(variances: Float[Tensor, "d"], n: int, m: int | None = None) -> float:
@@ -427,9 +427,9 @@ def copied(
 
 def samples_only_accuracy(
     images: UInt8[Tensor, "n c h w"],
-    labels: Int64[Tensor, "n"],
+    labels: Integer[Tensor, "n"],
     test_images: UInt8[Tensor, "m c h w"],
-    test_labels: Int64[Tensor, "m"],
+    test_labels: Integer[Tensor, "m"],
     *,
     steps: int = 400,
     batch_size: int = 128,

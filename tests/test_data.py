@@ -956,3 +956,18 @@ def test_batches_on_a_gpu_are_those_of_the_cpu():
             torch.equal(y, v.cpu()) and numbers_in(x) == numbers_in(u)
             for (x, y), (u, v) in zip(here, there, strict=True)
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32])
+def test_labels_may_be_whole_numbers_of_any_kind(dtype):
+    """As bytes they are in the files: what drops one says -1, which bytes cannot."""
+    images, labels = torch.zeros(6, 1, 2, 2, dtype=torch.uint8), torch.arange(6)
+    (_, y), *_ = batches(images, labels.to(dtype), 6, generator=torch.Generator().manual_seed(0), epochs=1)
+    assert y.dtype == torch.long
+    assert y.sort().values.tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("content", [b"[]", b"3", b"null", b"", b"{", b"\xff\xfe"])
+def test_a_manifest_is_an_object_or_damaged(content):
+    with pytest.raises(DataError, match=r"m\.json: is damaged \(.*\)\. Go home"):
+        data.parse_json(Path("m.json"), content, "Go home")

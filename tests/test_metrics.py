@@ -545,3 +545,35 @@ def test_draw_images_takes_any_sampler():
 
     images, _ = draw_images(Marked(), cosine(10), (1, 2, 2), 3, steps=7, generator=stream(), sampler=sampler)
     assert images.shape == (3, 1, 2, 2)
+
+
+def test_fid_is_never_negative_whatever_rounding_makes_of_it():
+    """Of a set with itself, whose covariance has no full rank: rounding alone is left, and it has either sign."""
+    for seed, scale in itertools.product(range(6), (1e-3, 1.0, 1e3)):
+        x = scale * normal(40, 3, seed=seed) @ normal(3, 8, seed=9)
+        assert 0 <= fid(x, x) < 1e-4 * scale**2
+
+
+@pytest.mark.parametrize("side", [1, 5, 6, 7, 9, 27])
+def test_a_classifier_takes_images_of_any_side(side):
+    """As every denoiser does. Sides that it was made for are left alone: test_pretrained.py knows its accuracy."""
+    net = Classifier(1, (8, 8, 8)).eval()
+    images = torch.randint(0, 256, (3, 1, side, side + 2), generator=stream(), dtype=torch.uint8)
+    features, classes = look_at(net, images)
+    assert features.shape == (3, 8)
+    assert classes.shape == (3,)
+    # what is filled up is the last row and column, again and again
+    grown = (max(8, s + s % 2) for s in images.shape[2:])
+    rows, columns = (torch.arange(n).clamp(max=s - 1) for n, s in zip(grown, images.shape[2:], strict=True))
+    by_hand = normalize(images)[:, :, rows][..., columns]
+    torch.testing.assert_close(net.features(by_hand), features)
+
+
+def test_a_classifier_learns_from_small_images_too():
+    """Dark against bright, 6 × 6."""
+    labels = torch.arange(40) % 2
+    images = (200 * labels[:, None, None, None] + torch.zeros(1, 1, 6, 6)).to(torch.uint8)
+    found = samples_only_accuracy(
+        images, labels, images, labels.to(torch.uint8), steps=30, batch_size=20, widths=(8, 8, 8)
+    )
+    assert found.value == 1
