@@ -16,7 +16,7 @@ import torch
 from course_utils._validate import as_device, require_one_of
 from course_utils.checkpoints import CheckpointError, load_weights
 from course_utils.classifier import Classifier
-from course_utils.data import CLASSES, data_dir, parse_json, read_verified, write_atomically
+from course_utils.data import CLASSES, DataError, data_dir, parse_json, read_verified, write_atomically
 from course_utils.denoisers import Denoiser
 from course_utils.recipes import Recipe, make_model, settings_of
 from course_utils.training import Training
@@ -122,7 +122,10 @@ def with_table(page: str, manifest: dict[str, Any]) -> str:
             f"| `{name}` | {entry['parameters']:,} | {entry['bytes']:,} | {data} | "
             f"{recipe['steps']:,} × {recipe['batch_size']} | {entry['measured'] or 'not yet'} |"
         )
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise DataError(f"{CARDS}: wanted the lines {BEGIN} and {END}, between which the table stands, in this order")
     return f"{before}{BEGIN}\n\n" + "\n".join(rows) + f"\n\n{END}{after}"
 
 

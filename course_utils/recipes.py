@@ -7,6 +7,7 @@ on with other settings than it began with.
 import dataclasses
 import functools
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from course_utils._validate import require_type
 from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier, classification
-from course_utils.data import load_images, write_atomically
+from course_utils.data import DataError, load_images, parse_json, write_atomically
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
 from course_utils.schedules import linear
 from course_utils.training import Record, Training, train
@@ -206,7 +207,7 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
         run.accelerator.wait_for_everyone()
     if checkpoint.exists():
         if (folder / SETTINGS).exists():
-            before = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            before = _settings_in(folder / SETTINGS)
             other = [key for key in settings if key != "steps" and settings[key] != before.get(key)]
             if other:
                 raise CheckpointError(
@@ -217,6 +218,14 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     if run.writes:
         write_atomically(folder / SETTINGS, json.dumps(settings, indent=2).encode())
     return run
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    """The settings that a run was begun with. Raises CheckpointError if the file is damaged."""
+    try:
+        return parse_json(path, path.read_bytes(), "")
+    except DataError as error:
+        raise CheckpointError(f"{error}Delete it, and the run goes on with the settings of today") from error
 
 
 def train_recipe(
@@ -250,8 +259,29 @@ def train_recipe(
 
 
 def _open_log(path: Path, step: int) -> TextIO:
-    """The log, open for more, without the rows after `step`: a resumed run takes those steps again."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:] if path.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= step]
+    """The log, open for more, without the rows after `step`: a resumed run takes those steps again.
+
+    Raises CheckpointError if something else than this course has written in it.
+    """
+    kept: list[str] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else [f"{COLUMNS}\n"]
+        if lines and not f"{COLUMNS}\n".startswith(lines[0]):
+            raise ValueError(f"line 1 is {lines[0]!r:.60}")
+        for number, line in enumerate(lines[1:], 2):
+            if not line.endswith("\n"):  # a kill left half a row
+                break
+            try:
+                taken, *values = (float(value) for value in line.split(","))
+            except ValueError:
+                taken, values = math.nan, []
+            if len(values) != COLUMNS.count(",") or not taken.is_integer():
+                raise ValueError(f"line {number} is {line!r:.60}")
+            if taken <= step:
+                kept.append(line)
+    except ValueError as error:  # of bytes that are no text, too
+        raise CheckpointError(
+            f"{path}: is not as a training wrote it ({error}). Move it away, and the run goes on, with a new log"
+        ) from error
     write_atomically(path, "".join([COLUMNS + "\n", *kept]).encode())
     return open(path, "a", encoding="utf-8", buffering=1)  # flushed at every line

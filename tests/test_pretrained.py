@@ -168,5 +168,15 @@ def test_the_commands_ship_measure_and_note(run, tmp_path, monkeypatch):
     assert page.endswith("Below\n")
     assert "| `tiny` |" in page
     assert "mnist 5" in page
+    before = (tmp_path / "data" / "checkpoints" / "manifest.json").read_bytes()
+    result = course("evaluate", "tiny", "--run", tmp_path / "run", "--n", 6, "--record")
+    assert (result.exit_code, "a run is not: course ship tiny --run" in result.output) == (1, True)
+    assert (tmp_path / "data" / "checkpoints" / "manifest.json").read_bytes() == before
     result = course("evaluate", "nothing")
     assert (result.exit_code, "nothing: no such recipe" in result.output) == (1, True)
+
+
+@pytest.mark.parametrize("page", ["", "Above", f"{pretrained.END} {pretrained.BEGIN}"])
+def test_a_page_of_cards_without_its_markers_is_named(page):
+    with pytest.raises(DataError, match=r"README\.md: wanted the lines <!-- table"):
+        pretrained.with_table(page, SHIPPED)

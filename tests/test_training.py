@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -636,6 +637,50 @@ def test_course_train_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
     code, output = course("train", "tiny", "--out", tmp_path, "--fresh")
     assert code == 1
     assert "loss nan, gradient norm" in output
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("log.csv", "step;loss;lr;gradient_norm\n1;0,97;0,0001;0,5\n"),  # a spreadsheet's, in German
+        ("log.csv", "step,loss,lr,gradient_norm\n1,0.97,0.0001,0.5\n# the rate was lowered here\n"),
+        ("log.csv", "step,loss,lr,gradient_norm\n" + "\0" * 64 + "\n"),  # a crash's
+        ("log.csv", "step,loss,lr,gradient_norm\nnan,0.97,0.0001,0.5\n"),
+        ("log.csv", "caf\xe9\n"),
+        ("recipe.json", ""),
+        ("recipe.json", "[]"),
+        ("recipe.json", "\0\0"),
+    ],
+)
+def test_a_file_of_the_run_that_others_have_touched_is_named_with_the_way_out(tmp_path, file, text) -> None:
+    assert course("train", "tiny", "--out", tmp_path, "--steps", 2)[0] == 0
+    (tmp_path / file).write_bytes(text.encode("latin1"))
+    code, output = course("train", "tiny", "--out", tmp_path, "--steps", 3)
+    assert code == 1
+    assert re.search(rf"{re.escape(str(tmp_path / file))}: is .*(Move it away|Delete it), and the run goes on", output)
+    assert (tmp_path / file).read_bytes() == text.encode("latin1")  # it may be dear to somebody
+    (tmp_path / file).unlink()
+    assert "step 2 of 3" in course("train", "tiny", "--out", tmp_path, "--steps", 3)[1]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("damage", ["", "step,loss,lr,gradient_norm\n1,0.9", "step,lo"])
+def test_a_log_cut_short_by_a_crash_is_gone_on_with(tmp_path, damage) -> None:
+    assert course("train", "tiny", "--out", tmp_path, "--steps", 2)[0] == 0
+    (tmp_path / "log.csv").write_text(damage)
+    assert course("train", "tiny", "--out", tmp_path, "--steps", 3)[0] == 0
+    assert logged(tmp_path) == [3]
+
+
+@pytest.mark.usefixtures("small")
+def test_world_size_may_be_empty_and_is_a_number_else(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert course("train", "tiny", "--out", tmp_path, "--steps", 1)[0] == 0
+    for wrong in ("two", "0", "-1"):
+        monkeypatch.setenv("WORLD_SIZE", wrong)
+        code, output = course("train", "tiny", "--out", tmp_path, "--steps", 2)
+        assert (code, f"WORLD_SIZE={wrong}: wanted the number of processes" in output) == (1, True)
 
 
 # ---------------------------------------------------------------- several processes, and compiled
