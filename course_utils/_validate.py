@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def require_count(name: str, n: object, least: int = 1) -> int:
-    """`n` as an int, if it is a whole number (numpy's included, which PyTorch does not always take), `least` or more."""
+    """`n` as an int, if it is a whole number, `least` or more; of numpy's too, which PyTorch does not always take."""
     if isinstance(n, bool) or not isinstance(n, Integral):
         raise TypeError(f"{name}: wanted a whole number, got {n!r}")
     if n < least:

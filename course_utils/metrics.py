@@ -32,13 +32,14 @@ from course_utils._validate import (
     require_type,
     require_whole,
 )
-from course_utils.classifier import Classifier, classification, look_at
+from course_utils.classifier import Classifier, look_at
 from course_utils.data import CLASSES, denormalize, load_images
 from course_utils.denoisers import Denoiser
 from course_utils.guidance import classifier_free
 from course_utils.pretrained import load_classifier
 from course_utils.samplers import sample_ddim, sample_ddpm, uniform_grid
 from course_utils.schedules import Schedule
+from course_utils.tasks import Classification
 from course_utils.training import Record, Training, train
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {"ddim": sample_ddim, "ddpm": sample_ddpm}
@@ -473,7 +474,7 @@ def samples_only_accuracy(
         classifier = Classifier(images.shape[1], widths, num_classes)
     run = Training(classifier, lr=lr, weight_decay=0.05, ema=0.99, seed=seed, device=device, precision=precision)
     for record in train(
-        run, images, labels, steps=steps, batch_size=batch_size, warmup=steps // 10, loss=classification(shift)
+        run, images, labels, steps=steps, batch_size=batch_size, warmup=steps // 10, task=Classification(shift)
     ):
         if progress:
             progress(record)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
-from course_utils import denoisers, leaderboard, metrics, pretrained, recipes, samplers, schedules, toy, training
+from course_utils import denoisers, leaderboard, metrics, pretrained, recipes, runs, samplers, schedules, toy, training
 from course_utils.classifier import Classifier
 from course_utils.denoisers.attention import AttentionBlock, SelfAttention
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
@@ -85,7 +85,7 @@ LEVELS = Fresh(lambda: schedules.LossAwareSampler(10))
 LEARNED = schedules.LearnedSchedule(hidden=4)
 TWIN = step_selection.ContinuousTwin(S)
 MODEL = Fresh(lambda: denoisers.Denoiser(denoisers.PlainCNN(1, 8, 2), S))
-RUN = Fresh(lambda: training.Training(denoisers.Denoiser(denoisers.PlainCNN(1, 8, 2, num_classes=3), S)))
+RUN = Fresh(lambda: runs.Training(denoisers.Denoiser(denoisers.PlainCNN(1, 8, 2, num_classes=3), S)))
 RECIPE = recipes.RECIPES["mnist-smoke"]
 RECORDS = [
     training.Record(step, 1.0 / step, 1e-3, 1.0, torch.ones(2), torch.ones(2, dtype=torch.long)) for step in (1, 2, 3)
@@ -346,32 +346,33 @@ CALLS = {
     "losses.denoising_loss": {
         "denoise": half, "x_0": X, "t": T, "schedule": S, "eps": EPS, "weighting": "v", "data_std": 0.5, "gamma": 5.0,
     },
-    "training.EMA": {"model": MODEL, "decay": 0.9},
-    "training.EMA.update": {"self": Fresh(lambda: training.EMA(nn.Linear(3, 3))), "model": LINEAR, "step": 1},
-    "training.EMA.copy_to": {"self": Fresh(lambda: training.EMA(nn.Linear(3, 3))), "model": LINEAR},
+    "runs.EMA": {"model": MODEL, "decay": 0.9},
+    "runs.EMA.update": {"self": Fresh(lambda: runs.EMA(nn.Linear(3, 3))), "model": LINEAR, "step": 1},
+    "runs.EMA.copy_to": {"self": Fresh(lambda: runs.EMA(nn.Linear(3, 3))), "model": LINEAR},
     "training.learning_rate": {"step": 3, "steps": 10, "peak": 1e-3, "warmup": 2},
-    "training.Training": {
+    "runs.Training": {
         "model": MODEL, "lr": 1e-3, "weight_decay": 0.1, "ema": 0.9, "seed": 1, "device": "cpu",
         "precision": torch.float32,
     },
-    "training.Training.state": {"self": RUN},
-    "training.Training.save": {"self": RUN, "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt")},
-    "training.Training.resume": {"self": RUN, "path": Fresh(saved_run)},
-    "training.Training.forget_step": {"self": RUN},
-    "training.Training.averaged": {"self": RUN},
+    "runs.Training.state": {"self": RUN},
+    "runs.Training.save": {"self": RUN, "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt")},
+    "runs.Training.resume": {"self": RUN, "path": Fresh(saved_run)},
+    "runs.Training.forget_step": {"self": RUN},
+    "runs.Training.averaged": {"self": RUN},
     "training.train": {
         "run": RUN, "images": BYTES, "labels": LABELS, "steps": 2, "batch_size": 2, "weighting": "v", "times": "cosine",
         "warmup": 1, "clip": 1.0, "label_drop": 0.1, "flip": True,
-        "loss": Fresh(lambda: training._denoising("v", "uniform", 0.1, True)),
         "checkpoint": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "every": 1,
     },
-    "training.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
+    "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
     "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
     "classifier.Classifier.forward": {"self": CLASSIFIER, "x": IMAGES},
     "classifier.look_at": {"classifier": CLASSIFIER, "images": BYTES, "batch_size": 4},
-    "classifier.shifted": {"x": IMAGES, "by": torch.tensor([[1, 0], [-1, 2]])},
-    "classifier.classification": {"shift": 1, "flip": True, "smoothing": 0.1},
+    "data.moved": {"x": IMAGES, "device": torch.device("cpu")},
+    "data.as_batch": {"x": BYTES, "device": torch.device("cpu"), "dtype": torch.float32},
+    "data.as_labels": {"label": LABELS, "device": torch.device("cpu")},
+    "data.shifted": {"x": IMAGES, "by": torch.tensor([[1, 0], [-1, 2]])},
     # --- files
     "checkpoints.save_checkpoint": {
         "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "content": {"x": torch.ones(2)},
@@ -394,9 +395,10 @@ CALLS = {
     "data.random_flip": {"x": IMAGES, "generator": GENERATOR},
     "data.batches": {
         "images": BYTES, "labels": LABELS, "batch_size": 2, "generator": GENERATOR, "device": "cpu",
-        "drop_last": True, "epochs": 1, "skip": 0,
+        "dtype": torch.float32, "drop_last": True, "epochs": 1, "skip": 0,
     },
     "pretrained.load_denoiser": {"name": "mnist-cnn", "device": "cpu"},
+    "pretrained.load_network": {"name": "mnist-cnn", "device": "cpu"},
     "pretrained.load_classifier": {"dataset": "mnist", "device": "cpu"},
     "pretrained.read_manifest": {"folder": None},
     "pretrained.recipe_of": {"name": "mnist-cnn"},
@@ -406,6 +408,8 @@ CALLS = {
     "recipes.settings_of": {"recipe": RECIPE},
     "recipes.log_row": {"record": RECORDS[0]},
     "recipes.pixel_moments": {"dataset": "mnist"},
+    "recipes.recipe_from": {"settings": recipes.settings_of(RECIPE)},
+    "recipes.make_task": {"recipe": RECIPE},
     "recipes.make_model": {"recipe": RECIPE, "moments": (0.0, 1.0)},
     "recipes.load_data": {"recipe": RECIPE},
     "recipes.begin": None,  # the command line's; tests/test_training.py and test_cli.py
@@ -492,7 +496,8 @@ INSIDE = {
     *("schedules.as_double", "schedules.broadcast", "variational.beta_variance", "variational.posterior_variance"),
     *("forward.posterior_coeffs", "samplers.variational.relative_step_kl", "samplers.grids.ask"),
     *(f"samplers.variational.VariationalJump.{method}" for method in ("look", "p_z", "q_z", "p_x")),
-    *("samplers.grids.check_start", "samplers.step_selection.Measured.variance", "classifier.shifted"),
+    *("samplers.grids.check_start", "samplers.step_selection.Measured.variance", "data.shifted"),
+    *("data.moved", "data.as_batch", "data.as_labels"),
     *("samplers.step_selection.mean_squared", "denoisers.wrapper.Denoiser.scales"),
     *("denoisers.attention.attend", "denoisers.attention.SelfAttention.forward", "denoisers.attention.AttentionBlock"),
     *("denoisers.attention.AttentionBlock.forward", "denoisers.embeddings.FiLM", "denoisers.embeddings.FiLM.forward"),
@@ -501,9 +506,10 @@ INSIDE = {
     "denoisers.layers.require_like_weights",
     *("denoisers.unet.ResBlock", "denoisers.unet.ResBlock.forward", "denoisers.embeddings.NoiseEmbedding.forward"),
     *(f"denoisers.table.{one}" for one in ("count_flops", "activation_bytes", "receptive_field", "images_per_second")),
-    *("training.EMA.update", "training.EMA.copy_to", "training.learning_rate"),
+    *("runs.EMA.update", "runs.EMA.copy_to", "training.learning_rate"),
     *("data.parse_json", "data.pixels_sha256", "data.decode_mosaic", "data.decode_labels", "data.write_atomically"),
     *("recipes.settings_of", "recipes.log_row", "recipes.pixel_moments", "recipes.make_model", "recipes.load_data"),
+    *("recipes.recipe_from", "recipes.make_task"),
     *("leaderboard.Counted", "leaderboard.Counted.__call__", "metrics.reference", "metrics.floor_of"),
     "metrics.Reference.draws",
     *("leaderboard.path_of", "leaderboard.planned", "leaderboard.missing", "leaderboard.run", "leaderboard.save"),
@@ -533,11 +539,11 @@ FINE = {
     "*(seed)": "zero",
     "*(batch)": "zero",
     "denoisers.unet.UNet(dropout)": "zero",
-    "training.EMA(decay)": "zero",
-    "training.Training(*)": "zero",
+    "runs.EMA(decay)": "zero",
+    "runs.Training(*)": "zero",
     "training.train(*)": "zero, infinity",
     "training.train(warmup)": "a fraction",
-    "classifier.classification(*)": "zero",
+    "tasks.classification.Classification(*)": "zero",
     "metrics.share(hits)": "zero",
     "metrics.samples_only_accuracy(shift)": "zero",
     "metrics.samples_only_accuracy(lr)": "zero",

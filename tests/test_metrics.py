@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from course_utils import metrics
-from course_utils.classifier import Classifier, classification, look_at, shifted
-from course_utils.data import denormalize, load_images, normalize
+from course_utils.classifier import Classifier, look_at
+from course_utils.data import denormalize, load_images, normalize, shifted
 from course_utils.denoisers import Denoiser
 from course_utils.metrics import (
     chance_fid,
@@ -29,6 +29,7 @@ from course_utils.metrics import (
 )
 from course_utils.samplers import sample_ddim, uniform_grid
 from course_utils.schedules import VE, cosine
+from course_utils.tasks import Classification
 from course_utils.toy import Gaussian
 from course_utils.training import Training, train
 
@@ -431,7 +432,7 @@ def test_a_classifier_learns_what_can_be_learned_and_shifts_see_every_offset():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         run = Training(Classifier(1, (8, 16), num_classes=4), lr=0.01, ema=0.9, precision=torch.float32)
-    for _ in train(run, images[:600], labels[:600], steps=120, batch_size=50, warmup=5, loss=classification(shift=1)):
+    for _ in train(run, images[:600], labels[:600], steps=120, batch_size=50, warmup=5, task=Classification(shift=1)):
         pass
     classifier = run.averaged()
     features, seen = look_at(classifier, images[600:], batch_size=70)
@@ -469,7 +470,7 @@ def test_what_the_loss_of_a_classifier_draws():
     run = Training(nn.Linear(1, 1), precision=torch.float32)
     run.forward = Spy()
     x, label = normal(4000, 1, 4, 4), torch.zeros(4000, dtype=torch.long)
-    losses, t = classification(shift=1, flip=True)(run, x, label, stream())
+    losses, t = Classification(shift=1, flip=True)(run, x, label, stream())
     assert t is None
     torch.testing.assert_close(losses, torch.full((4000,), math.log(3)))
     candidates = {
@@ -482,7 +483,7 @@ def test_what_the_loss_of_a_classifier_draws():
     assert sum(shares) == pytest.approx(1)
     assert all(share == pytest.approx(1 / 18, abs=4.5 * math.sqrt(1 / 18 / 4000)) for share in shares)
     with pytest.raises(ValueError, match="labels: a classifier needs them"):
-        classification()(run, x, None, stream())
+        Classification()(run, x, None, stream())
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------

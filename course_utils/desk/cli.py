@@ -437,7 +437,7 @@ def evaluate(
     try:
         manifest = pretrained.read_manifest()
         plan = _recipe(name) if run or name not in manifest else pretrained.recipe_of(name)
-        if plan.architecture == "classifier":
+        if plan.task["kind"] == "classification":
             model = recipes.begin(plan, run).averaged() if run else pretrained.load_classifier(plan.dataset)
             result = f"{metrics.accuracy(model.to(device), plan.dataset):.2%} of the test split named rightly"
         else:

@@ -116,8 +116,8 @@ flops = 3 * count_flops(ours.model.network, (1, 28, 28)) * 128  # backward costs
 print(seconds["ours"], seconds["theirs"], ema, logging, flops / seconds["ours"])
 """
 GIVEN_BACK = """
-from course_utils import training
-training.keep_freed_memory = lambda: None
+from course_utils import runs
+runs.keep_freed_memory = lambda: None
 """
 CONVOLUTION = """
 import time, torch
@@ -285,7 +285,7 @@ def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 1000, steps: int = 
 
     recipe, cpu = recipes.RECIPES["mnist-unet"], torch.device("cpu")
     images, labels = recipes.load_data(recipe)
-    by_recipe: dict[str, Any] = {"weighting": recipe.weighting, "times": recipe.times, "batch_size": recipe.batch_size}
+    by_recipe: dict[str, Any] = {"task": recipes.make_task(recipe), "batch_size": recipe.batch_size}
     contenders = {
         "ours": (recipes.make_model(recipe), runtime.pick_precision(cpu), recipe.lr, by_recipe),
         "UNet2DModel": (Rival(), torch.float32, 1e-3, {"weighting": "eps", "times": "uniform", "batch_size": 128}),
