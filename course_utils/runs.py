@@ -101,7 +101,10 @@ class Training:
         self.precision = precision or pick_precision(self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.model = _channels_last(model.to(self.device))
+        self.model, self.accelerator = _channels_last(model.to(self.device)), accelerator
+        if self.processes > 1 and torch.distributed.is_initialized():
+            for value in self.model.state_dict().values():  # all begin where the first one does
+                torch.distributed.broadcast(value, 0)
         self.seed, self.step = require_count("seed", seed, least=0), 0
         self.parts = _weights_of(self.model, parts)
         common: dict[str, Any] = {"lr": lr, "betas": (0.9, 0.99), "weight_decay": weight_decay}
@@ -114,10 +117,6 @@ class Training:
         self.ema = EMA(self.model, ema)
         # What a step calls. It shares its weights with the model, whose names in checkpoints stay as they are.
         self.forward: nn.Module = torch.compile(self.model) if compile else self.model  # type: ignore[assignment]
-        self.accelerator = accelerator
-        if self.processes > 1 and torch.distributed.is_initialized():
-            for value in self.model.state_dict().values():  # all begin where the first one does
-                torch.distributed.broadcast(value, 0)
 
     def state(self) -> dict[str, Any]:
         """All of it as tensors and plain data."""

@@ -111,7 +111,7 @@ def train(
         rates = [learning_rate(run.step, steps, peak, warmup) for peak in run.peaks]
         buffers = [buffer.clone() for buffer in run.model.buffers()]  # a batch norm's averages move on the way forward
         try:
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad(), torch.autocast(run.device.type, enabled=False):
                 record = _step(run, *next(stream), rates, task, clip)
         except BaseException as error:
             run.forget_step()
