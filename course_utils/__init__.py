@@ -10,7 +10,7 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            lesson · floors                                 a lesson's format; this very picture, as data
   show     leaderboard · exercises/                        every sampler compared; answers to the learner
            plotting · widgets                              figures, sliders
-  learn    metrics · pretrained · classifier               how good it is, and what ships trained
+  learn    metrics/ · pretrained · classifier              how good it is, and what ships trained
            recipes · training                              a whole training by name; the one loop for all
            tasks/ · runs · losses                          what is minimised, and what that changes
            checkpoints · runtime · data                    files and devices

@@ -415,42 +415,47 @@ CALLS = {
     "recipes.begin": None,  # the command line's; tests/test_training.py and test_cli.py
     "recipes.train_recipe": None,
     # --- figures of quality
-    "metrics.subset": {"features": FEATURES, "n": 3, "generator": GENERATOR},
-    "metrics.share": {"hits": 3, "n": 10, "level": 0.95},
-    "metrics.fid": {"features": FEATURES, "reference": REFERENCE},
-    "metrics.gaussian_chance_fid": {"variances": LOG_SNR.abs(), "n": 10, "m": 20},
-    "metrics.chance_fid": {"features": FEATURES, "n": 10, "m": 20},
-    "metrics.fid_interval": {
+    "metrics.estimates.subset": {"features": FEATURES, "n": 3, "generator": GENERATOR},
+    "metrics.estimates.share": {"hits": 3, "n": 10, "level": 0.95},
+    "metrics.distances.fid": {"features": FEATURES, "reference": REFERENCE},
+    "metrics.distances.gaussian_chance_fid": {"variances": LOG_SNR.abs(), "n": 10, "m": 20},
+    "metrics.distances.chance_fid": {"features": FEATURES, "n": 10, "m": 20},
+    "metrics.distances.fid_interval": {
         "features": FEATURES, "reference": REFERENCE, "resamples": 3, "level": 0.95, "generator": GENERATOR,
     },
-    "metrics.kid": {
+    "metrics.distances.kid": {
         "features": FEATURES, "reference": REFERENCE, "subsets": 2, "subset_size": 5, "generator": GENERATOR,
     },
-    "metrics.nearest": {"images": FEATURES, "among": REFERENCE, "k": 2, "batch_size": 5},
-    "metrics.precision_recall": {"features": FEATURES, "reference": REFERENCE, "k": 2, "batch_size": 5},
-    "metrics.copied": {"images": FEATURES, "train": REFERENCE, "unseen": normal(8, 3, seed=5), "quantile": 0.1},
-    "metrics.samples_only_accuracy": {
+    "metrics.neighbours.nearest": {"images": FEATURES, "among": REFERENCE, "k": 2, "batch_size": 5},
+    "metrics.neighbours.precision_recall": {"features": FEATURES, "reference": REFERENCE, "k": 2, "batch_size": 5},
+    "metrics.neighbours.copied": {
+        "images": FEATURES, "train": REFERENCE, "unseen": normal(8, 3, seed=5), "quantile": 0.1,
+    },
+    "metrics.samples_only.samples_only_accuracy": {
         "images": BYTES, "labels": LABELS, "test_images": BYTES, "test_labels": LABELS, "steps": 1, "batch_size": 2,
         "lr": 1e-3, "shift": 1, "widths": (8, 8), "seed": 0, "device": "cpu", "precision": torch.float32,
     },
-    "metrics.draw_images": {
-        "denoise": half, "schedule": S, "shape": (1, 8, 8), "n": 3, "steps": 2, "num_classes": 3,
+    "metrics.evaluation.draw_images": {
+        "denoise": half, "schedule": S, "shape": (1, 8, 8), "n": 3, "timesteps": GRID, "num_classes": 3,
         "sampler": samplers.sample_ddim, "generator": GENERATOR, "device": "cpu", "precision": torch.float32,
         "batch_size": 2,
     },
-    "metrics.evaluate": {
-        "denoiser": DENOISER, "dataset": "mnist", "n": 2, "steps": 1, "sampler": "ddim", "guidance": 1.0,
-        "num_classes": 10, "full": False, "seed": 0, "precision": torch.float32,
+    "metrics.evaluation.evaluate": {
+        "denoiser": DENOISER, "dataset": "mnist", "n": 2, "timesteps": GRID, "sampler": samplers.sample_ddim,
+        "guidance": 1.0, "num_classes": 10, "full": False, "seed": 0, "precision": torch.float32,
     },
-    "metrics.accuracy": {"classifier": CLASSIFIER, "dataset": "mnist", "full": False},
+    "metrics.evaluation.accuracy": {"classifier": CLASSIFIER, "dataset": "mnist", "full": False},
     "leaderboard.Counted": {"denoise": half},
     "leaderboard.Counted.__call__": {"self": Fresh(lambda: leaderboard.Counted(half)), "x_t": X, "t": 3},
     "leaderboard.network_calls": {"sample": samplers.sample_ddim, "schedule": S, "timesteps": GRID},
     "leaderboard.plan_within": {"contender": DDIM, "schedule": S, "budget": 5},
     "leaderboard.planned": {"schedule": S, "budgets": (5,)},
-    "metrics.Reference.draws": {"self": REAL, "n": 3},
-    "metrics.reference": {"dataset": "mnist", "device": "cpu", "full": False},
-    "metrics.floor_of": {"dataset": "mnist", "n": 20, "device": "cpu", "full": False},
+    "metrics.estimates.require_features": {"features": FEATURES, "reference": REFERENCE},
+    "metrics.estimates.require_rows": {"name": "features", "features": FEATURES, "least": 2},
+    "metrics.estimates.require_together": {"features": FEATURES, "reference": REFERENCE},
+    "metrics.evaluation.Reference.draws": {"self": REAL, "n": 3},
+    "metrics.evaluation.reference": {"dataset": "mnist", "device": "cpu", "full": False},
+    "metrics.evaluation.floor_of": {"dataset": "mnist", "n": 20, "device": "cpu", "full": False},
     "leaderboard.measure": {
         "name": "mnist-cnn", "denoiser": DENOISER, "plan": PLAN, "n": 2, "seed": 0, "precision": torch.float32,
     },
@@ -510,8 +515,11 @@ INSIDE = {
     *("data.parse_json", "data.pixels_sha256", "data.decode_mosaic", "data.decode_labels", "data.write_atomically"),
     *("recipes.settings_of", "recipes.log_row", "recipes.pixel_moments", "recipes.make_model", "recipes.load_data"),
     *("recipes.recipe_from", "recipes.make_task"),
-    *("leaderboard.Counted", "leaderboard.Counted.__call__", "metrics.reference", "metrics.floor_of"),
-    "metrics.Reference.draws",
+    *(
+        "leaderboard.Counted",
+        "leaderboard.Counted.__call__",
+        *(f"metrics.evaluation.{one}" for one in ("reference", "floor_of", "Reference.draws")),
+    ),
     *("leaderboard.path_of", "leaderboard.planned", "leaderboard.missing", "leaderboard.run", "leaderboard.save"),
     *("leaderboard.network_calls", "leaderboard.measure", "leaderboard.at", "plotting.to_png"),
     *("widgets.explore", "widgets.slider", "widgets.choice"),  # ipywidgets says in words what it wants
@@ -544,9 +552,9 @@ FINE = {
     "training.train(*)": "zero, infinity",
     "training.train(warmup)": "a fraction",
     "tasks.classification.Classification(*)": "zero",
-    "metrics.share(hits)": "zero",
-    "metrics.samples_only_accuracy(shift)": "zero",
-    "metrics.samples_only_accuracy(lr)": "zero",
+    "metrics.estimates.share(hits)": "zero",
+    "metrics.samples_only.samples_only_accuracy(shift)": "zero",
+    "metrics.samples_only.samples_only_accuracy(lr)": "zero",
     "samplers.variational.Varia*(floor)": "zero",
     "data.batches(*)": "zero",
     # other images, other schedules, other networks
@@ -555,11 +563,11 @@ FINE = {
     "*(x_T)": "twice as many, an axis more, an axis fewer, wider, precision",
     "*(x_0)": "an axis more, precision",  # of float64 images other noise is drawn
     "*(images)": "wider, bytes, bools",
-    "metrics.samples_only_accuracy(test_images)": "wider",
+    "metrics.samples_only.samples_only_accuracy(test_images)": "wider",
     "metrics.*(features)": "twice as many, bools, bytes",
     "metrics.*(reference)": "twice as many",
-    "metrics.nearest(*)": "twice as many, bytes",
-    "metrics.copied(*)": "twice as many, bytes",
+    "metrics.neighbours.nearest(*)": "twice as many, bytes",
+    "metrics.neighbours.copied(*)": "twice as many, bytes",
     "*(schedule)": "the other time",
     "*(shape)": "huge, backwards",
     "*(widths)": "huge, backwards",

@@ -426,6 +426,7 @@ def evaluate(
     from course_utils import metrics, pretrained, recipes, runtime
     from course_utils.checkpoints import CheckpointError
     from course_utils.data import DataError
+    from course_utils.samplers import uniform_grid
 
     if run and record:
         _stop(f"--record notes what is shipped, and a run is not: course ship {name} --run {run}, then without --run")
@@ -440,6 +441,8 @@ def evaluate(
         if plan.task["kind"] == "classification":
             model = recipes.begin(plan, run).averaged() if run else pretrained.load_classifier(plan.dataset)
             result = f"{metrics.accuracy(model.to(device), plan.dataset):.2%} of the test split named rightly"
+        elif plan.task["kind"] != "denoising":
+            _stop(f"{name}: how well the task {plan.task['kind']} is done is not measured here")
         else:
             model = recipes.begin(plan, run).averaged() if run else pretrained.load_denoiser(name)
             precision = runtime.pick_precision(device)
@@ -449,8 +452,8 @@ def evaluate(
                     model.to(device),
                     plan.dataset,
                     n=n,
-                    steps=steps,
-                    sampler=sampler,
+                    sampler=metrics.SAMPLERS[sampler],
+                    timesteps=uniform_grid(model.schedule, steps),
                     guidance=guidance,
                     num_classes=classes,
                     seed=seed,
