@@ -8,11 +8,13 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check install -q $(if $(PIN
 PYTEST  = $(BIN)/python -m pytest
 
 # Processes of one thread each do more than one process of many threads, in unit tests and in notebooks alike.
-WORKERS = -n logical --maxprocesses 4
-NBVAL   = --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 300
+WORKERS = -n logical --maxprocesses 4 --dist worksteal --durations 10
+NBVAL   = --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+NBVAL  += --nbval-cell-timeout 3600 --nbval-kernel-startup-timeout 600
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test check browser-test oldest canary colab offline environment lint quick unit notebooks lessons book constraints clean
+.PHONY: help lab test check plain weekly browser-test oldest canary colab lessons book constraints clean
+.PHONY: environment lint quick unit bare notebooks
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,27 +22,33 @@ help: ## say what there is to make
 lab: $(VENV)/.lab ## open the lessons in JupyterLab
 	@$(BIN)/course lab
 
-test: environment lint unit browser-test notebooks ## check everything: environment, style, unit tests, every notebook
+test: ## check everything: environment, style, unit tests, every notebook
+	@MAKE="$(MAKE)" tests/parts environment lint unit bare notebooks
 
 check: lint quick ## the quick part of `make test`, for before a commit
 
 oldest: PYTHON = python3.10
-oldest: .cache/oldest.txt ## fast tests, and LESSONS="00 01 …", on the oldest versions that pyproject.toml allows
-	$(MAKE) environment quick notebooks PYTHON=$(PYTHON) VENV=.cache/oldest PINS=$< \
+oldest: .cache/oldest.txt ## unit tests, and LESSONS="00 01 …", on the oldest versions that pyproject.toml allows
+	$(MAKE) environment unit notebooks PYTHON=$(PYTHON) VENV=.cache/oldest PINS=$< \
 	    LESSONS="$(or $(LESSONS),00 01 02 03 06 10)"
 
 canary: ## all tests and lessons on the newest versions of everything
 	rm -rf .cache/newest
-	$(MAKE) environment unit notebooks PYTHON=$(PYTHON) VENV=.cache/newest PINS=
+	@MAKE="$(MAKE)" tests/parts environment unit bare notebooks PYTHON=$(PYTHON) VENV=.cache/newest PINS=
+
+plain: ## all tests and lessons as on a machine without bfloat16 and AVX-512, which this one only plays (x86)
+	@ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 PYTHONPATH=$(CURDIR)/tests/without_bf16 \
+	    MAKE="$(MAKE)" tests/parts environment unit bare notebooks
+
+weekly: $(VENV)/.all ## what takes long and seldom says anything new: learner's copies executed, trainings repeated
+	$(PYTEST) -q $(WORKERS) --weekly -m weekly
+	$(BIN)/course bench robust
 
 colab: $(VENV)/.all ## lessons on a machine that has PyTorch but not the course: LESSONS="01 05 10" if not given
 	LESSONS="$(or $(LESSONS),01 05 10)" $(PYTEST) -q tests/test_colab.py
 
-browser-test: $(VENV)/.all ## the lab in a real browser: apt-get install chromium, or it is skipped
+browser-test: $(VENV)/.all ## part of `make test`: the lab in a real browser (apt-get install chromium, or it is skipped)
 	$(PYTEST) -q tests/test_browser.py
-
-offline: $(VENV)/.all ## part of `make test`: every lesson as a learner finds it, without a network (Linux)
-	$(PYTEST) -q $(WORKERS) tests/test_notebooks.py -k learners_copy
 
 lessons: $(VENV)/.all ## build the notebooks whose source changed; REPO=https://... for your fork
 	$(BIN)/course lessons $(if $(REPO),--repo $(REPO))
@@ -56,7 +64,7 @@ constraints: .cache/uv/.made ## pin the newest versions that work together, for 
 
 clean: ## remove what was made: .venv, caches
 	rm -rf .venv .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./work -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- the parts of `make test`
 
@@ -70,15 +78,20 @@ lint: $(VENV)/.all
 	$(BIN)/mypy
 
 quick: $(VENV)/.all
-	$(PYTEST) -q $(WORKERS) --dist worksteal -m "not slow" --ignore tests/test_bad_input.py
+	$(PYTEST) -q $(WORKERS) -m "not slow" --ignore tests/test_bad_input.py
 
 unit: $(VENV)/.all
-	$(PYTEST) -q $(WORKERS) --dist worksteal --ignore tests/test_bad_input.py --ignore tests/test_browser.py
-	@if [ -e tests/test_bad_input.py ]; then set -x; $(PYTEST) -q --no-shape-hook tests/test_bad_input.py; fi
+	$(PYTEST) -q $(WORKERS) --ignore tests/test_bad_input.py --ignore tests/test_browser.py
 
-# What the solved copies store is what they compute. (tests/test_notebooks.py, part of `unit`, has run the learner's copies.)
+# What must see the course as a learner's notebook does, without the shape annotations enforced.
+bare: $(VENV)/.all
+	$(PYTEST) -q $(WORKERS) --no-shape-hook tests/test_browser.py $(wildcard tests/test_bad_input.py)
+
+# What the solved copies store is what they compute, with no network and in an empty home. (tests/test_notebooks.py shows
+# that the learner's copies then run too.)
 notebooks: $(VENV)/.all
-	OMP_NUM_THREADS=1 $(PYTEST) -q $(WORKERS) --dist loadfile --timeout 0 $(NBVAL) \
+	OMP_NUM_THREADS=1 PYTHONPATH=tests$(if $(PYTHONPATH),:$(PYTHONPATH)) tests/alone \
+	    $(PYTEST) -q $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 0 -p replay -p no:cacheprovider $(NBVAL) \
 	    $(or $(LESSONS:%=notebooks/solutions/%_*.ipynb),notebooks/solutions)
 
 # ---------------------------------------------------------------- the environment, made once and again when its pins change

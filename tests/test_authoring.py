@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 from pathlib import Path
 
@@ -265,6 +264,7 @@ def test_learners_checks_are_locked_and_checksummed(lesson: Path) -> None:
     assert [cell.metadata.get("editable", True) for cell in graded] == [True, False] * 3 + [True]
 
 
+@pytest.mark.slow
 def test_no_dialog_and_no_version_number_greets_the_learner(built: Path) -> None:
     for path in (learner_path(built), solved_path(built)):
         metadata = nbformat.read(path, as_version=4).metadata
@@ -419,6 +419,7 @@ def test_the_solved_copy_stores_what_its_cells_show(built: Path) -> None:
     assert all("execution" not in cell.metadata for cell in nb.cells)
 
 
+@pytest.mark.slow
 def test_the_learners_copy_runs_to_its_end_unsolved(built: Path) -> None:
     nb = build.execute(build.learner_notebook(built, REPO), built.parents[1])
     assert all("not yet" in cell.outputs[0].data["text/plain"] for cell in tagged(nb, "check"))
@@ -432,6 +433,7 @@ def test_no_widget_state_is_stored(built: Path) -> None:
     assert slider.outputs[0].data == {"text/plain": build.WIDGET_STANDS_IN}
 
 
+@pytest.mark.slow
 def test_a_lesson_that_fails_is_not_written(built: Path) -> None:
     built.write_text(edited(('print("before")', "1 / 0  # here")), encoding="utf-8")
     before = files(built)
@@ -440,6 +442,7 @@ def test_a_lesson_that_fails_is_not_written(built: Path) -> None:
     assert files(built) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -447,7 +450,7 @@ def test_a_lesson_that_fails_is_not_written(built: Path) -> None:
         ("import sys\nsys.stderr.write('careful')", "writes to stderr(?s:.*)careful"),
         ("import warnings\nwarnings.warn('old')", "writes to stderr(?s:.*)UserWarning: old"),
         ("import os\nos._exit(1)", "[Kk]ernel died"),
-        ("import time\ntime.sleep(60)", "took longer than 5 seconds"),
+        ("import time\ntime.sleep(10**6)", "took longer than 5 seconds"),
         ("import ipywidgets\nipywidgets.IntSlider(4)", 'tag it "widget"'),
         ("import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()", "shows a picture without words"),
     ],
@@ -455,10 +458,9 @@ def test_a_lesson_that_fails_is_not_written(built: Path) -> None:
 )
 def test_a_cell_that_fails_is_shown(tmp_path: Path, code: str, message: str) -> None:
     cells = [nbformat.v4.new_code_cell("x = 1"), nbformat.v4.new_code_cell(f"# the one\n{code}")]
-    start = time.perf_counter()
+    limit = 5 if "sleep" in code else 1000
     with pytest.raises(LessonError, match=f"^this cell\n\n    # the one(?s:.*){message}"):
-        build.execute(nbformat.v4.new_notebook(cells=cells), tmp_path, timeout=5)
-    assert time.perf_counter() - start < 20
+        build.execute(nbformat.v4.new_notebook(cells=cells), tmp_path, timeout=limit)
 
 
 def test_too_many_bytes_of_images_are_refused() -> None:
@@ -690,7 +692,7 @@ def run_there(python: Path, cwd: Path, code: list[str], **environment: str) -> s
     )
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in code])
     client = NotebookClient(
-        nb, km=manager, timeout=300, coalesce_streams=True, resources={"metadata": {"path": str(cwd)}}
+        nb, km=manager, timeout=1800, coalesce_streams=True, resources={"metadata": {"path": str(cwd)}}
     )
     mine = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHONPATH", "COURSE_", "VIRTUAL_ENV"))
@@ -715,8 +717,7 @@ def borrowed_files(python: Path) -> dict[str, tuple[str, float]]:
     return {str(f): (str(f.resolve()), f.stat().st_mtime) for f in wanted}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.slow(80)
 def test_setup_cell_installs_the_course_and_leaves_torch_alone(
     lesson: Path, machine: Path, clone: Path, tmp_path: Path
 ) -> None:

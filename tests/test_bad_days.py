@@ -118,6 +118,7 @@ def as_somebody(*options, home="/nonexistent", command=(sys.executable, "-c", US
     return subprocess.run([*box, *command], env=environment, capture_output=True, text=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 @boxed
 @pytest.mark.parametrize(
     ("options", "home"),

@@ -22,7 +22,7 @@ bs4 = pytest.importorskip("bs4")
 
 from course_utils.desk.authoring import book  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow(60)  # the first of them builds the page
 ROOT = Path(__file__).parents[1]
 LESSONS = [path.stem for path in book.lessons()]
 LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}  # by itself, and from where
@@ -199,7 +199,7 @@ def test_the_front_page_leads_to_every_lesson(site: Path, pages: dict[Path, Read
 
 
 def test_the_readme_is_there_whole(site: Path) -> None:
-    shown = soup(site / "index.html").article.get_text() + soup(site / "more.html").article.get_text()
+    shown = soup(site / "index.html").article.get_text()
     for title in re.findall(r"(?m)^## (.*)", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert shown.count(title) >= 1, title
 
@@ -276,7 +276,7 @@ class Quiet(SimpleHTTPRequestHandler):
 def phone(browser: object, address: str) -> Iterator[tuple[object, list[str]]]:
     """A page as narrow as a phone's, and a list of what goes wrong on it."""
     context = browser.new_context(viewport={"width": 380, "height": 800}, base_url=address)
-    context.set_default_timeout(120_000)  # on a busy machine
+    context.set_default_timeout(600_000)  # on a busy machine
     page, wrong = context.new_page(), []
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))

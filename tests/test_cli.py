@@ -37,7 +37,24 @@ def test_help_is_readable_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     for command in ("doctor", "lab", "lessons"):
         assert command in done.stdout
+    for panel in (cli.LEARN, cli.TEACH, cli.MAKE):
+        assert panel in done.stdout
     assert done.stdout.endswith("set()\n")
+
+
+def test_help_names_what_there_is_to_choose_and_an_example() -> None:
+    from course_utils import pretrained, recipes
+    from course_utils.desk.upkeep import bench
+
+    def names(text: str) -> set[str]:
+        return set(re.findall(r"[\w-]+", text)) - {"if", "named"}
+
+    assert names(cli.RECIPES) == set(recipes.RECIPES)
+    assert names(cli.SHIPPED) == set(pretrained.read_manifest())
+    assert names(cli.PARTS) == set(bench.PARTS)
+    for command in cli.app.registered_commands:
+        name = command.name or command.callback.__name__.replace("_", "-")
+        assert command.epilog.startswith(f"Example: course {name}")
 
 
 # ---------------------------------------------------------------- course doctor
@@ -123,13 +140,16 @@ def free_port() -> int:
 
 @pytest.fixture
 def server(tmp_path: Path):
-    """`course lab` running with an empty home; yields what it prints until its address, and the address."""
+    """`course lab` running in a checkout of its own with an empty home; yields its address, the home and the log."""
     pytest.importorskip("jupyterlab")
-    home = tmp_path / "home"
+    home, checkout = tmp_path / "home", tmp_path / "checkout"
     home.mkdir()
+    checkout.mkdir()
+    for name in ("course_utils", "data", "notebooks", "pyproject.toml"):
+        (checkout / name).symlink_to(ROOT / name)
     cleared = ("JUPYTER", "XDG_", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(cleared)}
-    environment |= {"HOME": str(home), "PYTHONPATH": str(ROOT)}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(checkout)}
     command = [sys.executable, "-m", "course_utils.desk.cli", "lab", "--port", str(free_port())]
     log = tmp_path / "log"
     with open(log, "wb") as output:
@@ -137,7 +157,7 @@ def server(tmp_path: Path):
             command, env=environment, cwd=tmp_path, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        for _ in range(600):
+        for _ in range(6000):
             if found := re.search(r"http://(?:localhost|127\.0\.0\.1):\d+/\S*token=\w+", log.read_text()):
                 break
             assert running.poll() is None, log.read_text()
@@ -145,7 +165,7 @@ def server(tmp_path: Path):
         yield found[0], home, log
     finally:
         os.killpg(running.pid, signal.SIGTERM)
-        running.wait(30)
+        running.wait(600)
 
 
 @pytest.mark.slow
@@ -154,7 +174,7 @@ def test_lab_greets_with_a_lesson_and_no_dialog(server: tuple[str, Path, Path]) 
     base, token = re.fullmatch(r"(http://[^/]+)/.*token=(\w+)", address).groups()
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(f"{base}{path}{'&' if '?' in path else '?'}token={token}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{base}{path}{'&' if '?' in path else '?'}token={token}", timeout=600) as answer:
             return answer.read().decode()
 
     notification = json.loads(get("/lab/api/settings/@jupyterlab/apputils-extension:notification"))
@@ -164,11 +184,11 @@ def test_lab_greets_with_a_lesson_and_no_dialog(server: tuple[str, Path, Path]) 
     assert notification["raw"] == "{}"  # the learner's own settings are theirs
     kernels = json.loads(get("/api/kernelspecs"))
     assert kernels["default"] == "python3"
-    first = ROOT / "notebooks" / "00_start_here.ipynb"
-    page = "/lab/tree/notebooks" + (f"/{first.name}" if first.exists() else "")
+    page = "/lab/tree/work/00_start_here.ipynb"
     assert page in address
     assert "JupyterLab" in get(page)
-    assert json.loads(get("/api/contents/notebooks?content=0"))["type"] == "directory"
+    pages = [path.name for path in (ROOT / "notebooks").glob("*.ipynb")]
+    assert sorted(entry["name"] for entry in json.loads(get("/api/contents/work"))["content"]) == sorted(pages)
     assert not list(home.rglob("*settings*"))
     assert "rror" not in log.read_text()
 
@@ -190,6 +210,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_lessons_builds_what_changed_and_says_how_long_it_took(checkout: Path) -> None:
     code, output = course("lessons")
     assert code == 0, output
@@ -208,6 +229,7 @@ def test_lessons_check_changes_nothing_and_fails_when_out_of_step(checkout: Path
     assert not (checkout / "notebooks" / "00_small.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_lessons_shows_the_cell_that_fails(checkout: Path) -> None:
     (checkout / "notebooks" / "src" / "00_small.py").write_text(
         "# %% [markdown]\n# # 00 · S\n\n# %%\n1 / 0\n", encoding="utf-8"

@@ -24,7 +24,7 @@ clone, machine = test_authoring.clone, test_authoring.machine  # fixtures
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("lesson", os.environ.get("LESSONS", "").split())
 def test_a_lesson_runs_on_a_machine_that_has_pytorch_but_not_the_course(lesson, machine, clone, tmp_path):
     (path,) = (ROOT / "notebooks").glob(f"{lesson}_*.ipynb")

@@ -240,6 +240,7 @@ def test_embedded_files_stay_small():
     assert sum(p.stat().st_size for folder in data.CLASSES for p in (REPO / "data" / folder).iterdir()) < 21e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "columns"), [("mnist/test", 40), ("cifar10/test", 50)])
 def test_encoding_again_gives_the_same_pixels_whatever_the_file(key, columns):
     entry, images = data.read_manifest()["splits"][key], embedded(*key.split("/"))[0].numpy()
@@ -357,6 +358,7 @@ def test_data_dir_is_the_named_one_then_the_packages_then_the_checkouts(tmp_path
     assert data.data_dir() == tmp_path / "named"
 
 
+@pytest.mark.slow
 def test_import_is_cheap():
     code = "import course_utils.data, sys; print(sorted({'torchvision', 'PIL', 'matplotlib'} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)

@@ -226,6 +226,7 @@ def test_imports_are_seen_wherever_they_stand(tmp_path: Path, monkeypatch: pytes
         assert imported_modules(path) == {"desk.cli"}
 
 
+@pytest.mark.slow
 def test_the_runtime_of_a_lesson_draws_nothing() -> None:
     heavy = "import sys, course_utils.runtime; print({'matplotlib', 'torchvision', 'ipywidgets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -76,6 +76,7 @@ def test_a_plan_is_the_longest_grid_within_its_budget(contender, budget):
     assert plan.timesteps[-1] == 0
 
 
+@pytest.mark.slow(10)
 def test_everything_is_planned_cheap_ones_first():
     plans = planned(linear(), budgets=(5, 10, 1000))
     assert [plan.nfe for plan in plans] == sorted(plan.nfe for plan in plans)
@@ -101,6 +102,7 @@ def test_images_are_counted_not_batches():
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(10)
 def test_a_row_is_the_fid_of_the_samples_that_it_names(board):
     """The same figure from the pieces: noise, sampler, bytes, features, distance."""
     ddim = Contender("ddim", sample_ddim, "quadratic")
@@ -121,6 +123,7 @@ def test_a_row_is_the_fid_of_the_samples_that_it_names(board):
     assert row.low <= row.fid <= row.high
 
 
+@pytest.mark.slow(10)
 def test_the_floor_is_a_mean_over_disjoint_draws_of_real_images(board, monkeypatch):
     real, draws = metrics.reference("mnist"), []
 
@@ -140,6 +143,7 @@ def test_the_floor_is_a_mean_over_disjoint_draws_of_real_images(board, monkeypat
         metrics.floor_of("mnist", 601)
 
 
+@pytest.mark.slow(10)
 def test_every_sampler_starts_from_the_same_noise(board):
     starts = {}
     for row in board():
@@ -153,6 +157,7 @@ def test_every_sampler_starts_from_the_same_noise(board):
 # --- the file --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(10)
 def test_a_run_that_was_stopped_goes_on_where_it_was(board, tmp_path):
     first = board()
     before = [next(first) for _ in range(3)]
@@ -172,6 +177,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(board, tmp_path):
     assert len({row.key for row in rows}) == len(rows)
 
 
+@pytest.mark.slow(10)
 def test_a_table_goes_on_in_the_precision_that_it_was_begun_in(board, monkeypatch):
     monkeypatch.setattr(leaderboard.runtime, "pick_precision", lambda device: torch.float32)
     assert next(board()).precision == "float32"
@@ -180,6 +186,7 @@ def test_a_table_goes_on_in_the_precision_that_it_was_begun_in(board, monkeypatc
     assert next(board(seed=1)).precision == "bfloat16"  # another table
 
 
+@pytest.mark.slow(10)
 def test_other_weights_are_measured_again(board, tmp_path, monkeypatch):
     next(board())
     manifest = pretrained.read_manifest()
@@ -204,6 +211,7 @@ def test_a_table_holds_one_seed_and_the_weights_that_are_shipped(tmp_path):
                 show([mine, other])
 
 
+@pytest.mark.slow(10)
 def test_ones_own_sampler_is_drawn_in_the_precision_of_the_table(board, tmp_path, monkeypatch):
     monkeypatch.setattr(leaderboard.runtime, "pick_precision", lambda device: torch.float32)
     row = next(board())
@@ -212,6 +220,7 @@ def test_ones_own_sampler_is_drawn_in_the_precision_of_the_table(board, tmp_path
     assert leaderboard.add("mine", sample_ddim, grid="uniform", budget=3, n=20).precision == "float32"
 
 
+@pytest.mark.slow(10)
 def test_progress_is_told_of_every_call(board):
     done = []
     plans = leaderboard.missing(n=20, budgets=(3, 5, 40))
@@ -257,6 +266,7 @@ def test_the_stored_table_is_of_the_shipped_weights(name):
 # --- a sampler of one's own ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(10)
 def test_ones_own_sampler_is_measured_like_the_others_and_written_nowhere(board, tmp_path, monkeypatch):
     monkeypatch.setattr(leaderboard, "data_dir", lambda: tmp_path)
 
@@ -269,6 +279,7 @@ def test_ones_own_sampler_is_measured_like_the_others_and_written_nowhere(board,
     assert not (tmp_path / leaderboard.FOLDER).exists()
 
 
+@pytest.mark.slow(10)
 def test_what_is_no_sampler_is_said(board):
     with pytest.raises(ValueError, match="grid: wanted one of uniform, quadratic, log_snr, karras, got 'even'"):
         leaderboard.add("mine", sample_ddim, grid="even")

@@ -155,6 +155,7 @@ def known_pair(n, reps):
     return draws, reference, (mean.square().sum() + (spread - 1).square().sum()).item()
 
 
+@pytest.mark.slow
 def test_the_interval_covers_and_the_correction_removes_the_bias():
     draws, reference, truth = known_pair(300, 200)
     found = [fid_interval(x, reference, resamples=100, generator=stream(i)) for i, x in enumerate(draws)]
@@ -391,6 +392,7 @@ def test_samples_come_in_classes_of_equal_size_as_bytes():
     assert (images == 128).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [cosine(200), VE()], ids=["cosine", "ve"])
 def test_samples_start_from_noise_of_the_last_level(schedule):
     """Of a Gaussian that is known exactly, DDIM makes its moments; bytes round by up to 1/255."""
@@ -442,6 +444,7 @@ def test_a_classifier_learns_what_can_be_learned_and_shifts_see_every_offset():
     assert torch.equal(look_at(classifier.train(), images[600:])[1], seen)  # it sees to eval mode by itself
 
 
+@pytest.mark.slow
 def test_a_classifier_that_saw_only_samples_knows_what_they_lack():
     (images, labels), test = stripes(600), stripes(400, seed=1)
     settings = {"steps": 120, "batch_size": 50, "lr": 0.01, "shift": 1, "widths": (8, 16), "precision": torch.float32}
@@ -489,6 +492,7 @@ def test_what_the_loss_of_a_classifier_draws():
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_evaluate_knows_real_images_from_noise(monkeypatch):
     """A denoiser that returns real digits of the class asked for scores like the floor, and one of grey does not."""
     train_images, train_labels = load_images("mnist")

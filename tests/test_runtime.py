@@ -1,5 +1,7 @@
 """A lesson's setup says one line, seeds, and picks what the machine can do; what varies is marked as such."""
 
+import json
+import os
 import platform
 import re
 import subprocess
@@ -140,6 +142,17 @@ print(given_back, once, pages(100))
 """
 
 
+@pytest.mark.slow
+def test_make_plain_hides_bfloat16_and_nothing_else() -> None:
+    code = "import json, torch; print(json.dumps(torch.cpu.get_capabilities()))"
+    there = os.environ | {"PYTHONPATH": str(SANITIZE.with_name("without_bf16"))}
+    hidden = json.loads(subprocess.run([sys.executable, "-c", code], env=there, stdout=subprocess.PIPE).stdout)
+    ours = getattr(torch.cpu, "get_capabilities", dict)()
+    assert hidden == {what: has and "bf16" not in what for what, has in ours.items()}
+    assert not any(has for what, has in hidden.items() if "bf16" in what)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such switch")
 def test_kept_memory_is_taken_from_the_system_once() -> None:
     done = subprocess.run([sys.executable, "-c", PAGES], capture_output=True, text=True, check=True)

@@ -110,12 +110,13 @@ def test_a_grid_that_ends_above_zero_returns_the_law_of_that_level(schedule):
     assert_moments(drawn_from_data(schedule, grid), *law_of_ddpm(schedule, grid))
 
 
+@pytest.mark.slow
 def test_with_all_thousand_steps_ddpm_draws_from_the_data():
     schedule = linear()
     assert_moments(drawn_from_data(schedule, uniform_grid(schedule, 1000), n=4000), MEAN, COVARIANCE)
 
 
-@pytest.mark.parametrize("n", [10, 50, 1000])
+@pytest.mark.parametrize("n", [10, 50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_on_a_gaussian_the_optimal_variance_makes_every_number_of_steps_exact(n):
     """At t = 1 the law is that of the data there; with the posterior variance it is too narrow, with beta too wide."""
     schedule, spread, count = linear(), 0.3, 20_000

@@ -84,6 +84,7 @@ def path(request):
     return schedule, denoise, x, grid, reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "order"), [("ddim", 1), ("euler", 1), ("heun", 2), ("2s", 2), ("2m", 2), ("unipc", 3), ("unipc3", 4)]
 )
@@ -95,6 +96,7 @@ def test_the_error_falls_with_the_order_of_the_solver(path, name, order):
     assert found > 3.5 if name == "unipc3" else found == pytest.approx(order, abs=0.1)
 
 
+@pytest.mark.slow
 def test_unipc_of_order_one_corrects_euler_to_order_two(path):
     schedule, denoise, x, grid, reference = path
     errors = [(sample_unipc(denoise, x, schedule, grid(n), order=1) - reference).abs().max() for n in (80, 160)]

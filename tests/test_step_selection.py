@@ -107,6 +107,7 @@ def test_the_matrix_is_the_bound_jump_by_jump(schedule, variance):
             assert costs[t, s] == math.inf if s >= t else math.isclose(costs[t, s], jump(t, s), rel_tol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_path_and_the_prior_are_the_whole_bound():
     """`measure` and `cost_matrix` against `variational.bound`, which draws noise of its own for every step."""
     schedule, world = linear(40, 1e-3, 0.3), GaussianMixture(torch.tensor([[-0.6, 0.2], [0.5, -0.3]]), 0.05)
@@ -125,6 +126,7 @@ def test_a_path_and_the_prior_are_the_whole_bound():
             assert abs(mine - nats.mean()) < 6 * nats.std() / len(nats) ** 0.5, (name, grid)
 
 
+@pytest.mark.slow
 def test_between_the_measured_times_the_errors_are_interpolated():
     schedule = linear(200, 1e-3, 0.1)
     world = Gaussian(torch.zeros(4), 0.2)
@@ -221,11 +223,15 @@ def test_pruning_by_the_path_cost_is_the_greedy_path():
         assert prune(range(T, -1, -1), lambda grid: path_cost(costs, grid), n) == greedy_path(costs, n).timesteps
 
 
-def test_all_lengths_up_to_64_of_a_thousand_steps_in_seconds():
+def test_all_lengths_up_to_64_of_a_thousand_steps_in_a_few_times_what_64_rounds_of_sums_take():
     costs = gaussian_costs(linear(), [0.001, 0.03, 0.3, 1.0])
-    start = time.perf_counter()
+    marks = [time.process_time()]  # of this process alone, so that a busy machine counts no more than an idle one
+    for _ in range(64):
+        (costs + costs[0]).min(dim=1)
+    marks.append(time.process_time())
     paths = best_paths(costs, 64)
-    assert time.perf_counter() - start < 5  # a loop in Python would take minutes
+    marks.append(time.process_time())
+    assert marks[2] - marks[1] < 10 * (marks[1] - marks[0])  # a loop in Python would take a thousand times as long
     assert [len(path.timesteps) for path in paths] == list(range(2, 66))
     assert math.isclose(paths[-1].cost, path_cost(costs, paths[-1].timesteps), rel_tol=1e-12)
 
@@ -371,6 +377,7 @@ def test_conditions_reach_the_denoiser_with_their_noises():
     assert [record.loss for record in records] == [0, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, 2])
 def test_learning_finds_the_best_inner_time_of_a_gaussian(order):
     """Two steps have one free time; on a Gaussian the loss is a curve in it, whose minimum a fine scan finds."""
@@ -389,6 +396,7 @@ def test_learning_finds_the_best_inner_time_of_a_gaussian(order):
         assert abs(last.timesteps[1] - best) < 0.005
 
 
+@pytest.mark.slow
 def test_a_learned_grid_beats_fixed_ones_on_noises_it_has_not_seen():
     n, denoise = 5, GaussianMixture(WORLD.means, 0.3**2).denoiser(VP)  # wide enough that few end on another spot
     learn_on, judge_on = draw(64, 2), draw(2000, 2, seed=1)

@@ -719,7 +719,7 @@ def launch(number: int, *command: object) -> None:
         arguments = [sys.executable, *(str(part).replace("RANK", str(rank)) for part in command)]
         processes.append(subprocess.Popen(arguments, env=os.environ | common | own, text=True, stderr=subprocess.PIPE))
     for process in processes:
-        _, said = process.communicate(timeout=200)
+        _, said = process.communicate(timeout=1200)
         assert process.returncode == 0, said
 
 
@@ -779,6 +779,7 @@ def test_course_train_shares_a_run_between_processes_and_goes_on_alone(tmp_path:
         assert loss_a == pytest.approx(loss_b, rel=0.01)  # bfloat16, where the machine has it, rounds each share anew
 
 
+@pytest.mark.slow(10)
 @pytest.mark.skipif(torch.__version__.startswith("2.4."), reason="PyTorch 2.4 cannot compile through jaxtyping's hook")
 def test_a_compiled_run_calls_the_compiled_network_and_keeps_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
@@ -823,7 +824,7 @@ def halves(folder: Path) -> bool:
     return any(folder.glob(".checkpoint.pt.*.part"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -842,8 +843,8 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(
     process = life(whole)
     process.join()
     assert process.exitcode == 0
-    kills, caught, on_disk, deadline = 0, 0, 0, time.monotonic() + 80
-    while kills < 50 and time.monotonic() < deadline:
+    kills, caught, on_disk = 0, 0, 0
+    while kills < 20:
         process, goal = life(parts), rows(parts) + draw.randint(1, 6)
         moment = draw.choice(["start", "step", "write"])
         if moment == "start":

@@ -67,7 +67,7 @@ def test_onto_clean_data_the_variance_is_the_error():
         close(step_variance(error, t, 0 if schedule.T else 0.0, schedule), error)
 
 
-@pytest.mark.parametrize("steps", [10, 50, 1000])
+@pytest.mark.parametrize("steps", [10, 50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_optimal_variance_makes_ancestral_sampling_of_a_gaussian_exact(steps):
     """Mean and variance of the sampler's x_s, step by step: x_s = A x_t + B + noise, so both follow in closed form."""
     schedule, mean, spread = linear(), 0.6, 0.3
@@ -443,6 +443,7 @@ def test_onto_clean_data_nothing_random_comes_after_the_latent():
         close(jump.draw(x_t, x0_hat, 300, 0, schedule, torch.Generator()), want)
 
 
+@pytest.mark.slow
 def test_a_trained_jump_beats_every_gaussian_on_two_modes():
     """From pure noise straight onto a pixel that is black or white: KL against the truth, by quadrature."""
     schedule, jump, g = linear(), a_jump(seed=1), torch.Generator().manual_seed(0)

@@ -140,6 +140,7 @@ def test_bounds_the_wrong_way_round_are_refused(low, high):
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.integers(1, 9), st.integers(1, 12))
 def test_batches_are_the_sampler_run_by_hand_on_one_after_the_other(n, batch_size):
     x_T, by_hand = normal(n, 3), stream(1)

@@ -28,8 +28,16 @@ LAB_SETTINGS = {
     "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 30},
 }
 
+LEARN, TEACH, MAKE = "Learn", "Teach a class", "Make the course"
+# Said here, since the modules that know them import PyTorch; tests/test_cli.py compares.
+RECIPES = (
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier; mnist-smoke"
+)
+SHIPPED = "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier"
+PARTS = "size, imports, forward, attention, training, sampling, lessons; if named: steps, grading, faults, race"
+
 app = typer.Typer(
-    help="Diffusion models from scratch: look at this machine, open the lessons, build them.",
+    help="Diffusion models from scratch: learn, teach, and make the course.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,7 +52,7 @@ def _stop(message: str) -> NoReturn:
 # ---------------------------------------------------------------- course doctor
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course doctor")
 def doctor() -> None:
     """Say what works on this machine and, where something does not, what to do about it."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without ✔ shows ?
@@ -143,16 +151,25 @@ CHECKS: list[tuple[str, Callable[[], str], bool, str]] = [
 # ---------------------------------------------------------------- course lab
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course lab --port 8890")
 def lab(
     port: Annotated[int, typer.Option(help="Port to try first; the next free one is taken.")] = 8888,
     browser: Annotated[bool, typer.Option(help="Open a browser, where there is one.")] = True,
 ) -> None:
-    """Open the lessons in JupyterLab, at the first one."""
+    """Open the lessons in JupyterLab, at the first one: your copies in `work/`, which nothing overwrites."""
     if not NOTEBOOKS.is_dir():
         _stop("the notebooks are not part of the installed package: clone the repository, and run `make lab` there")
-    start = NOTEBOOKS / "00_start_here.ipynb"
-    page = f"notebooks/{start.name}" if start.exists() else "notebooks"
+    from course_utils.data import DataError
+    from course_utils.desk import work
+
+    try:
+        told = work.prepare()
+    except DataError as error:
+        _stop(f"your copies of the lessons: {error}")
+    for sentence in told:
+        typer.echo(sentence)
+    start = work.latest("00")
+    page = start.relative_to(ROOT).as_posix() if start else work.FOLDER
     overrides = LAB_FOLDER / "labconfig" / "default_setting_overrides.json"
     overrides.parent.mkdir(parents=True, exist_ok=True)
     overrides.write_text(json.dumps(LAB_SETTINGS), encoding="utf-8")
@@ -164,6 +181,7 @@ def lab(
 
 def _lab_command(page: str, port: int, browser: bool) -> list[str]:
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}", f"--ServerApp.port={port}"]
+    command += [f"--FileContentsManager.preferred_dir={ROOT / 'work'}"]  # what the file browser shows
     command += [f"--LabApp.default_url=/lab/tree/{page}", "--Application.log_level=WARN"]
     if not (browser and _has_browser()):
         command.append("--no-browser")
@@ -200,7 +218,7 @@ def _has_browser() -> bool:
 # ---------------------------------------------------------------- course lessons
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE, epilog="Example: course lessons 01 07")
 def lessons(
     names: Annotated[
         list[str] | None, typer.Argument(help="Lessons, such as 01 or forward_process; all of them if none.")
@@ -259,11 +277,11 @@ def lessons(
 # ---------------------------------------------------------------- course bench
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE, epilog="Example: course bench sampling")
 def bench(
-    parts: Annotated[list[str] | None, typer.Argument(help="Such as sampling; a wrong name lists them all.")] = None,
+    parts: Annotated[list[str] | None, typer.Argument(help=f"Of {PARTS}.")] = None,
 ) -> None:
-    """Measure what the README reports; `steps`, `grading`, `faults` and `race` only if named. Wants an idle machine."""
+    """Measure what docs/measured.md says, on an idle machine; `steps`, `grading`, `faults`, `race` only if named."""
     from course_utils.desk.upkeep.bench import PARTS
 
     chosen = parts or [part for part in PARTS if part not in ("steps", "grading", "faults", "race")]
@@ -289,9 +307,9 @@ def _name_repository(url: str) -> None:
 # ---------------------------------------------------------------- course train
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course train mnist-unet --steps 2000")
 def train(
-    recipe: Annotated[str, typer.Argument(help="Such as mnist-unet; a wrong name lists them all.")],
+    recipe: Annotated[str, typer.Argument(help=f"One of {RECIPES}.")],
     steps: Annotated[int | None, typer.Option(min=1, help="In all; the recipe's own number if not given.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on where a run stopped, or begin again.")] = True,
@@ -387,9 +405,9 @@ def _accelerator() -> Any:
 # ---------------------------------------------------------------- course ship, course evaluate
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE, epilog="Example: course ship mnist-unet")
 def ship(
-    recipe: Annotated[str, typer.Argument(help="Such as mnist-unet; a wrong name lists them all.")],
+    recipe: Annotated[str, typer.Argument(help=f"One of {RECIPES}.")],
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
 ) -> None:
     """Put a trained network into data/checkpoints, for the lessons to load: averaged weights, float16."""
@@ -407,9 +425,9 @@ def ship(
     typer.echo(f"{path}: {path.stat().st_size:,} bytes. Measure it: course evaluate {recipe} --record")
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course evaluate mnist-unet --n 1000 --steps 20")
 def evaluate(
-    name: Annotated[str, typer.Argument(help="A shipped network, such as mnist-unet.")],
+    name: Annotated[str, typer.Argument(help=f"One of {SHIPPED}.")],
     n: Annotated[int, typer.Option(min=2, help="Samples to draw.")] = 10_000,
     steps: Annotated[int, typer.Option(min=1, help="Steps a sample.")] = 50,
     sampler: Annotated[str, typer.Option(help="ddim, or ddpm, which puts noise back on the way.")] = "ddim",
@@ -469,9 +487,9 @@ def evaluate(
         pretrained.write_manifest(manifest)
 
 
-@app.command()
+@app.command(rich_help_panel=LEARN, epilog="Example: course leaderboard mnist-unet --calls 10")
 def leaderboard(
-    name: Annotated[str, typer.Argument(help="A shipped denoiser.")] = "mnist-unet",
+    name: Annotated[str, typer.Argument(help="mnist-unet, cifar10-unet or another shipped denoiser.")] = "mnist-unet",
     n: Annotated[int, typer.Option(min=2, help="Samples a row; rows of another n stand apart.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the noise that every sampler starts from.")] = 0,
     calls: Annotated[
@@ -529,7 +547,7 @@ def _graded(folder: Path) -> list[str]:
     return sorted({path.parent.name for path in (folder / "results").glob("[0-9][0-9]/*.json")})
 
 
-@app.command()
+@app.command(rich_help_panel=TEACH, epilog="Example: course release class --lessons 01,02")
 def release(
     out: Annotated[Path, typer.Argument(help="Folder of the class.")],
     lessons: Annotated[str | None, typer.Option(help="Such as 01,02; all if not given.")] = None,
@@ -542,7 +560,7 @@ def release(
         typer.echo(path)
 
 
-@app.command()
+@app.command(rich_help_panel=TEACH, epilog="Example: course grade handed-in.zip --out class --lessons 01")
 def grade(
     submissions: Annotated[
         Path, typer.Argument(help="A notebook, a folder of them or of students' folders, or a zip.")
@@ -590,7 +608,7 @@ def grade(
         _stop("not graded, and nobody's fault but this machine's; the same command tries again:\n" + "\n".join(failed))
 
 
-@app.command()
+@app.command(rich_help_panel=TEACH, epilog="Example: course feedback class")
 def feedback(results: Annotated[Path, typer.Argument(help="Folder that course grade wrote.")]) -> None:
     """Write grades.csv and the learners' pages again, with the points given by hand in formgrader since."""
     lessons = _graded(results)
@@ -601,16 +619,21 @@ def feedback(results: Annotated[Path, typer.Argument(help="Folder that course gr
     typer.echo(report.write_reports(results, _assignments(",".join(lessons))))
 
 
-@app.command(name="self-grade")
-def self_grade(notebook: Annotated[Path, typer.Argument(help="Your copy of a lesson.")]) -> None:
+@app.command(name="self-grade", rich_help_panel=LEARN, epilog="Example: course self-grade 01")
+def self_grade(
+    notebook: Annotated[Path, typer.Argument(help="A lesson's number, for your newest copy in `work/`; or a file.")],
+) -> None:
     """Grade your own notebook, as `course grade` would."""
     if os.name != "posix":
         _stop("self-grade needs Linux, macOS or WSL; the check cells of the page say the same")
     wanted = _assignments(None)
+    from course_utils.desk import work
     from course_utils.desk.grading import grade as grading
     from course_utils.desk.grading import intake
 
     log: list[str] = []
+    if not notebook.exists():
+        notebook = work.latest(notebook.name) or notebook
     try:
         found = list(intake.collect(notebook, wanted, log))
     except intake.IntakeError as error:

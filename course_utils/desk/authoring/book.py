@@ -23,8 +23,8 @@ from course_utils.desk.floors import floors
 from course_utils.desk.lesson import ROOT
 
 BOOK = ROOT / "docs" / "book"
-WORDS = ["CONTRIBUTING.md", "CHANGELOG.md", "docs/grading.md", "data/README.md", "data/checkpoints/README.md"]
-FRONT = ("The lessons", "Two commands")  # sections of the README that stand on the front page; the others on the next
+WORDS = ["CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "data/checkpoints/README.md"]
+WORDS += [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]
 START = "```{container} buttons\n[Start with lesson 00](notebooks/00_start_here.ipynb)\n```\n\n"
 NEEDS_KERNEL = "*A live widget: open the lesson in Colab or JupyterLab to use it.*"
 
@@ -56,10 +56,9 @@ def write_pages(pages: Path) -> None:
     for path in lessons():
         shutil.copyfile(path, pages / "download" / path.name)
         nbformat.write(lesson_page(path), pages / "notebooks" / path.name)
-    front, more = split_readme((ROOT / "README.md").read_text(encoding="utf-8"))
+    front = front_page((ROOT / "README.md").read_text(encoding="utf-8"))
     toctree = (BOOK / "contents.md").read_text(encoding="utf-8")
     (pages / "index.md").write_text(f"{front}\n{toctree}", encoding="utf-8")
-    (pages / "more.md").write_text(more, encoding="utf-8")
     for name, text in code_pages().items():
         (pages / "code" / f"{name}.md").write_text(text, encoding="utf-8")
 
@@ -133,13 +132,10 @@ def _folded(summary: str, text: str) -> str:
 # ---------------------------------------------------------------- words
 
 
-def split_readme(text: str) -> tuple[str, str]:
-    """The README as two pages: the front page, and what else it says. Badges become words."""
+def front_page(text: str) -> str:
+    """The README with a button to begin before its sections. Badges become words."""
     text = re.sub(r"\[!\[Open in Colab\]\([^)]*\)\]", "[Open in Colab]", text)
-    intro, *sections = re.split(r"(?m)^(?=## )", text)
-    front = [section for name in FRONT for section in sections if section.startswith(f"## {name}\n")]
-    rest = [section for section in sections if section not in front]
-    return intro + START + "".join(front), "# More about the course\n\n" + "".join(rest)
+    return text.replace("\n## ", f"\n{START}## ", 1)
 
 
 # ---------------------------------------------------------------- code

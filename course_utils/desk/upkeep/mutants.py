@@ -180,7 +180,7 @@ def sampled(n: int, seed: int = 0) -> list[Mutant]:
 
 
 def is_noticed(id: str, source: str, limit_s: float = 900) -> bool:
-    """Whether a fast test fails, or does not end in time, where this is the source of a module. It forks: POSIX."""
+    """Whether a test fails, or does not end in time, where this is the source of a module. It forks: POSIX."""
     for name in HEAVY:  # what every test needs is imported once, here, and not in each child
         importlib.import_module(name)
     first = [f"tests/test_{name}.py" for name in MODULES[id]]
@@ -212,5 +212,5 @@ def _test(folder: Path, tests: list[str]) -> None:
     import pytest
 
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests])
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
     sys.exit(code)
