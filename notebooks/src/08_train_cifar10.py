@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
-from course_utils import denoisers, forward, losses, metrics, pretrained, recipes, schedules, widgets
+from course_utils import denoisers, forward, losses, metrics, pretrained, recipes, samplers, schedules, widgets
 from course_utils.classifier import Classifier, look_at
 from course_utils.data import CLASSES, load_images, normalize
 from course_utils.exercises import check, progress
@@ -826,7 +826,7 @@ samples, wanted = metrics.draw_images(
     trained.schedule,
     (3, 32, 32),
     60,
-    steps=40,
+    timesteps=samplers.uniform_grid(trained.schedule, 40),
     num_classes=10,
     generator=lesson.generator,
     device=lesson.device,

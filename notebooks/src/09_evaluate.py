@@ -43,7 +43,7 @@ schedule = unet.schedule
 N = 2000
 A = new[torch.randperm(len(new), generator=lesson.generator)[:N]]
 B, wish = metrics.draw_images(
-    unet, schedule, (1, 28, 28), N, steps=10, num_classes=10,
+    unet, schedule, (1, 28, 28), N, num_classes=10, timesteps=samplers.uniform_grid(schedule, 10),
     generator=lesson.generator, device=lesson.device, precision=lesson.dtype,
 )  # fmt: skip
 copies = torch.randint(len(seen), (N,), generator=lesson.generator)
