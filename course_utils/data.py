@@ -413,10 +413,8 @@ def shifted(x: Float[Tensor, "b c h w"], by: Int64[Tensor, "b 2"]) -> Float[Tens
 
 
 def moved(x: Tensor, device: torch.device) -> Tensor:
-    """x on the device. A GPU's copy does not keep Python waiting until all that the GPU still has to do is done."""
-    if device.type == "cuda" and x.device.type == "cpu":
-        return x.pin_memory().to(device, non_blocking=True)
-    return x.to(device)
+    """x on the device; to a GPU without waiting until all that it still has to do is done."""
+    return x.to(device, non_blocking=x.device.type == "cpu")  # the other way round Python must wait for the numbers
 
 
 def as_batch(x: Shaped[Tensor, "b *shape"], device: torch.device, dtype: torch.dtype) -> Shaped[Tensor, "b *shape"]:

@@ -364,6 +364,10 @@ CALLS = {
         "warmup": 1, "clip": 1.0, "label_drop": 0.1, "flip": True,
         "checkpoint": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "every": 1,
     },
+    "tasks.task.Task": None,
+    **dict.fromkeys(  # tests/test_tasks.py
+        f"tasks.{one}.__call__" for one in ("classification.Classification", "denoising.Denoising", "task.Task")
+    ),
     "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
     "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
@@ -503,6 +507,7 @@ INSIDE = {
     *(f"samplers.variational.VariationalJump.{method}" for method in ("look", "p_z", "q_z", "p_x")),
     *("samplers.grids.check_start", "samplers.step_selection.Measured.variance", "data.shifted"),
     *("data.moved", "data.as_batch", "data.as_labels"),
+    *(f"metrics.estimates.require_{one}" for one in ("features", "rows", "together")),
     *("samplers.step_selection.mean_squared", "denoisers.wrapper.Denoiser.scales"),
     *("denoisers.attention.attend", "denoisers.attention.SelfAttention.forward", "denoisers.attention.AttentionBlock"),
     *("denoisers.attention.AttentionBlock.forward", "denoisers.embeddings.FiLM", "denoisers.embeddings.FiLM.forward"),
@@ -550,8 +555,9 @@ FINE = {
     "runs.EMA(decay)": "zero",
     "runs.Training(*)": "zero",
     "training.train(*)": "zero, infinity",
+    "training.train(images)": "floats",  # latents, as far as anybody can tell
+    "data.batches(images)": "floats",
     "training.train(warmup)": "a fraction",
-    "tasks.classification.Classification(*)": "zero",
     "metrics.estimates.share(hits)": "zero",
     "metrics.samples_only.samples_only_accuracy(shift)": "zero",
     "metrics.samples_only.samples_only_accuracy(lr)": "zero",

@@ -35,7 +35,7 @@ from course_utils.samplers import (
     sample_ddpm,
     uniform_grid,
 )
-from course_utils.schedules import Schedule, check_grid
+from course_utils.schedules import Schedule, check_grid, require_schedule
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {"ddim": sample_ddim, "ddpm": sample_ddpm}
 GRIDS = {"uniform": uniform_grid, "quadratic": quadratic_grid, "log_snr": log_snr_grid, "karras": karras_grid}
@@ -73,6 +73,7 @@ def draw_images(
         progress: called with the number of images done after each batch.
     """
     n, batch_size = require_count("n", n), require_count("batch_size", batch_size)
+    require_schedule(schedule)
     check_grid(timesteps, schedule)
     require_dtype("precision", precision)
     require_count("num_classes", num_classes, least=0)
@@ -181,7 +182,7 @@ def evaluate(
         denoiser: a `Denoiser`, or a module of your own with a schedule; on the device to draw on.
         dataset: "mnist" or "cifar10".
         n: samples; as many images of the test split make the floor.
-        sampler, timesteps: as of `draw_images`; DDIM on 50 uniform steps unless told. A sampler that takes a generator
+        sampler, timesteps: as of `draw_images`; DDIM on 50 uniform steps, if there are as many, unless told. A sampler that takes a generator
             gets that of the start.
         guidance: weight of classifier-free guidance, which calls the network twice a step; 1 does without.
         num_classes: 0 for a denoiser that knows none.
@@ -202,7 +203,7 @@ def evaluate(
     if guidance != 1 and not num_classes:
         raise ValueError(f"guidance: wanted 1 for a denoiser that knows no classes, got {guidance:g}")
     schedule = denoiser.schedule
-    timesteps = uniform_grid(schedule, 50) if timesteps is None else timesteps
+    timesteps = uniform_grid(schedule, min(50, schedule.T or 50)) if timesteps is None else timesteps
     check_grid(timesteps, schedule)
     asked: list[int] = []
 
