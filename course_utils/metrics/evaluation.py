@@ -182,8 +182,8 @@ def evaluate(
         denoiser: a `Denoiser`, or a module of your own with a schedule; on the device to draw on.
         dataset: "mnist" or "cifar10".
         n: samples; as many images of the test split make the floor.
-        sampler, timesteps: as of `draw_images`; DDIM on 50 uniform steps, if there are as many, unless told. A sampler that takes a generator
-            gets that of the start.
+        sampler, timesteps: as of `draw_images`; DDIM on 50 uniform steps, if there are as many, unless told. A sampler
+            that takes a generator gets that of the start.
         guidance: weight of classifier-free guidance, which calls the network twice a step; 1 does without.
         num_classes: 0 for a denoiser that knows none.
         full: compare with all of the dataset, downloaded, instead of the embedded part.
