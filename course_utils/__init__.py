@@ -8,7 +8,7 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            grading/                                        a class: answers read, checked in a sandbox, reported
            authoring/                                      lessons made: notebooks built, pages linted, the web page
            lesson · work · floors                          a lesson's format; learners' copies; this very picture
-  show     leaderboard · exercises/                        every sampler compared; answers to the learner
+  show     leaderboard/ · exercises/                       every sampler compared; answers to the learner
            plotting · widgets                              figures, sliders
   learn    metrics/ · pretrained · classifier              how good it is, and what ships trained
            recipes · training                              a whole training by name; the one loop for all

@@ -12,16 +12,27 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
 
 from course_utils._validate import as_device, require_one_of
 from course_utils.checkpoints import CheckpointError, load_weights
 from course_utils.classifier import Classifier
-from course_utils.data import CLASSES, DataError, data_dir, parse_json, read_verified, write_atomically
+from course_utils.data import (
+    CLASSES,
+    DataError,
+    data_dir,
+    decode_mosaic,
+    load_images,
+    parse_json,
+    read_verified,
+    write_atomically,
+)
 from course_utils.denoisers import Denoiser
 from course_utils.recipes import Recipe, make_model, recipe_from, settings_of
 from course_utils.training import Training
 
-FOLDER, MANIFEST, CARDS = "checkpoints", "manifest.json", "README.md"
+FOLDER, SAMPLES, MANIFEST, CARDS = "checkpoints", "samples", "manifest.json", "README.md"
 BEGIN, END = "<!-- table, written by course ship and course evaluate -->", "<!-- end of table -->"
 
 
@@ -56,10 +67,27 @@ def load_network(
     return model.to(device).eval().requires_grad_(False)
 
 
+def load_samples(name: str = "mnist-unet") -> tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, "n"]]:
+    """Images that a shipped network drew, and the classes they were asked to be: those of the test split, in its order.
+
+    `data/samples.py` drew them, which takes a while, and `data/samples/manifest.json` says how.
+
+    Raises:
+        ValueError: there are none of that network.
+        DataError: their file is missing or damaged.
+    """
+    folder = data_dir() / SAMPLES
+    manifest = read_manifest(folder)
+    require_one_of("name", name, manifest)
+    images = decode_mosaic(read_verified(folder / f"{name}.webp", manifest[name]), *manifest[name]["shape"])
+    labels = load_images(recipe_of(name).dataset, "test", n=len(images))[1]
+    return torch.from_numpy(images), labels
+
+
 def read_manifest(folder: Path | None = None) -> dict[str, Any]:
     """What is shipped, by name: size, SHA-256, recipe, and what was measured on it. Raises DataError if damaged."""
     path = (folder or data_dir() / FOLDER) / MANIFEST
-    way_out = f"Restore it: git checkout -- data/{FOLDER}/{MANIFEST}"
+    way_out = f"Restore it: git checkout -- data/{path.parent.name}/{MANIFEST}"
     return parse_json(path, path.read_bytes(), way_out) if path.exists() else {}
 
 

@@ -2,8 +2,10 @@
 
 import ctypes
 import importlib.metadata
+import math
 import os
 import platform
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,17 +27,18 @@ class Lesson(NamedTuple):
 
 
 def setup(lesson: str, seed: int = 0) -> Lesson:
-    """Prepare a lesson: pick device and precision, seed, and say so in one line. Called by every setup cell.
+    """Prepare a lesson: pick device, precision and threads, seed, and say so in one line. Called by every setup cell.
 
     The one place in the course that seeds PyTorch's global stream; every function that draws takes a generator instead.
     """
     require_count("seed", seed, least=0)
     device = pick_device()
     dtype = pick_precision(device)
+    fewer = fit_threads()
     torch.manual_seed(seed)
     versions = ", ".join(f"{name} {version(name) or 'missing'}" for name in ("torch", "torchvision"))
     varies(
-        f"{device_name(device)}, {str(dtype).removeprefix('torch.')} | seed {seed} | "
+        f"{device_name(device)}, {str(dtype).removeprefix('torch.')} | {fewer}seed {seed} | "
         f"Python {platform.python_version()}, {versions} | data: {data_source()}"
     )
     return Lesson(lesson, device, dtype, seed, torch.Generator().manual_seed(seed))
@@ -72,6 +75,58 @@ def pick_precision(device: torch.device) -> torch.dtype:
         if features.get("avx512_bf16") or features.get("amx_bf16"):
             return torch.bfloat16
     return torch.float32
+
+
+def fit_threads(root: Path = Path("/")) -> str:
+    """Give PyTorch no more threads than this process has CPUs; words for it, or "" where nothing had to change.
+
+    PyTorch starts a thread for each core of the host. In a container that may use two of 64, those 64 wait for each
+    other. A number that somebody chose is left alone: by OMP_NUM_THREADS or MKL_NUM_THREADS, or by
+    `torch.set_num_threads` (which we see by its being neither the number of cores nor half of it, PyTorch's defaults).
+    """
+    now, ours = torch.get_num_threads(), usable_cpus(root)
+    cores = {os.cpu_count() or 1, _affinity()}
+    chosen = any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    if chosen or now <= ours or now not in cores | {n // 2 for n in cores}:
+        return ""
+    torch.set_num_threads(ours)
+    return f"{ours} threads in place of {now}, as many as this process has CPUs | "
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """CPUs that this process may use: by its affinity, and by the quota of its container, rounded up.
+
+    Quotas are those of Linux' control groups, version 2 (`cpu.max`) or 1 (`cpu.cfs_quota_us`), of the process's group
+    and of every group around it; `root` is where `proc` and `sys` are.
+    """
+    shares = [float(_affinity())]
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, kinds, group = line.split(":", 2)
+        mount = root / "sys/fs/cgroup" / kinds  # version 2 has one tree, and no kinds
+        if kinds == "" or "cpu" in kinds.split(","):
+            inner = mount / group.lstrip("/")  # often as the host sees it, and not there for us
+            shares += [_quota(folder) for folder in (inner, *inner.parents) if folder.is_relative_to(mount)]
+    return max(1, math.ceil(min(shares)))
+
+
+def _quota(group: Path) -> float:
+    """CPUs that a control group may use; infinity if it says nothing."""
+    two, one = _read(group / "cpu.max"), (_read(group / f"cpu.cfs_{word}_us") for word in ("quota", "period"))
+    quota, _, period = (two or " ".join(one)).partition(" ")  # or "max", or -1
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(quota) and int(period) else math.inf
+
+
+def _affinity() -> int:
+    """CPUs that the operating system may put this process on; all of them where it does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read(path: Path) -> str:
+    """A small file of the system, "" where it is not."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def keep_freed_memory() -> None:

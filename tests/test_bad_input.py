@@ -664,8 +664,8 @@ def some(name, split="train", full=False):
 def small_data(monkeypatch, tmp_path):
     """A few images stand for a dataset, and what is written goes to a folder of the test's own."""
     monkeypatch.setattr(metrics.evaluation, "load_images", some)
-    monkeypatch.setattr(leaderboard, "FOLDER", tmp_path)
-    monkeypatch.setattr(leaderboard, "LONGEST", 10)
+    monkeypatch.setattr(leaderboard.rows, "FOLDER", tmp_path)
+    monkeypatch.setattr(leaderboard.plans, "LONGEST", 10)
     monkeypatch.setattr(calls.scratch, "root", tmp_path)
     monkeypatch.chdir(tmp_path)
     metrics.reference.cache_clear()

@@ -125,31 +125,37 @@ def test_nothing_is_loaded_from_another_host(site: Path, pages: dict[Path, Reade
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_lesson_can_be_opened_in_colab_and_downloaded_as_the_learner_gets_it(site: Path, lesson: str) -> None:
     path = site / "notebooks" / f"{lesson}.html"
-    colab, download = soup(path).select(".buttons a")
-    assert colab["href"].startswith("https://colab.research.google.com/github/")
-    assert colab["href"].endswith(f"/blob/main/notebooks/{lesson}.ipynb")
+    *colab, download = soup(path).select(".buttons a")
+    badges = re.findall(r"\[Open in Colab\]\(([^)]*)\)$", stored(lesson).cells[0].source)  # none without an address
+    assert [link["href"] for link in colab] == badges
     assert (path.parent / download["href"]).read_bytes() == (ROOT / "notebooks" / f"{lesson}.ipynb").read_bytes()
     assert download.has_attr("download")
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
-def test_answers_hints_and_rubrics_are_folded_and_nothing_else_is(site: Path, lesson: str) -> None:
+def test_answers_hints_rubrics_and_drawing_are_folded_and_nothing_else_is(site: Path, lesson: str) -> None:
     solved = stored(lesson, "notebooks/solutions")
     kinds = [kind for cell in solved.cells for kind in cell.metadata.get("tags", [])]
     article = soup(site / "notebooks" / f"{lesson}.html").article
+    learner = [cell for cell in stored(lesson).cells if cell.cell_type == "code"]
+    shown = [cell.get_text().strip() for cell in article.select(".cell_input pre")]
+    assert shown == [cell.source.strip() for cell in learner]
     folded = [fold.extract() for fold in article.find_all("details")]
     assert not any(fold.has_attr("open") for fold in folded)
+    drawing = [cell for cell in learner if "fold" in cell.metadata.get("tags", [])]
+    assert [fold.pre.get_text().strip() for fold in folded if fold.select(".cell_input")] == [
+        cell.source.strip() for cell in drawing
+    ]
     titles = [fold.summary.get_text() for fold in folded]
-    assert titles.count("Setup") == 1
+    for cell in drawing:
+        named = cell.source.split("\n")[0].removeprefix("# @title ")
+        assert any(summary.startswith(named) for summary in titles), named
     assert titles.count("Hint") == sum(cell.source.count("<summary>Hint") for cell in solved.cells)
     assert titles.count("Solution") == kinds.count("exercise")
     assert titles.count("An answer") == kinds.count("manual")
     assert titles.count("What earns the points") == kinds.count("rubric")
     solutions = [fold.pre.get_text().strip() for fold in folded if fold.summary.get_text() == "Solution"]
     assert solutions == [cell.source.strip() for cell in solved.cells if "exercise" in cell.metadata.get("tags", [])]
-    shown = [cell.get_text().strip() for cell in article.select(".cell_input")]
-    learner = [cell.source.strip() for cell in stored(lesson).cells if cell.cell_type == "code"]
-    assert shown == learner[1:]  # the first is the setup, which is folded
 
 
 @pytest.mark.parametrize("lesson", LESSONS)

@@ -126,6 +126,14 @@ def code_cell(page: Page, beginning: str) -> Locator:
     return page.locator(".jp-CodeCell", has=text)
 
 
+def unfold(page: Page, title: str) -> Locator:
+    """The folded cell of this title, opened by one click on it."""
+    folded = page.locator(".jp-CodeCell", has=page.locator(".jp-PlaceholderText", has_text=f"# @title {title}"))
+    expect(folded.locator(".cm-content")).to_have_count(0)
+    folded.locator(".jp-PlaceholderText").click()
+    return code_cell(page, f"# @title {title}")
+
+
 def run(page: Page, cell: Locator) -> Locator:
     """Click into a cell, press Shift + Enter, wait until it has run; its outputs."""
     prompt = cell.locator(".jp-InputPrompt")
@@ -174,7 +182,8 @@ def test_lesson_00_greets_runs_and_answers_to_the_keyboard(page: Page, address: 
     assert len(pictures) > 5
     assert all(picture.get_attribute("alt") for picture in pictures), "a screen reader has nothing to read"
 
-    widget = code_cell(page, "explore(")
+    widget = unfold(page, "Draw digits live")
+    expect(widget.locator(".cm-content")).to_contain_text("explore(")
     picture = widget.locator("img")
     before = picture.get_attribute("src")
     widget.locator(".jp-InputPrompt").click()  # Tab leads on from there
@@ -188,8 +197,9 @@ def test_lesson_00_greets_runs_and_answers_to_the_keyboard(page: Page, address: 
 
 def test_an_exercise_gets_a_hint_and_then_turns_green(page: Page, address: str) -> None:
     open_notebook(page, address, "01_forward_process.ipynb")
-    for beginning in ("import os", "import time", "# Exercise 01.q_step"):
-        run(page, code_cell(page, beginning))
+    for title in ("Setup", "Imports"):
+        run(page, unfold(page, title))
+    run(page, code_cell(page, "# Exercise 01.q_step"))
     answer, check = code_cell(page, "# Exercise 01.q_step"), code_cell(page, 'check("01.q_step"')
     expect(run(page, check)).to_contain_text("One step of the chain: not yet")
 

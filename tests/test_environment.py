@@ -111,7 +111,6 @@ def test_every_lesson_is_in_the_readme_with_a_badge_for_this_repository() -> Non
     assert build.with_badges(page, lesson.repository()) == page
     for source in lesson.lessons():
         assert f"](notebooks/{source.stem}.ipynb)" in page
-        assert f"/blob/main/notebooks/{source.stem}.ipynb)" in page
     fork = build.with_badges(page, "https://github.com/me/my-fork")
     assert fork.count("github/me/my-fork/blob/main/notebooks/") == len(lesson.lessons())
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from course_utils import leaderboard, metrics, pretrained
 from course_utils.classifier import look_at
 from course_utils.data import DataError, load_images, normalize
 from course_utils.denoisers import Denoiser
-from course_utils.leaderboard import CONTENDERS, Contender, Counted, Row, plan_within, planned
+from course_utils.leaderboard import CONTENDERS, Contender, Counted, Row, plan_within, planned, plans, rows
 from course_utils.samplers import sample_ddim, sample_heun
 from course_utils.schedules import linear
 
@@ -40,8 +41,8 @@ def board(monkeypatch, tmp_path):
 
     network = Copies(nn.Linear(1, 1), SCHEDULE)
     monkeypatch.setattr(metrics.evaluation, "load_images", small)
-    monkeypatch.setattr(leaderboard.pretrained, "load_denoiser", lambda name, device="cpu": network)
-    monkeypatch.setattr(leaderboard, "LONGEST", 40)
+    monkeypatch.setattr(pretrained, "load_denoiser", lambda name, device="cpu": network)
+    monkeypatch.setattr(plans, "LONGEST", 40)
     for cached in (metrics.reference, metrics.floor_of):
         cached.cache_clear()
     seen.clear()
@@ -177,13 +178,27 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(board, tmp_path):
     assert len({row.key for row in rows}) == len(rows)
 
 
+AVX2, BF16 = {"avx2": True}, {"avx2": True, "avx512_bf16": True}
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A CPU with other abilities: `machine(AVX2)` has no bfloat16, and would only emulate it, twenty times slower."""
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    return lambda able: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+
+
 @pytest.mark.slow(10)
-def test_a_table_goes_on_in_the_precision_that_it_was_begun_in(board, monkeypatch):
-    monkeypatch.setattr(leaderboard.runtime, "pick_precision", lambda device: torch.float32)
-    assert next(board()).precision == "float32"
-    monkeypatch.setattr(leaderboard.runtime, "pick_precision", lambda device: torch.bfloat16)
-    assert next(board()).precision == "float32"
-    assert next(board(seed=1)).precision == "bfloat16"  # another table
+def test_a_table_goes_on_in_the_precision_of_the_machine(board, machine, tmp_path):
+    """Whatever its first rows were drawn in; and what is there is not measured again."""
+    machine(BF16)
+    first = next(board())
+    machine(AVX2)
+    others = list(board())
+    assert first.precision == "bfloat16"
+    assert {row.precision for row in others} == {"float32"}
+    assert [row.precision for row in leaderboard.load(folder=tmp_path)] == ["bfloat16", *["float32"] * len(others)]
+    assert first.key not in {row.key for row in others}
 
 
 @pytest.mark.slow(10)
@@ -191,7 +206,7 @@ def test_other_weights_are_measured_again(board, tmp_path, monkeypatch):
     next(board())
     manifest = pretrained.read_manifest()
     manifest["mnist-unet"]["sha256"] = "0" * 64
-    monkeypatch.setattr(leaderboard.pretrained, "read_manifest", lambda: manifest)
+    monkeypatch.setattr(pretrained, "read_manifest", lambda: manifest)
     assert next(board()).sha256 == "0" * 12
     assert len(leaderboard.load(folder=tmp_path)) == 2
 
@@ -212,12 +227,22 @@ def test_a_table_holds_one_seed_and_the_weights_that_are_shipped(tmp_path):
 
 
 @pytest.mark.slow(10)
-def test_ones_own_sampler_is_drawn_in_the_precision_of_the_table(board, tmp_path, monkeypatch):
-    monkeypatch.setattr(leaderboard.runtime, "pick_precision", lambda device: torch.float32)
-    row = next(board())
-    monkeypatch.setattr(leaderboard, "stored", lambda *a, **k: [row])
-    monkeypatch.setattr(leaderboard.runtime, "pick_precision", lambda device: torch.bfloat16)
-    assert leaderboard.add("mine", sample_ddim, grid="uniform", budget=3, n=20).precision == "float32"
+def test_ones_own_sampler_is_drawn_in_the_precision_of_the_machine(board, machine, monkeypatch):
+    """The network is asked in it, not only the row labelled so, beside a table that is stored in bfloat16."""
+    assert {row.precision for row in leaderboard.stored("mnist-unet")} == {"bfloat16"}
+    asked = []
+    calls = Copies.forward
+
+    def noted(self, x_t, t, label=None):
+        asked.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32)
+        return calls(self, x_t, t, label)
+
+    monkeypatch.setattr(Copies, "forward", noted)
+    for able, precision in ((AVX2, torch.float32), (BF16, torch.bfloat16)):
+        machine(able)
+        asked.clear()
+        mine = leaderboard.add("mine", sample_ddim, grid="uniform", budget=3, n=20)
+        assert (set(asked), f"torch.{mine.precision}") == ({precision}, str(precision))
 
 
 @pytest.mark.slow(10)
@@ -268,7 +293,7 @@ def test_the_stored_table_is_of_the_shipped_weights(name):
 
 @pytest.mark.slow(10)
 def test_ones_own_sampler_is_measured_like_the_others_and_written_nowhere(board, tmp_path, monkeypatch):
-    monkeypatch.setattr(leaderboard, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(rows, "data_dir", lambda: tmp_path)
 
     def mine(denoise, x_T, schedule, timesteps, *, generator=None, **cond):
         return sample_heun(denoise, x_T, schedule, timesteps, **cond)
@@ -276,7 +301,7 @@ def test_ones_own_sampler_is_measured_like_the_others_and_written_nowhere(board,
     own = leaderboard.add("mine", mine, grid="uniform", budget=5, n=20)
     theirs = next(row for row in board() if row.sampler == "heun" and row.nfe == 5)
     assert dataclasses.replace(own, sampler="heun", seconds=0.0) == dataclasses.replace(theirs, seconds=0.0)
-    assert not (tmp_path / leaderboard.FOLDER).exists()
+    assert not (tmp_path / rows.FOLDER).exists()
 
 
 @pytest.mark.slow(10)
@@ -314,6 +339,20 @@ def test_the_table_puts_calls_into_columns_and_stars_the_best():
         leaderboard.table(rows_like(n=[1000, 2000]))
 
 
+def test_rows_of_another_precision_are_marked():
+    rows = rows_like(nfe=[5, 10, 20], fid=[0.9, 0.5, 0.7], precision=["bfloat16", "float32", "bfloat16"], n=[1000] * 3)
+    table = leaderboard.table(rows).splitlines()
+    assert table[1].split()[2:] == ["0.900", "±0.055*", "0.500", "±0.055'*", "0.700", "±0.055*"]
+    assert table[2].endswith("features of mnist-classifier, bfloat16, ' float32")
+    assert leaderboard.table(rows[::2]).endswith("features of mnist-classifier, bfloat16")
+    own = [dataclasses.replace(ROW, sampler="mine", nfe=7, precision=kind) for kind in ("float32", "bfloat16")]
+    (axis,) = leaderboard.figure(rows, own).axes
+    assert {"mine, uniform (float32)", "mine, uniform"} <= {line.get_label() for line in axis.lines}
+    (hollow,) = [line for line in axis.lines if line.get_color() == "white"]
+    assert (list(hollow.get_ydata()), list(hollow.get_xdata())) == ([0.5], [pytest.approx(10, rel=0.05)])
+    plt.close("all")
+
+
 def test_the_figure_has_a_line_a_sampler_the_floor_and_ones_own_star():
     rows = rows_like(sampler=["ddim", "ddim", "heun"], nfe=[10, 5, 9], fid=[0.5, 0.9, 0.6])
     (axis,) = leaderboard.figure(rows, [dataclasses.replace(ROW, sampler="mine", nfe=7)]).axes
@@ -326,6 +365,6 @@ def test_the_figure_has_a_line_a_sampler_the_floor_and_ones_own_star():
     assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
     assert axis.get_ylim()[0] == 0
     assert leaderboard.figure(rows_like(nfe=[5, 10], fid=[40.0, 3.0])).axes[0].get_yscale() == "log"
-    leaderboard.plt.close("all")
+    plt.close("all")
     with pytest.raises(ValueError, match="one n"):
         leaderboard.figure(rows, [dataclasses.replace(ROW, n=20)])

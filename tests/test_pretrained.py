@@ -60,6 +60,42 @@ def test_the_page_of_cards_says_what_the_manifest_says():
     assert all(entry["measured"] for entry in SHIPPED.values())
 
 
+# --- what they drew ---------------------------------------------------------------------------------------------------
+
+
+def test_the_stored_samples_are_what_the_shipped_network_draws():
+    images, labels = pretrained.load_samples("mnist-unet")
+    entry = read_manifest(FOLDER.parent / "samples")["mnist-unet"]
+    assert entry["network_sha256"] == SHIPPED["mnist-unet"]["sha256"]  # else: python data/samples.py
+    assert list(images.shape) == entry["shape"]
+    assert torch.equal(labels, data.load_images("mnist", "test")[1])
+    network, options = load_denoiser("mnist-unet"), {"steps": 10, "num_classes": 10}
+    again, _ = metrics.draw_images(
+        network,
+        network.schedule,
+        (1, 28, 28),
+        6,
+        labels=labels[:6],
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )
+    off = (again.float() - images[:6].float()).abs()  # another machine rounds otherwise, and ten steps carry that on
+    assert off.mean() < 0.5  # grey levels of 255
+    assert (again.float() - images[6:12].float()).abs().mean() > 20  # other digits would be far off
+
+
+def test_samples_that_are_not_there_and_damaged_ones_are_named(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="name: wanted one of mnist-unet, got 'mnist-dae'"):
+        pretrained.load_samples("mnist-dae")
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes((FOLDER.parent / "samples" / "manifest.json").read_bytes())
+    (folder / "mnist-unet.webp").write_bytes(b"torn")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path))
+    with pytest.raises(DataError, match=r"mnist-unet\.webp: has 4 bytes"):
+        pretrained.load_samples("mnist-unet")
+
+
 # --- what they can do: lower limits of the card's figures, on a part of the test split -----------------------------
 
 

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,110 @@ def test_precision_is_bfloat16_only_on_cpus_that_compute_in_it(monkeypatch: pyte
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # an older PyTorch
     assert runtime.pick_precision(cpu) == torch.float32
     assert runtime.pick_precision(torch.device("mps")) == torch.float32
+
+
+GROUPS = {  # what a container sees of its quota -> CPUs, of eight that the affinity allows
+    "version 2": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "200000 100000"}, 2),
+    "version 2, a share of a CPU": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "50000 100000"}, 1),
+    "version 2, one and a half": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "150000 100000"}, 2),
+    "version 2, no quota": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "max 100000"}, 8),
+    "version 2, the group around it": (
+        {
+            "proc/self/cgroup": "0::/pod/container",
+            "sys/fs/cgroup/pod/cpu.max": "300000 100000",
+            "sys/fs/cgroup/pod/container/cpu.max": "max 100000",
+        },
+        3,
+    ),
+    "version 2, the host's path": (
+        {"proc/self/cgroup": "0::/docker/0123", "sys/fs/cgroup/cpu.max": "400000 100000"},
+        4,
+    ),
+    "version 1": (
+        {
+            "proc/self/cgroup": "3:memory:/docker/0123\n2:cpu,cpuacct:/docker/0123\n0::/",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "250000",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
+            "sys/fs/cgroup/memory/cpu.cfs_quota_us": "100000",  # no group of CPUs
+            "sys/fs/cgroup/memory/cpu.cfs_period_us": "100000",
+        },
+        3,
+    ),
+    "version 1, no quota": (
+        {
+            "proc/self/cgroup": "2:cpu:/",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+        },
+        8,
+    ),
+    "a quota that says nothing": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "0 0"}, 8),
+    "more than the affinity": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "9900000 100000"}, 8),
+    "no control groups": ({}, 8),
+}
+
+
+@pytest.fixture
+def eight_of_64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine of 64 cores, eight of which the affinity allows; PyTorch begins with as many threads as cores."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(64)
+    yield
+    torch.set_num_threads(before)
+
+
+def written(root: Path, files: dict[str, str]) -> Path:
+    """A root of these files."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+    return root
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_threads_are_as_many_as_affinity_and_quota_allow(group: str, eight_of_64: None, tmp_path: Path) -> None:
+    files, cpus = GROUPS[group]
+    root = written(tmp_path, files)
+    assert runtime.usable_cpus(root) == cpus
+    assert "threads in place of 64, as" in runtime.fit_threads(root)
+    assert torch.get_num_threads() == cpus
+    assert runtime.fit_threads(root) == ""  # nothing left to do
+
+
+def test_a_number_of_threads_that_somebody_chose_is_left_alone(
+    eight_of_64: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = written(tmp_path, GROUPS["version 2"][0])
+    for chosen in (1, 2, 5, 48):
+        torch.set_num_threads(chosen)
+        assert runtime.fit_threads(root) == ""
+        assert torch.get_num_threads() == chosen
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        torch.set_num_threads(64)
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "64")
+            assert runtime.fit_threads(root) == ""
+        assert torch.get_num_threads() == 64
+    torch.set_num_threads(32)  # PyTorch's own, where two threads share a core
+    assert "2 threads in place of 32," in runtime.fit_threads(root)
+    assert torch.get_num_threads() == 2
+
+
+def test_setup_fits_the_threads_and_says_so(
+    eight_of_64: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime, "usable_cpus", lambda root: 2)
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    runtime.setup("07")
+    assert torch.get_num_threads() == 2
+    printed = capsys.readouterr().out
+    assert printed.startswith("≈ cpu (2 threads), ")
+    assert " | 2 threads in place of 64, as many as this process has CPUs | seed 0 | " in printed
+    assert printed.count("\n") == 1
 
 
 def test_data_source_says_which_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ RECIPES = (
     "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier; mnist-smoke"
 )
 SHIPPED = "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier"
-PARTS = "size, imports, forward, attention, training, sampling, lessons; if named: steps, grading, faults, race"
+PARTS = "size, imports, forward, attention, training, sampling, lessons; if named: steps, grading, faults, race, robust"
 
 app = typer.Typer(
     help="Diffusion models from scratch: learn, teach, and make the course.",
@@ -281,15 +281,24 @@ def lessons(
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help=f"Of {PARTS}.")] = None,
 ) -> None:
-    """Measure what docs/measured.md says, on an idle machine; `steps`, `grading`, `faults`, `race` only if named."""
-    from course_utils.desk.upkeep.bench import PARTS
+    """Measure what docs/measured.md says, on an idle machine; what takes long only if named.
 
-    chosen = parts or [part for part in PARTS if part not in ("steps", "grading", "faults", "race")]
+    `course bench robust 11 13` tries the assertions of lessons with other seeds, threads and precisions.
+    """
+    from course_utils.desk.lesson import LessonError
+    from course_utils.desk.upkeep.bench import LONG, PARTS
+
+    chosen, lessons = parts or [part for part in PARTS if part not in LONG], []
+    if chosen[0] == "robust":
+        chosen, lessons = chosen[:1], chosen[1:]
     if unknown := [part for part in chosen if part not in PARTS]:
         _stop(f"no part is called {unknown[0]!r}; there are {', '.join(PARTS)}")
-    for part in chosen:
-        for row in PARTS[part]():
-            typer.echo(row)
+    try:
+        for part in chosen:
+            for row in PARTS[part](*lessons):
+                typer.echo(row)
+    except LessonError as error:
+        _stop(str(error))
 
 
 def _name_repository(url: str) -> None:
@@ -500,10 +509,11 @@ def leaderboard(
     from tqdm import tqdm
 
     from course_utils import leaderboard as board
+    from course_utils import pretrained
     from course_utils.data import DataError
 
-    if name not in board.pretrained.read_manifest():
-        _stop(f"{name}: no such network is shipped. There are {', '.join(board.pretrained.read_manifest())}")
+    if name not in pretrained.read_manifest():
+        _stop(f"{name}: no such network is shipped. There are {', '.join(pretrained.read_manifest())}")
     try:
         budgets = [int(budget) for budget in calls.split(",")]
     except ValueError:

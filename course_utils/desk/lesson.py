@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 STUB = 'raise NotImplementedError("your turn")'
 ANSWER = "*Your answer here.*"
 BEGIN, END = "BEGIN SOLUTION", "END SOLUTION"  # nbgrader's own marks
+TITLE = "# @title "  # the first line of a folded cell; Colab shows what follows, JupyterLab the line
 
 
 class LessonError(Exception):
@@ -53,7 +54,7 @@ def solved_path(source_path: Path) -> Path:
 
 
 def repository() -> str:
-    """The course's address, as pyproject.toml names it."""
+    """The course's address, as pyproject.toml names it; while its host ends in .invalid, which nobody can own, none."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 
@@ -72,6 +73,12 @@ def read_source(source_path: Path) -> NotebookNode:
 def tags(cell: NotebookNode) -> set[str]:
     """The tags of a cell."""
     return set(cell.metadata.get("tags", []))
+
+
+def title(cell: NotebookNode) -> str | None:
+    """What a folded cell says it does: its first line, after `# @title`. None for a cell without one."""
+    first = cell.source.split("\n", 1)[0]
+    return first.removeprefix(TITLE).strip() if first.startswith(TITLE) else None
 
 
 def checked_exercise(source: str) -> str | None:

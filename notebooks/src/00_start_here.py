@@ -1,10 +1,11 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# *The whole idea of diffusion, run in front of you; then how this course works, what its symbols mean, and where it goes.
-# About 15 minutes; one warm-up exercise.*
+# *The whole idea of diffusion, run in front of you; then how this course works, what its symbols mean, and where it
+# goes. About 15 minutes to read and run, 3 to solve the one warm-up exercise.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports, digits, a trained denoiser
 import os
 from itertools import pairwise
 
@@ -33,17 +34,33 @@ schedule = denoise.schedule  # noise levels t = 0 … 1000
 # ## The question
 #
 # **Can you draw a digit by removing noise from noise?** It sounds absurd: there is nothing in there to find. Run the cells one
-# after the other from the top (Shift + Enter), and see.
+# after the other from the top (Shift + Enter), and see. (Code that only sets up, imports or draws is folded: its title says
+# what it does, and a click opens it.)
 
-# %% tags=["figure"]
-x_T, wish, steps = torch.randn(4, 1, 28, 28, generator=lesson.generator), torch.tensor([2, 3, 6, 8]), []
+# %% tags=["figure", "fold"]
+# @title Fifty steps from noise to digits
+x_T = torch.randn(4, 1, 28, 28, generator=lesson.generator)
+wish, steps = torch.tensor([2, 3, 6, 8]), []
 grid = uniform_grid(schedule, 50)
-sample_ddpm(denoise, x_T, schedule, grid, generator=lesson.generator, callback=steps.append, label=wish)
+sample_ddpm(
+    denoise,
+    x_T,
+    schedule,
+    grid,
+    generator=lesson.generator,
+    callback=steps.append,
+    label=wish,
+)
 shown = [steps[i] for i in (0, 15, 22, 26, 30, 34, 38, 42, 46)]
 film = torch.stack([*(step.x_t for step in shown), steps[-1].x_s], dim=1)
 show(
-    image_grid(film.flatten(0, 1), columns=10, titles=[*(f"t = {step.t}" for step in shown), "t = 0"]),
-    "Four rows of ten frames. Each begins as pure noise; strokes show from t = 400 on; each ends as a clear digit.",
+    image_grid(
+        film.flatten(0, 1),
+        columns=10,
+        titles=[*(f"t = {step.t}" for step in shown), "t = 0"],
+    ),
+    "Four rows of ten frames. Each begins as pure noise; strokes show from t = 400 "
+    "on; each ends as a clear digit.",
 )
 
 # %% [markdown]
@@ -66,16 +83,24 @@ show(
 # The time $t$ counts from 0 (clean) to 1000 (nothing but noise). On the way $\alpha_t$ falls from 1 almost to 0, and
 # $\sigma_t$ rises from 0 almost to 1.
 
-# %% tags=["figure"]
+# %%
 # Eq. (0.1)
 x_0 = digits[labels == 3][7:8]
 eps = forward.noise_like(x_0, lesson.generator)
 alpha_t, sigma_t = schedule.coeffs(300)
 x_t = forward.q_sample(x_0, 300, schedule, eps)
-titles = ["picture $x_0$", r"noise $\epsilon$", rf"${alpha_t:.2f}\,x_0 + {sigma_t:.2f}\,\epsilon$"]
+
+# %% tags=["figure", "fold"]
+# @title A picture, noise, and their mixture
+titles = [
+    "picture $x_0$",
+    r"noise $\epsilon$",
+    rf"${alpha_t:.2f}\,x_0 + {sigma_t:.2f}\,\epsilon$",
+]
 show(
     image_grid(torch.cat([x_0, eps, x_t]), titles=titles, size=1.5),
-    "A handwritten three, a square of noise, and their mixture at t = 300, in which the three can just be seen.",
+    "A handwritten three, a square of noise, and their mixture at t = 300, in which "
+    "the three can just be seen.",
 )
 
 # %% [markdown]
@@ -86,15 +111,25 @@ show(
 #
 # *Predict before you run: what is the best guess when $x_t$ is nothing but noise?*
 
-# %% tags=["figure"]
+# %%
 times = [1000, 800, 700, 600, 500, 450, 400, 300, 200]
-noisy = [forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator)) for t in times]
+noisy = [
+    forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
+    for t in times
+]
 guesses = [denoise(x_t, t) for x_t, t in zip(noisy, times, strict=True)]
+
+# %% tags=["figure", "fold"]
+# @title What is given, and the guess below
 show(
     image_grid(
-        torch.cat(noisy + guesses), columns=9, titles=[f"t = {t}" for t in times], row_labels=["given", "guess"]
+        torch.cat(noisy + guesses),
+        columns=9,
+        titles=[f"t = {t}" for t in times],
+        row_labels=["given", "guess"],
     ),
-    "The three under less and less noise; below, the guess: a grey blur of all digits at first, the very three at the end.",
+    "The three under less and less noise; below, the guess: a grey blur of all digits "
+    "at first, the very three at the end.",
 )
 
 # %% [markdown]
@@ -110,16 +145,27 @@ show(
 # The numbers $a$, $b$ and $c$ follow from the schedule; lesson 03 derives them. They make $x_s$ a picture such as (0.1) has at time
 # $s$: a little more picture, a little less noise. The last step, to $s = 0$, takes the guess as it is.
 
-# %% tags=["figure"]
+# %%
 # Eq. (0.2)
 step = steps[28]  # of the film above
 x_t, guess = step.x_t[:1], step.x0_hat[:1]
-mean, variance = forward.q_posterior(x_t, guess, step.t, schedule, s=300)  # a x_t + b x0_hat, and c squared
+mean, variance = forward.q_posterior(
+    x_t, guess, step.t, schedule, s=300
+)  # a x_t + b x0_hat, and c squared
 x_s = mean + variance.sqrt() * forward.noise_like(x_t, lesson.generator)
-titles = [f"$x_t$, t = {step.t}", r"guess $\hat x_0$", "towards the guess", "noise back: $x_s$, s = 300"]
+
+# %% tags=["figure", "fold"]
+# @title One step: towards the guess, and a little back
+titles = [
+    f"$x_t$, t = {step.t}",
+    r"guess $\hat x_0$",
+    "towards the guess",
+    "noise back: $x_s$, s = 300",
+]
 show(
     image_grid(torch.cat([x_t, guess, mean, x_s]), titles=titles, size=1.6),
-    "A noisy picture at t = 440, the denoiser's guess, the step towards it, and the step with a little noise put back.",
+    "A noisy picture at t = 440, the denoiser's guess, the step towards it, and the "
+    "step with a little noise put back.",
 )
 
 # %% [markdown]
@@ -130,22 +176,35 @@ show(
 
 # %%
 # Eq. (0.2)
-def walk(x: Tensor, n: int, generator: torch.Generator, label: Tensor | None = None, put_back: float = 1.0) -> Tensor:
+def walk(
+    x: Tensor,
+    n: int,
+    generator: torch.Generator,
+    label: Tensor | None = None,
+    put_back: float = 1.0,
+) -> Tensor:
     """n steps from noise to pictures; `put_back` scales the noise that is put back."""
-    for t, s in pairwise(uniform_grid(schedule, n)):  # for n = 4: 1000, 750, 500, 250, 0
-        mean, variance = forward.q_posterior(x, denoise(x, t, label=label), t, schedule, s)
+    for t, s in pairwise(
+        uniform_grid(schedule, n)
+    ):  # for n = 4: 1000, 750, 500, 250, 0
+        mean, variance = forward.q_posterior(
+            x, denoise(x, t, label=label), t, schedule, s
+        )
         x = mean + put_back * variance.sqrt() * forward.noise_like(x, generator)
     return x
 
 
 seeded = [torch.Generator().manual_seed(1) for _ in range(2)]
-drawn = sample_ddpm(denoise, x_T, schedule, uniform_grid(schedule, 10), generator=seeded[0])
+drawn = sample_ddpm(
+    denoise, x_T, schedule, uniform_grid(schedule, 10), generator=seeded[0]
+)
 assert torch.equal(walk(x_T, 10, seeded[1]), drawn)
 
 # %% [markdown]
 # And here is the first row of the film again, with the guesses below it.
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The first row of the film, with its guesses
 guesses = [*(step.x0_hat[:1] for step in shown), steps[-1].x0_hat[:1]]
 show(
     image_grid(
@@ -154,7 +213,8 @@ show(
         titles=[*(f"t = {step.t}" for step in shown), "t = 0"],
         row_labels=["$x_t$", r"guess $\hat x_0$"],
     ),
-    "Above the film of one digit, below the guess at each frame: first a blur of all digits, then a shape, then details.",
+    "Above the film of one digit, below the guess at each frame: first a blur of all "
+    "digits, then a shape, then details.",
 )
 
 # %% [markdown]
@@ -165,17 +225,31 @@ show(
 # The term $c\,z$ looks like a step in the wrong direction. *Predict: if you leave it out, and wish for nothing, what do 20
 # different noises become?*
 
-# %% tags=["figure"]
+# %%
 noise = torch.randn(20, 1, 28, 28, generator=lesson.generator)
-put_back, left_out = walk(noise, 50, lesson.generator), walk(noise, 50, lesson.generator, put_back=0.0)
+put_back, left_out = (
+    walk(noise, 50, lesson.generator),
+    walk(noise, 50, lesson.generator, put_back=0.0),
+)
+
+# %% tags=["figure", "fold"]
+# @title With the noise put back, and without
 show(
-    image_grid(torch.cat([put_back[:10], left_out[:10]]), columns=10, row_labels=["put back", "left out"]),
-    "Ten digits of many kinds drawn with the noise put back; below, from the same ten noises without it, ten times the same one.",
+    image_grid(
+        torch.cat([put_back[:10], left_out[:10]]),
+        columns=10,
+        row_labels=["put back", "left out"],
+    ),
+    "Ten digits of many kinds drawn with the noise put back; below, from the same ten "
+    "noises without it, ten times the same one.",
 )
 
 # %%
 classifier = load_classifier("mnist")
-kinds = {name: look_at(classifier, denormalize(x))[1] for name, x in [("put back", put_back), ("left out", left_out)]}
+kinds = {
+    name: look_at(classifier, denormalize(x))[1]
+    for name, x in [("put back", put_back), ("left out", left_out)]
+}
 for name, seen in kinds.items():
     varies(f"{name}: 0 to 9 drawn {seen.bincount(minlength=10).tolist()} times")
 assert len(kinds["put back"].unique()) >= 5
@@ -193,13 +267,21 @@ assert (kinds["left out"] == 1).float().mean() > 0.8
 #
 # *Predict before you run: how many steps does a clear digit need? 1, 5, 50, 1000?*
 
-# %% tags=["figure"]
+# %%
 rows, few, wish = [], (1, 2, 5, 10, 25, 50), torch.arange(10)
 for n in few:
     rows.append(walk(noise[:10], n, lesson.generator, wish))
+
+# %% tags=["figure", "fold"]
+# @title The same ten noises in 1 to 50 steps
 show(
-    image_grid(torch.cat(rows), columns=10, row_labels=[f"{n} step{'s' * (n > 1)}" for n in few]),
-    "The digits 0 to 9, each wished for, in 1 to 50 steps: one gives blurred averages, two and five soft shapes, ten and more digits.",
+    image_grid(
+        torch.cat(rows),
+        columns=10,
+        row_labels=[f"{n} step{'s' * (n > 1)}" for n in few],
+    ),
+    "The digits 0 to 9, each wished for, in 1 to 50 steps: one gives blurred "
+    "averages, two and five soft shapes, ten and more digits.",
 )
 
 # %% [markdown]
@@ -213,18 +295,25 @@ show(
 # trained on.
 
 
-# %% tags=["figure"]
+# %%
 def nearest(x: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the nearest of the digits is, in grey levels (of 255; root mean square), and which one it is."""
+    """How far the nearest of the digits is, in grey levels (of 255;
+    root mean square), and which one it is."""
     distance = torch.cdist(x.flatten(1), among.flatten(1))
     return distance.min(1).values / 28 * 127.5, distance.argmin(1)
 
 
 drawn = rows[-1]
 far, which = nearest(drawn, digits)
+
+# %% tags=["figure", "fold"]
+# @title Drawn digits above their nearest relatives
 show(
-    image_grid(torch.cat([drawn, digits[which]]), columns=10, row_labels=["drawn", "nearest"]),
-    "Ten drawn digits; below each the training digit most like it: nearly all of the same kind, with other strokes.",
+    image_grid(
+        torch.cat([drawn, digits[which]]), columns=10, row_labels=["drawn", "nearest"]
+    ),
+    "Ten drawn digits; below each the training digit most like it: nearly all of the "
+    "same kind, with other strokes.",
 )
 
 # %% [markdown]
@@ -233,12 +322,29 @@ show(
 # all 2,000, each as heavy as it fits. No network comes closer to the truth about that world. *Predict: what does it draw?*
 
 # %%
-new = normalize(load_images("mnist", "test")[0])[torch.randperm(10_000, generator=lesson.generator)[:100]]
+new = normalize(load_images("mnist", "test")[0])[
+    torch.randperm(10_000, generator=lesson.generator)[:100]
+]
 world = digits[:2000]
-perfect = sample_ddpm(IdealDenoiser(world, schedule), noise[:10], schedule, grid, generator=lesson.generator)
-copies = torch.cdist(perfect.flatten(1), world.flatten(1), compute_mode="donot_use_mm_for_euclid_dist").min(1).values
+perfect = sample_ddpm(
+    IdealDenoiser(world, schedule),
+    noise[:10],
+    schedule,
+    grid,
+    generator=lesson.generator,
+)
+copies = (
+    torch.cdist(
+        perfect.flatten(1),
+        world.flatten(1),
+        compute_mode="donot_use_mm_for_euclid_dist",
+    )
+    .min(1)
+    .values
+)
 varies(
-    f"off from the nearest training digit, of 255 grey levels: drawn {far.mean():.0f}, new {nearest(new, digits)[0].mean():.0f}"
+    "off from the nearest training digit, of 255 grey levels: drawn "
+    f"{far.mean():.0f}, new {nearest(new, digits)[0].mean():.0f}"
 )
 print(f"drawn with the perfect denoiser: {copies.max() / 28 * 127.5:.0f}")
 assert copies.max() / 28 * 127.5 < 0.5  # the same, once rounded to bytes
@@ -254,18 +360,25 @@ assert far.mean() > nearest(new, digits)[0].mean() / 2
 # *Does it take more steps or fewer, once the denoiser knows what to draw?*
 
 
-# %%
+# %% tags=["fold", "widget"]
+# @title Draw digits live
 def draw(n: int, seed: int, kind: str) -> plt.Figure:
     """Eight digits in n steps, from the noise of this seed."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(8, 1, 28, 28, generator=generator)
     label = None if kind == "any" else torch.full((8,), int(kind))
     return image_grid(
-        sample_ddpm(denoise, noise, schedule, uniform_grid(schedule, n), generator=generator, label=label)
+        sample_ddpm(
+            denoise,
+            noise,
+            schedule,
+            uniform_grid(schedule, n),
+            generator=generator,
+            label=label,
+        )
     )
 
 
-# %% tags=["widget"]
 explore(
     draw,
     alt="Eight digits drawn live from eight noises, with the chosen number of steps.",
@@ -312,7 +425,7 @@ check("00.mix", lambda x_0, eps, alpha_t, sigma_t: alpha_t * x_0 + (1 - alpha_t)
 # The third answer is yours to see.
 #
 # ### Exercise 1 · Mix a picture with noise
-# *2 minutes · easy · Eq. (0.1).* `x_0` and `eps` are tensors of one shape, `alpha_t` and `sigma_t` are numbers.
+# *3 minutes · easy · Eq. (0.1).* `x_0` and `eps` are tensors of one shape, `alpha_t` and `sigma_t` are numbers.
 
 
 # %% tags=["exercise"] exercise="00.mix" points=1
@@ -359,24 +472,49 @@ check("00.mix", mix)
 #
 # Papers differ. Where you read one beside this course:
 #
-# * **Alpha.** DDPM writes $\alpha_t$ for one step's $1 - \beta_t$, our `alphas[t]`, and so does the derivation in lesson 01, which
-#   follows it. DDIM writes $\alpha_t$ for the product $\bar\alpha_t$.
+# * **Alpha.** DDPM writes $\alpha_t$ for one step's $1 - \beta_t$, our `alphas[t]`. DDIM writes $\alpha_t$ for the product $\bar\alpha_t$.
 # * **Counting.** Some code counts the noisy levels from 0, so that its 0 is our 1, and has no number for clean data.
 # * **Direction.** Flow-matching papers let time run the other way: noise at 0, data at 1. Their velocity is our $-u$.
 # * **Guidance.** The first paper on classifier-free guidance counts $w$ from 0: its $w$ is our $w - 1$.
 # * **SNR.** Some take the ratio without the square, $\alpha_t / \sigma_t$.
 #
+# ### Letters with several meanings
+#
+# There are fewer letters than ideas. These mean one thing in one lesson and another in the next; in brackets, where.
+#
+# | letter | what it stands for |
+# |---|---|
+# | $\alpha$ | factor of the picture, with a bar its square, with $t\|s$ the factor of the step from $s$ to $t$ (00 to 13) |
+# | $c$ | factor of an earlier picture (01) · factor of the noise put back (00, 10) · price of a noise level (02) · a channel, and $c_\text{skip}$, $c_\text{out}$ of the wrapper (04, 05, 07) · number of features (06) · limit of a gradient's norm (07) · a class, and the cut-off $k_c$ (08) |
+# | $\gamma$ | minus the log-SNR (02) · Euler's constant (04) · the cap of min-SNR weights (07) · exponent of a spectrum (08) |
+# | $k$ | a part of a mixture (03, 13) · side of a kernel (04) · width of a bottleneck (05) · a key (06) · counts training steps (07) · a wave (08) · a kernel of two pictures (09) · factor of the noise that is kept (10) · factor of $x_0$ in a step (12, 13) · number of steps of a path (13) |
+# | $\lambda$ | log-SNR (02, 04, 08, 11) · variance along a principal axis (05, 12) · weight of the bound in a mixed loss (12) |
+# | $m$ | mean (02, 03, 10, 12) · the best denoiser, a conditional mean (03, 05) · a head (06) · mean of past gradients, digits of a float (07) · size of the second set (09) · mean squared error of a guess (13) |
+# | $\nu$ | place of a step's variance between two logarithms (12) |
+# | $s$ | a time before $t$ (00, 03, 10 to 13) · runs over steps (01) · offset of the cosine schedule (02) · standard deviation of the data (04, 06, 07, 08) · the score (05) |
+# | $S$ | variance or covariance of the data (03, 05, 10, 12, 13) · covariance of features (09) · scale of a loss in half precision (08) |
+# | $u$ | flow from data to noise (00, 11) · share of the time, $t/T$ (02) · variance of a step or of a part (03, 12) · a principal axis (05) · mean of past squared gradients (07) · a time between $s$ and $t$ (11, 13) |
+# | $v$ | velocity (00, 02, 03, 04, 05, 07) · a value (06) · variance of a step (12, 13) |
+# | $w$ | guidance weight (00, 15) · weight of a part (03) · attention weight (06) · weight of a loss (07) · factor of a wave (08) · place between two pictures (10) |
+#
 # ## What machine am I on?
 
-# %%
+# %% tags=["fold"]
+# @title Device, processor, memory
 memory = "unknown"
 if hasattr(os, "sysconf"):  # not on Windows
-    memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    memory = (
+        f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    )
 varies(f"device: {runtime.device_name(lesson.device)}")
 varies(f"precision for training: {str(lesson.dtype).removeprefix('torch.')}")
 varies(f"processor cores: {os.cpu_count()}, memory: {memory}")
 if lesson.device.type == "cuda":
-    varies(f"GPU memory: {torch.cuda.get_device_properties(lesson.device).total_memory / 2**30:.1f} GiB")
+    varies(
+        "GPU memory: "
+        f"{torch.cuda.get_device_properties(lesson.device).total_memory / 2**30:.1f} "
+        "GiB"
+    )
 
 # %% [markdown]
 # Whatever it says, it is enough: every lesson runs from start to end on two cores without a GPU. Lessons 00 to 03 compute on the

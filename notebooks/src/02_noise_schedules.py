@@ -1,10 +1,11 @@
 # %% [markdown]
 # # 02 · Noise schedules
 #
-# *You will learn to read a schedule on the one axis that matters, count in bits what each of its steps is worth, and let real
-# digits say how it should run. About 75 minutes; five exercises.*
+# *You will learn to read a schedule on the one axis that matters, count in bits what each of its steps is worth, and
+# let real digits say how it should run. About 75 minutes to read and run, 55 to solve its five exercises.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports and digits
 import math
 
 import matplotlib.pyplot as plt
@@ -14,7 +15,17 @@ from torch import Tensor
 from course_utils import forward, parameterizations, schedules, variational
 from course_utils.data import load_images, normalize
 from course_utils.exercises import check, progress
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, to_pixels, use_style
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    image_grid,
+    show,
+    to_pixels,
+    use_style,
+)
 from course_utils.runtime import varies
 from course_utils.toy import IdealDenoiser
 from course_utils.widgets import choice, explore, slider
@@ -28,7 +39,7 @@ digits, labels = load_images("mnist", "train", n=10_000)
 # In lesson 01 the betas fell from the sky. Who chose them? Here are two schedules that people use. Both start at the picture,
 # both take 1000 steps, and both end in the same noise.
 
-# %% tags=["figure"]
+# %%
 first, second = schedules.linear(), schedules.cosine()
 seven = normalize(digits[labels == 7][3:4])
 noise = forward.noise_like(seven, lesson.generator)
@@ -40,6 +51,8 @@ def film(schedule: schedules.Schedule, times: list[int] = frames) -> Tensor:
     return torch.cat([forward.q_sample(seven, t, schedule, noise) for t in times])
 
 
+# %% tags=["figure", "fold"]
+# @title A seven by two schedules
 show(
     image_grid(
         torch.cat([film(first), film(second)]),
@@ -48,26 +61,31 @@ show(
         row_labels=["schedule A", "schedule B"],
         size=0.8,
     ),
-    "A seven fading into noise by two schedules, t from 0 to 1000. By A it is hard to see at 400, by B at 600 or 700.",
+    "A seven fading into noise by two schedules, t from 0 to 1000. By A it is hard to "
+    "see at 400, by B at 600 or 700.",
 )
 
 # %% [markdown]
 # One of the two spends **more than a quarter of its steps on pictures that hold less than one bit of the digit**: not enough
-# for a perfect observer to answer a single yes-or-no question about it. *Which one? And how could you know before training
+# to settle a single yes-or-no question, even for a perfect observer, if both answers are equally likely. *Which one? And how could you know before training
 # anything?*
 
-# %% tags=["widget"]
-guess = choice("More than a quarter of its steps are spent on nothing by", ["schedule A", "schedule B"])
+# %% tags=["widget", "fold"]
+# @title Your guess
+guess = choice(
+    "More than a quarter of its steps are spent on nothing by",
+    ["schedule A", "schedule B"],
+)
 guess
 
 # %% [markdown]
 # ## 1 · From beta to alpha_bar and back
 #
 # Some schedules are written as betas, one variance a step. DDPM's is a straight line; an exponential keeps the *ratio* of
-# neighbours constant. With $u = (t - 1)/(T - 1)$, $\beta_1 = 10^{-4}$, and $\beta_T = 0.02$ and $0.04$ unless told,
+# neighbours constant. With $\beta_1 = 10^{-4}$, and $\beta_T = 0.02$ and $0.04$ unless told,
 #
-# $$\text{linear: } \beta_t = \beta_1 + u\,(\beta_T - \beta_1), \qquad
-# \text{exponential: } \beta_t = \beta_1\,(\beta_T/\beta_1)^{u}. \tag{2.1}$$
+# $$\text{linear: } \beta_t = \beta_1 + \tfrac{t - 1}{T - 1}\,(\beta_T - \beta_1), \qquad
+# \text{exponential: } \beta_t = \beta_1\,(\beta_T/\beta_1)^{(t - 1)/(T - 1)}. \tag{2.1}$$
 #
 # Others are written as $\bar\alpha_t$, the share of the picture's variance that is left. With $u = t/T$ and
 # $h(u) = \operatorname{sigmoid}\bigl((a + u\,(b - a))/\tau\bigr)$, and $a, b = -3, 3$ unless told,
@@ -85,7 +103,7 @@ guess
 # above 0.999.
 #
 # ### Exercise 1 · Back from alpha_bar to the betas
-# *5 minutes · easy · Eq. (2.3).* `alpha_bar` has $T + 1$ entries, the first of them 1. Return $\beta_1 … \beta_T$, clipped.
+# *10 minutes · easy · Eq. (2.3).* `alpha_bar` has $T + 1$ entries, the first of them 1. Return $\beta_1 … \beta_T$, clipped.
 
 
 # %% tags=["exercise"] exercise="02.betas_from_alpha_bar" points=1
@@ -109,7 +127,7 @@ check("02.betas_from_alpha_bar", betas_from_alpha_bar)
 
 # %% [markdown]
 # ### Exercise 2 · The cosine schedule
-# *5 minutes · easy · Eq. (2.2).* The whole table for $t = 0 … T$, without the clip.
+# *10 minutes · easy · Eq. (2.2).* The whole table for $t = 0 … T$, without the clip.
 
 
 # %% tags=["exercise"] exercise="02.cosine_alpha_bar" points=1
@@ -141,13 +159,16 @@ check("02.cosine_alpha_bar", cosine_alpha_bar)
 # %%
 # Eq. (2.3)
 without, with_s = (schedules.cosine(s=s).betas[1].sqrt() * 127.5 for s in (0.0, 0.008))
-print(f"noise of the first step, in grey levels: {without:.2f} without the offset, {with_s:.2f} with it")
+print(
+    f"noise of the first step, in grey levels: {without:.2f} without the offset, "
+    f"{with_s:.2f} with it"
+)
 assert without < 0.25 < 0.75 < with_s < 1
 
 # %% [markdown]
 # From here on the page uses the course's own schedules. The four families, in three views:
 
-# %% tags=["figure"]
+# %%
 families = {
     "linear": schedules.linear(),
     "exponential": schedules.exponential(),
@@ -156,6 +177,9 @@ families = {
 }
 colours = dict(zip(families, [BLUE, GREEN, ORANGE, PINK], strict=True))
 steps = torch.arange(1, 1001)
+
+# %% tags=["figure", "fold"]
+# @title Four families in three views
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.9))
 for name, schedule in families.items():
     views = schedule.betas[steps], schedule.alpha_bar[steps], schedule.log_snr(steps)
@@ -167,7 +191,8 @@ axes[2].set(xlabel="t", title="log-SNR", ylim=(-13, 12))
 axes[0].legend()
 show(
     figure,
-    "Four schedules as beta on a log axis, alpha_bar and log-SNR. Linear loses alpha_bar first, exponential last; cosine and "
+    "Four schedules as beta on a log axis, alpha_bar and log-SNR. Linear loses "
+    "alpha_bar first, exponential last; cosine and "
     "sigmoid lie close together, and differ at the ends.",
 )
 
@@ -186,13 +211,14 @@ show(
 # noise. (Lesson 01 counted in decibels; 10 dB are 2.3 here.)
 #
 # ### Exercise 3 · The log-SNR
-# *3 minutes · easy · Eq. (2.4).* For every entry of the table, infinite ends included.
+# *5 minutes · easy · Eq. (2.4).* For every entry of the table, infinite ends included.
 
 
 # %% tags=["exercise"] exercise="02.log_snr" points=1
 # Exercise 02.log_snr
 def log_snr(alpha_bar: Tensor) -> Tensor:
-    """Eq. (2.4), of the shape of alpha_bar; +inf where alpha_bar is 1, -inf where it is 0, never NaN."""
+    """Eq. (2.4), of the shape of alpha_bar;
+    +inf where alpha_bar is 1, -inf where it is 0, never NaN."""
     ### BEGIN SOLUTION
     return alpha_bar.log() - (1 - alpha_bar).log()
     ### END SOLUTION
@@ -210,8 +236,7 @@ def log_snr(alpha_bar: Tensor) -> Tensor:
 check("02.log_snr", log_snr)
 
 # %% [markdown]
-# Why is this the natural axis? Because $\lambda$ alone fixes both factors of $x_t = \alpha_t x_0 + \sigma_t\epsilon$ (here
-# $\alpha_t = \sqrt{\bar\alpha_t}$, as in lesson 00, and not the $1 - \beta_t$ of lesson 01), namely
+# Why is this the natural axis? Because $\lambda$ alone fixes both factors of $x_t = \alpha_t x_0 + \sigma_t\epsilon$, namely
 # $\alpha_t^2 = \operatorname{sigmoid}(\lambda_t)$ and $\sigma_t^2 = \operatorname{sigmoid}(-\lambda_t)$. Two schedules with
 # the same $\lambda$ show the *same picture*, whatever their $t$. Try it: where does a cosine have the log-SNR that the linear
 # schedule has at $t = 300$?
@@ -219,9 +244,12 @@ check("02.log_snr", log_snr)
 # %%
 # Eq. (2.4)
 wanted = first.log_snr(300)
-smooth = schedules.VPCosine()  # the cosine without offset and steps; its t runs from 0 to 1
+smooth = schedules.VPCosine()  # no offset, no steps: its t runs from 0 to 1
 there = smooth.t_at_log_snr(wanted)
-print(f"linear, t = 300 of 1000: log-SNR {wanted:.2f}; a cosine is there after {there:.1%} of its time")
+print(
+    f"linear, t = 300 of 1000: log-SNR {wanted:.2f}; a cosine is there after "
+    f"{there:.1%} of its time"
+)
 here, same = (
     forward.q_sample(seven.double(), time, schedule, noise.double())
     for time, schedule in [(300, first), (there, smooth)]
@@ -234,7 +262,8 @@ assert torch.allclose(here, same, atol=1e-9)  # one picture, up to rounding
 #
 # Edit one. *Predict first: give the sigmoid a small `tau`, and what becomes of the film?*
 
-# %%
+# %% tags=["fold", "widget"]
+# @title Edit a schedule
 editable = {
     "linear": lambda beta_T, s, tau: schedules.linear(beta_T=beta_T),
     "exponential": lambda beta_T, s, tau: schedules.exponential(beta_T=beta_T),
@@ -244,7 +273,8 @@ editable = {
 
 
 def edit(family: str, beta_T: float, s: float, tau: float) -> plt.Figure:
-    """The log-SNR curve of one schedule among the four standard ones, and the film it makes."""
+    """The log-SNR curve of one schedule among the four standard ones, and the film it
+    makes."""
     schedule = editable[family](beta_T, s, tau)
     figure = plt.figure(figsize=(9, 4.4))
     grid = figure.add_gridspec(2, 9, height_ratios=[2.6, 1])
@@ -252,7 +282,12 @@ def edit(family: str, beta_T: float, s: float, tau: float) -> plt.Figure:
     for other in families.values():
         curve.plot(steps, other.log_snr(steps), color="0.8", lw=1)
     curve.plot(steps, schedule.log_snr(steps), color=BLUE)
-    curve.set(xlabel="t", ylabel="log-SNR", ylim=(-13, 12), title=f"{family}; in grey the four standard schedules")
+    curve.set(
+        xlabel="t",
+        ylabel="log-SNR",
+        ylim=(-13, 12),
+        title=f"{family}; in grey the four standard schedules",
+    )
     times = range(0, 1001, 125)
     for i, picture in enumerate(to_pixels(film(schedule, times))):
         axis = figure.add_subplot(grid[1, i])
@@ -262,12 +297,19 @@ def edit(family: str, beta_T: float, s: float, tau: float) -> plt.Figure:
     return figure
 
 
-# %% tags=["widget"]
 explore(
     edit,
-    alt="Above, the log-SNR of the chosen schedule against t; below, a seven at nine times.",
+    alt="Above, the log-SNR of the chosen schedule against t; below, a seven at nine "
+    "times.",
     family=choice("family", list(families), "cosine"),
-    beta_T=slider("last beta (linear, exponential)", 0.002, 0.2, 0.02, step=0.002, readout_format=".3f"),
+    beta_T=slider(
+        "last beta (linear, exponential)",
+        0.002,
+        0.2,
+        0.02,
+        step=0.002,
+        readout_format=".3f",
+    ),
     s=slider("offset s (cosine)", 0.0, 0.5, 0.008, step=0.004, readout_format=".3f"),
     tau=slider("tau (sigmoid)", 0.1, 3.0, 1.0, step=0.1),
 )
@@ -275,7 +317,8 @@ explore(
 # %% [markdown]
 # The four families as films, for a page without a running kernel:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The four families as films
 show(
     image_grid(
         torch.cat([film(schedule) for schedule in families.values()]),
@@ -284,7 +327,8 @@ show(
         row_labels=list(families),
         size=0.8,
     ),
-    "A seven fading by four schedules. Linear is noise from 500 on, cosine and sigmoid from about 700, exponential from 800.",
+    "A seven fading by four schedules. Linear is noise from 500 on, cosine and "
+    "sigmoid from about 700, exponential from 800.",
 )
 
 # %% [markdown]
@@ -293,9 +337,15 @@ show(
 # Generation will start from pure noise, $x_T \sim \mathcal N(0, I)$. Does the forward process end there? The linear schedule
 # stops at $\sqrt{\bar\alpha_T} = 0.0064$, and Stable Diffusion's, a line in $\sqrt\beta$, at 0.068. Small. But is it nothing?
 #
-# Measure it as the bound will (lesson 03): how many nats does $q(x_T \mid x_0)$ differ from $\mathcal N(0, I)$? Both are
-# Gaussians. For one pixel with mean $m$ and variance $v$ the divergence is $\tfrac12(v + m^2 - 1 - \log v)$. Here
-# $m = \sqrt{\bar\alpha_T}\,x_0$ and $v = 1 - \bar\alpha_T$, so for $d$ pixels
+# > **Three words, ahead of lesson 03.** *Nats*: to tell somebody an event of probability $p$ takes $-\log p$ nats, or
+# > $-\log_2 p$ bits; one nat is 1.44 bits. *Divergence*: telling draws of $q$ in a code made for $p$ takes on average
+# > $\mathrm{KL}(q\,\|\,p) = \mathbb E_q[\log q - \log p]$ nats too many; it is zero only if $p$ and $q$ agree. *The bound*: a
+# > diffusion model tells a picture from the noisy end to the clean one, and what that takes, a sum of divergences,
+# > $L_T$ for the end and one $L_{t-1}$ for each step from $t$ back to $t - 1$, can never be less than $-\log p(x_0)$.
+#
+# Measure the end by the first term of that bound: by how many nats does $q(x_T \mid x_0)$ differ from $\mathcal N(0, I)$?
+# Both are Gaussians, and for one number $\mathrm{KL}\bigl(\mathcal N(m, V)\,\|\,\mathcal N(0, 1)\bigr) =
+# \tfrac12(V + m^2 - 1 - \log V)$. Here $m = \sqrt{\bar\alpha_T}\,x_0$ and $V = 1 - \bar\alpha_T$, so for $d$ pixels
 #
 # $$L_T = \tfrac12\Bigl[\bar\alpha_T \lVert x_0\rVert^2 - d\,\bigl(\bar\alpha_T + \log(1 - \bar\alpha_T)\bigr)\Bigr]
 # \approx \tfrac12\,\bar\alpha_T \lVert x_0\rVert^2. \tag{2.5}$$
@@ -303,11 +353,18 @@ show(
 # %%
 # Eq. (2.5)
 pictures = normalize(digits)
-stable = schedules.DiscreteSchedule.from_betas(torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2)
+stable = schedules.DiscreteSchedule.from_betas(
+    torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2
+)
 cured = schedules.rescale_zero_terminal_snr(first)  # you will write this in a moment
-for name, schedule in (families | {"Stable Diffusion": stable, "linear, cured": cured}).items():
+for name, schedule in (
+    families | {"Stable Diffusion": stable, "linear, cured": cured}
+).items():
     bits = variational.prior_kl(pictures, schedule).mean() / math.log(2)
-    print(f"{name:17} sqrt(alpha_bar_T) = {schedule.coeffs(1000)[0]:.6f}   left at the end: {bits:.4f} bits a digit")
+    print(
+        f"{name:17} sqrt(alpha_bar_T) = {schedule.coeffs(1000)[0]:.6f}   left at the "
+        f"end: {bits:.4f} bits a digit"
+    )
 
 # %% [markdown]
 # Lin and others print these roots: 0.006353, 0.000049 and 0.068265 for linear, cosine and Stable Diffusion. A fiftieth of a
@@ -317,8 +374,14 @@ for name, schedule in (families | {"Stable Diffusion": stable, "linear, cured": 
 for schedule, root in [(first, 0.006353), (second, 4.928e-5), (stable, 0.068265)]:
     assert abs(schedule.coeffs(1000)[0] / root - 1) < 1e-3  # Lin et al. 2023, Table 1
 large = pictures[:20].repeat_interleave(16, -1).repeat_interleave(16, -2)
-small_bits, large_bits = (variational.prior_kl(x, first).mean().item() / math.log(2) for x in (pictures[:20], large))
-print(f"linear, the same digits at 28 x 28: {small_bits:.3f} bits; enlarged to 448 x 448: {large_bits:.1f} bits")
+small_bits, large_bits = (
+    variational.prior_kl(x, first).mean().item() / math.log(2)
+    for x in (pictures[:20], large)
+)
+print(
+    f"linear, the same digits at 28 x 28: {small_bits:.3f} bits; enlarged to 448 x "
+    f"448: {large_bits:.1f} bits"
+)
 assert abs(large_bits / small_bits / 16**2 - 1) < 1e-3
 
 # %% [markdown]
@@ -326,25 +389,45 @@ assert abs(large_bits / small_bits / 16**2 - 1) < 1e-3
 # black, so its mean is near $-0.74$, and at $t = T$ a mean of $-0.74\sqrt{\bar\alpha_T}$ is left, under noise of only
 # $1/\sqrt{784}$.
 
-# %% tags=["figure"]
+# %%
 eps = forward.noise_like(pictures, lesson.generator)
+brightness = {
+    name: forward.q_sample(pictures, 1000, schedule, eps).mean((1, 2, 3))
+    for name, schedule in [
+        ("Stable Diffusion", stable),
+        ("linear", first),
+        ("cured", cured),
+    ]
+}
+
+# %% tags=["figure", "fold"]
+# @title The mean brightness at t = T
 figure, bins = plt.figure(figsize=(7, 2.6)), torch.linspace(-0.2, 0.15, 71)
-shift = {}
-for name, schedule, colour in [("Stable Diffusion", stable, ORANGE), ("linear", first, BLUE), ("cured", cured, GREEN)]:
-    brightness = forward.q_sample(pictures, 1000, schedule, eps).mean((1, 2, 3))
-    shift[name] = brightness.mean().item()
-    plt.hist(brightness, bins.tolist(), density=True, histtype="step", lw=1.5, color=colour, label=name)
+for (name, values), colour in zip(
+    brightness.items(), [ORANGE, BLUE, GREEN], strict=True
+):
+    plt.hist(
+        values,
+        bins.tolist(),
+        density=True,
+        histtype="step",
+        lw=1.5,
+        color=colour,
+        label=name,
+    )
 normal = torch.exp(-784 * bins**2 / 2) * (784 / (2 * torch.pi)) ** 0.5
 plt.plot(bins, normal, color=BLACK, lw=1, ls="--", label="pure noise")
 plt.gca().set(xlabel="mean brightness of $x_T$", ylabel="density")
 plt.legend()
 show(
     figure,
-    "Histograms of the mean brightness at t = T. Cured and linear lie on pure noise; Stable Diffusion's is shifted to the left.",
+    "Histograms of the mean brightness at t = T. Cured and linear lie on pure noise; "
+    "Stable Diffusion's is shifted to the left.",
 )
 
 # %%
 error = (784 * len(pictures)) ** -0.5  # standard error of a mean over this much noise
+shift = {name: values.mean().item() for name, values in brightness.items()}
 for name, value in shift.items():
     print(f"{name:17} mean brightness at T: {value:+.4f} ± {error:.4f}")
 assert shift["linear"] < -5 * error
@@ -357,20 +440,21 @@ assert abs(shift["cured"]) < 4 * error
 # picture that is dark or bright all over, and cured it.
 #
 # Give the curve $r_t = \sqrt{\bar\alpha_t}$, the factor on the picture, a shift so that it ends at 0, and a scale so that it
-# keeps its start, $r_1$. A shift and a scale are two unknowns, $r'_t = c\,(r_t - r_T)$ has the right end, and $r'_1 = r_1$
-# fixes $c$:
+# keeps its start, $r_1$. A shift and a scale are two unknowns: $r_t - r_T$ has the right end, and its scale must be
+# $r_1/(r_1 - r_T)$ for the start to be $r_1$:
 #
 # $$\sqrt{\bar\alpha'_t} = \bigl(\sqrt{\bar\alpha_t} - \sqrt{\bar\alpha_T}\bigr)\,
 # \frac{\sqrt{\bar\alpha_1}}{\sqrt{\bar\alpha_1} - \sqrt{\bar\alpha_T}}, \qquad t = 1 … T. \tag{2.6}$$
 #
 # ### Exercise 4 · An end without a trace
-# *10 minutes · medium · Eq. (2.6).* From the old table to the new one. Mind what (2.6) is about: roots, and times from 1 on.
+# *15 minutes · medium · Eq. (2.6).* From the old table to the new one. Mind what (2.6) is about: roots, and times from 1 on.
 
 
 # %% tags=["exercise"] exercise="02.zero_terminal_snr" points=2
 # Exercise 02.zero_terminal_snr
 def zero_terminal_snr(alpha_bar: Tensor) -> Tensor:
-    """(T + 1,) alpha_bars, rescaled so that the last is 0; entries 0 and 1 stay as they are."""
+    """(T + 1,) alpha_bars, rescaled so that the last is 0;
+    entries 0 and 1 stay as they are."""
     ### BEGIN SOLUTION
     r = alpha_bar.sqrt()
     rescaled = (r[1:] - r[-1]) * r[1] / (r[1] - r[-1])
@@ -424,15 +508,19 @@ world = pictures[:1024]
 
 
 def squared_errors(t: Tensor, schedule: schedules.Schedule) -> Tensor:
-    """|x_0 - x0_hat|² of the perfect observer, for a random digit and fresh noise at each of the times t."""
+    """|x_0 - x0_hat|² of the perfect observer, for a random digit and fresh noise at
+    each of the times t."""
     x_0 = world[torch.randint(len(world), (len(t),), generator=lesson.generator)]
     x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
-    return (x_0 - IdealDenoiser(world, schedule)(x_t, t)).double().square().sum((1, 2, 3))
+    x0_hat = IdealDenoiser(world, schedule)(x_t, t)
+    return (x_0 - x0_hat).double().square().sum((1, 2, 3))
 
 
 def table(log_snr: Tensor) -> schedules.DiscreteSchedule:
     """The schedule that has the given falling log-SNRs at t = 1, 2, 3, …"""
-    return schedules.DiscreteSchedule(torch.cat([log_snr.new_ones(1), torch.sigmoid(log_snr)]))
+    return schedules.DiscreteSchedule(
+        torch.cat([log_snr.new_ones(1), torch.sigmoid(log_snr)])
+    )
 
 
 # %%
@@ -440,7 +528,8 @@ def table(log_snr: Tensor) -> schedules.DiscreteSchedule:
 levels = torch.linspace(3, -10, 53, dtype=torch.float64)  # log-SNRs, a quarter apart
 step, n = 0.25, 256  # 256 pictures a level
 t = torch.arange(1, 54).repeat_interleave(n)
-costs = (squared_errors(t, table(levels)).reshape(53, n) * levels.exp()[:, None] / 2) / math.log(2)  # in bits
+errors = squared_errors(t, table(levels)).reshape(53, n)
+costs = errors * levels.exp()[:, None] / 2 / math.log(2)  # in bits
 c = costs.mean(1)
 
 # %% [markdown]
@@ -463,29 +552,54 @@ assert abs(area - 10) < 4 * error
 
 # %%
 tail = torch.cumulative_trapezoid(c.flip(0), dx=step).flip(0)
-bits_left = torch.cat([tail, tail.new_zeros(1)]) + c[-1]  # beyond the last level c falls as e^lambda: its area is c[-1]
+# Beyond the last level c falls as e^lambda: its area is c[-1].
+bits_left = torch.cat([tail, tail.new_zeros(1)]) + c[-1]
 for i in (20, 24, 28, 32, 36):
-    x = forward.q_sample(world, i + 1, table(levels), forward.noise_like(world, lesson.generator))
-    belief = IdealDenoiser(world, table(levels), torch.arange(1024)).class_posterior(x, i + 1)
+    x = forward.q_sample(
+        world, i + 1, table(levels), forward.noise_like(world, lesson.generator)
+    )
+    belief = IdealDenoiser(world, table(levels), torch.arange(1024)).class_posterior(
+        x, i + 1
+    )
     known = 10 + belief.diagonal().clamp(min=1e-30).log2().double()
     error = (known.var() / 1024 + (step**2 * costs[i:].var(1) / n).sum()).sqrt()
-    print(f"log-SNR {levels[i]:+.0f}: {bits_left[i]:.2f} bits by area, {known.mean():.2f} by doubt, ± {error:.2f}")
+    print(
+        f"log-SNR {levels[i]:+.0f}: {bits_left[i]:.2f} bits by area, "
+        f"{known.mean():.2f} by doubt, ± {error:.2f}"
+    )
     assert abs(bits_left[i] - known.mean()) < 4 * error
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The price of each level, and the bits it holds
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
-left.fill_between(levels, c - 2 * costs.std(1) / 16, c + 2 * costs.std(1) / 16, color=BLUE, alpha=0.25, lw=0)
+left.fill_between(
+    levels,
+    c - 2 * costs.std(1) / 16,
+    c + 2 * costs.std(1) / 16,
+    color=BLUE,
+    alpha=0.25,
+    lw=0,
+)
 left.plot(levels, c, color=BLUE)
 left.set(
-    xlim=(3, -10), xlabel="log-SNR  (noise →)", ylabel=r"$c(\lambda)$, bits per unit", title="the price of each level"
+    xlim=(3, -10),
+    xlabel="log-SNR  (noise →)",
+    ylabel=r"$c(\lambda)$, bits per unit",
+    title="the price of each level",
 )
 right.plot(levels, bits_left, color=BLUE)
 right.axhline(1, color=BLACK, lw=1, ls=":")
 right.text(2.7, 1.25, "one bit", fontsize=9)
-right.set(xlim=(3, -10), xlabel="log-SNR  (noise →)", ylabel="bits", title="what a picture of that level still holds")
+right.set(
+    xlim=(3, -10),
+    xlabel="log-SNR  (noise →)",
+    ylabel="bits",
+    title="what a picture of that level still holds",
+)
 show(
     figure,
-    "Left, the price curve: a single hill between log-SNR 0 and -7, highest near -2.7. Right, bits left: ten until 0, then "
+    "Left, the price curve: a single hill between log-SNR 0 and -7, highest near "
+    "-2.7. Right, bits left: ten until 0, then "
     "falling to one at -5 and to nothing at -10.",
 )
 
@@ -499,27 +613,27 @@ show(
 # If the area is the same for all, why do schedules matter? Because nobody integrates. Training draws *one* random $t$ for
 # each picture and takes the loss there for the whole: right on average, but noisy. The mean cannot be changed. The noise can.
 #
-# Let $p_t$ be the probability of drawing $t$, and divide by it:
+# Whoever draws $t$ sees the loss $L_{t-1}$ of (2.7). Let $p_t$ be the probability of drawing $t$, and divide by it:
 #
-# $$\mathbb E_{t \sim p}\left[\frac{L_t}{p_t}\right] = \sum_t p_t\,\frac{L_t}{p_t} = \sum_t L_t, \qquad
-# \mathbb E\left[\Bigl(\frac{L_t}{p_t}\Bigr)^2\right] = \sum_t \frac{\mathbb E[L_t^2]}{p_t}. \tag{2.10}$$
+# $$\mathbb E_{t \sim p}\left[\frac{L_{t-1}}{p_t}\right] = \sum_t p_t\,\frac{\mathbb E[L_{t-1}]}{p_t} = \sum_t \mathbb E[L_{t-1}], \qquad
+# \mathbb E\left[\Bigl(\frac{L_{t-1}}{p_t}\Bigr)^2\right] = \sum_t \frac{\mathbb E[L_{t-1}^2]}{p_t}. \tag{2.10}$$
 #
 # Any $p$ gives the right mean. Which gives the smallest square, and so the smallest variance? Write
-# $s_t = \sqrt{\mathbb E[L_t^2]}$ and use the inequality of Cauchy and Schwarz, remembering that $\sum p_t = 1$:
+# $\rho_t = \sqrt{\mathbb E[L_{t-1}^2]}$ and use the inequality of Cauchy and Schwarz, remembering that $\sum p_t = 1$:
 #
-# $$\Bigl(\sum_t s_t\Bigr)^2 = \Bigl(\sum_t \sqrt{p_t}\cdot\frac{s_t}{\sqrt{p_t}}\Bigr)^2 \le
-# \sum_t p_t \cdot \sum_t \frac{s_t^2}{p_t} = \sum_t \frac{s_t^2}{p_t}.$$
+# $$\Bigl(\sum_t \rho_t\Bigr)^2 = \Bigl(\sum_t \sqrt{p_t}\cdot\frac{\rho_t}{\sqrt{p_t}}\Bigr)^2 \le
+# \sum_t p_t \cdot \sum_t \frac{\rho_t^2}{p_t} = \sum_t \frac{\rho_t^2}{p_t}.$$
 #
-# The left side knows nothing of $p$: nobody gets below it. Equality holds when $s_t/\sqrt{p_t}$ is proportional to
+# The left side knows nothing of $p$: nobody gets below it. Equality holds when $\rho_t/\sqrt{p_t}$ is proportional to
 # $\sqrt{p_t}$, that is
 #
-# $$p_t = \frac{\sqrt{\mathbb E[L_t^2]}}{\sum_\tau \sqrt{\mathbb E[L_\tau^2]}}, \qquad \text{weight of a drawn loss: } \frac{1}{T\,p_t}. \tag{2.11}$$
+# $$p_t = \frac{\sqrt{\mathbb E[L_{t-1}^2]}}{\sum_{t'} \sqrt{\mathbb E[L_{t'-1}^2]}}, \qquad \text{weight of a drawn loss: } \frac{1}{T\,p_t}. \tag{2.11}$$
 #
 # (The weight has the $T$ so that a uniform $p$ gives weight 1, and so estimates the *mean* over $t$, as usual in training.)
 # **Visit each $t$ in proportion to how large its loss tends to be.**
 #
 # ### Exercise 5 · Which t, how often, and with what weight
-# *10 minutes · medium · Eq. (2.11).* Row $i$ of `losses` holds the last few losses seen at $t = i + 1$.
+# *15 minutes · medium · Eq. (2.11).* Row $i$ of `losses` holds the last few losses seen at $t = i + 1$, that is draws of $L_i$.
 
 
 # %% tags=["exercise"] exercise="02.t_weights" points=2
@@ -553,13 +667,15 @@ check("02.t_weights", t_weights)
 # Eq. (2.7)
 def step_costs(t: Tensor, schedule: schedules.DiscreteSchedule) -> Tensor:
     """L_{t-1} of the perfect observer, in bits, one for each of the times t."""
-    weight = variational.step_weight(t.clamp(min=2), schedule)  # infinite at t = 1, where the observer's error is zero
+    # The weight is infinite at t = 1, where the observer's error is zero.
+    weight = variational.step_weight(t.clamp(min=2), schedule)
     return weight * squared_errors(t, schedule) / math.log(2)
 
 
 short = schedules.linear(100, beta_1=1e-3, beta_T=0.2)
 every_t = torch.arange(1, 101)
-seen = step_costs(every_t.repeat(200), short).reshape(200, 100)  # 200 pictures at each time
+# 200 pictures at each time:
+seen = step_costs(every_t.repeat(200), short).reshape(200, 100)
 sampler = schedules.LossAwareSampler(100, history=100, uniform=0.25)
 for losses in seen[:100]:
     sampler.update(every_t, losses)
@@ -575,17 +691,23 @@ uniform = 100 * step_costs(t, short)
 t, weight = sampler.sample(draws, lesson.generator)
 adaptive = 100 * weight * step_costs(t, short)
 for name, estimate in [("uniform t", uniform), ("adaptive t", adaptive)]:
-    print(f"{name:10}  {estimate.mean():5.2f} ± {estimate.std() / draws**0.5:.2f} bits, spread {estimate.std():.1f}")
-assert abs(uniform.mean() - adaptive.mean()) < 4 * ((uniform.var() + adaptive.var()) / draws).sqrt()
+    print(
+        f"{name:10}  {estimate.mean():5.2f} ± {estimate.std() / draws**0.5:.2f} bits, "
+        f"spread {estimate.std():.1f}"
+    )
+assert (
+    abs(uniform.mean() - adaptive.mean())
+    < 4 * ((uniform.var() + adaptive.var()) / draws).sqrt()
+)
 squares = uniform.square().mean() - adaptive.square().mean()
 assert squares > 4 * ((uniform.square().var() + adaptive.square().var()) / draws).sqrt()
 
 # %% [markdown]
 # The same mean, less than half the variance. Two things deserve honesty. The mean is a little above 10: a hundred steps are
 # long, and the bound with long steps is not tight. And the choice of settings mattered. Here is what (2.10) predicts for
-# others, with $\mathbb E[L_t^2]$ from the 100 pictures a level that the sampler has not seen.
+# others, with $\mathbb E[L_{t-1}^2]$ from the 100 pictures a level that the sampler has not seen.
 
-# %% tags=["figure"]
+# %%
 square = seen[100:].square().mean(0)
 careless = schedules.LossAwareSampler(100, history=10, uniform=0.001)
 for losses in seen[:10]:
@@ -597,9 +719,24 @@ choices = {
     "history 100, uniform share 0.25": sampler.probabilities[1:],
     "optimum (2.11)": best.clamp(min=1e-12),
 }
-spread = {name: ((square / p).sum() - seen.mean(0).sum() ** 2).sqrt().item() for name, p in choices.items()}
+spread = {
+    name: ((square / p).sum() - seen.mean(0).sum() ** 2).sqrt().item()
+    for name, p in choices.items()
+}
+ranking = sorted(spread, key=spread.get)
+assert ranking == [
+    "optimum (2.11)",
+    "history 100, uniform share 0.25",
+    "uniform",
+    "history 10, uniform share 0.001",
+]
+
+# %% tags=["figure", "fold"]
+# @title How often each t is drawn, and what that does
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 2.6), width_ratios=[1.2, 1])
-for (name, p), colour in zip(choices.items(), [BLACK, ORANGE, BLUE, GREEN], strict=True):
+for (name, p), colour in zip(
+    choices.items(), [BLACK, ORANGE, BLUE, GREEN], strict=True
+):
     left.plot(every_t, p, color=colour, lw=1.2)
     right.barh(name, spread[name], color=colour)
 left.set(xlabel="t of 100", ylabel="$p_t$", title="how often each t is drawn")
@@ -607,11 +744,11 @@ right.set(xlabel="spread of one draw (bits)", title="what that does to the estim
 right.invert_yaxis()
 show(
     figure,
-    "Left, probabilities of t: flat for uniform, a ragged hill between 40 and 70 for the others. Right, the spread of an estimate: "
-    "largest for a short history with hardly any uniform share, smallest for the optimum.",
+    "Left, probabilities of t: flat for uniform, a ragged hill between 40 and 70 for "
+    "the others. Right, the spread of an estimate: "
+    "largest for a short history with hardly any uniform share, smallest for the "
+    "optimum.",
 )
-ranking = sorted(spread, key=spread.get)
-assert ranking == ["optimum (2.11)", "history 100, uniform share 0.25", "uniform", "history 10, uniform share 0.001"]
 
 # %% [markdown]
 # A short history misses rare large losses. The sampler then thinks a $t$ cheap, seldom goes there, and when it does, the
@@ -624,16 +761,16 @@ assert ranking == ["optimum (2.11)", "history 100, uniform share 0.25", "uniform
 # let it linger where losses are large. By (2.8) the estimate at a uniform $t$ is $-\lambda'(t)$ times the price seen there,
 # so its mean square is
 #
-# $$J = \int_0^1 \lambda'(t)^2\,s\bigl(\lambda(t)\bigr)^2\,dt \ \ge\ \Bigl(\int_0^1 \lvert\lambda'(t)\rvert\,s\bigl(\lambda(t)\bigr)\,dt\Bigr)^2
-# = \Bigl(\int s(\lambda)\,d\lambda\Bigr)^2, \tag{2.12}$$
+# $$J = \int_0^1 \lambda'(t)^2\,\rho\bigl(\lambda(t)\bigr)^2\,dt \ \ge\ \Bigl(\int_0^1 \lvert\lambda'(t)\rvert\,\rho\bigl(\lambda(t)\bigr)\,dt\Bigr)^2
+# = \Bigl(\int \rho(\lambda)\,d\lambda\Bigr)^2, \tag{2.12}$$
 #
-# $$s(\lambda) = \sqrt{\mathbb E\bigl[(\tfrac12 e^{\lambda}\lVert x_0 - \hat x_0\rVert^2)^2\bigr]}.$$
+# $$\rho(\lambda) = \sqrt{\mathbb E\bigl[(\tfrac12 e^{\lambda}\lVert x_0 - \hat x_0\rVert^2)^2\bigr]}.$$
 #
 # That is Cauchy and Schwarz again, with the constant 1 as the second factor. The right side is an area, the same for all
-# schedules. Equality holds if $\lvert\lambda'(t)\rvert\,s(\lambda(t))$ is constant: **fast where it is cheap, slow where it
+# schedules. Equality holds if $\lvert\lambda'(t)\rvert\,\rho(\lambda(t))$ is constant: **fast where it is cheap, slow where it
 # is dear**. Divide by the total, and the best schedule is
 #
-# $$t(\lambda) = \int_{\lambda}^{\lambda(0)} s(\ell)\,d\ell \Big/ \int_{\lambda(1)}^{\lambda(0)} s(\ell)\,d\ell. \tag{2.13}$$
+# $$t(\lambda) = \int_{\lambda}^{\lambda(0)} \rho(\ell)\,d\ell \Big/ \int_{\lambda(1)}^{\lambda(0)} \rho(\ell)\,d\ell. \tag{2.13}$$
 #
 # Compare with (2.11): uniform $t$ on this schedule visits each level as often as the best $p$ would. A schedule and a
 # distribution over $t$ are two handles on one thing.
@@ -644,13 +781,14 @@ assert ranking == ["optimum (2.11)", "history 100, uniform share 0.25", "uniform
 # sampler's uniform share did.
 
 # %%
-s = costs.square().mean(1).sqrt()
-s = (s**2 + (0.1 * s.max()) ** 2).sqrt()
+rho = costs.square().mean(1).sqrt()
+rho = (rho**2 + (0.1 * rho.max()) ** 2).sqrt()
 gammas = -levels  # rising from -3 to 10
 
 
 def interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """The value at x of the broken line through the points (xs, ys), xs rising; gradients flow to x."""
+    """The value at x of the broken line through the points (xs, ys), xs rising;
+    gradients flow to x."""
     i = torch.searchsorted(xs, x.detach()).clamp(1, len(xs) - 1)
     return ys[i - 1] + (x - xs[i - 1]) * (ys[i] - ys[i - 1]) / (xs[i] - xs[i - 1])
 
@@ -663,55 +801,87 @@ u = torch.linspace(0, 1, 257, dtype=torch.float64)
 history = []
 for _ in range(400):
     gamma = learned.gamma(u)
-    J = (gamma.diff() * 256 * interpolate((gamma[1:] + gamma[:-1]) / 2, gammas, s)).square().mean()
+    price = interpolate((gamma[1:] + gamma[:-1]) / 2, gammas, rho)
+    J = (gamma.diff() * 256 * price).square().mean()
     optimizer.zero_grad()
     J.backward()
     optimizer.step()
     history.append(J.item())
 
 # %% [markdown]
-# Does it arrive? The closed form (2.13) needs no training, only the running area under $s$, read backwards. And (2.12) says
-# that $J$ can never fall below the square of the whole area, which we know up to the standard error of $s$.
+# Does it arrive? The closed form (2.13) needs no training, only the running area under $\rho$, read backwards. And (2.12) says
+# that $J$ can never fall below the square of the whole area, which we know up to the standard error of $\rho$.
 
 # %%
 # Eq. (2.13)
-running = torch.cat([s.new_zeros(1), torch.cumulative_trapezoid(s, dx=step)])
+area = torch.cumulative_trapezoid(rho, dx=step)
+running = torch.cat([area.new_zeros(1), area])
 share_of_time = running / running[-1]  # t at each of the gammas
 lowest = running[-1] ** 2
-error = 2 * running[-1] * (step**2 * costs.square().var(1) / n / (4 * s**2)).sum().sqrt()
+chance = step**2 * costs.square().var(1) / n / (4 * rho**2)
+error = 2 * running[-1] * chance.sum().sqrt()
 varies(
-    f"J: {history[0]:.0f} at the start, {history[-1]:.0f} learned; the lowest possible is {lowest:.0f} ± {error:.0f}"
+    f"J: {history[0]:.0f} at the start, {history[-1]:.0f} learned; the lowest "
+    f"possible is {lowest:.0f} ± {error:.0f}"
 )
 assert abs(history[-1] - lowest) < 2 * error
 
-# %% tags=["figure"]
+# %%
 learned_table = table(-learned.gamma(steps / 1000).detach())
+strayed = interpolate(learned.gamma(u).detach(), gammas, share_of_time) - u
+assert strayed.abs().max() < (J / lowest - 1) ** 0.5 / 2
+
+# %% tags=["figure", "fold"]
+# @title The learned schedule, and the bits it leaves
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3))
-left.plot(share_of_time * 1000, levels, color=BLACK, lw=3.5, alpha=0.3, label="closed form (2.13)")
-for name, schedule, colour in [("learned", learned_table, GREEN), ("linear", first, BLUE), ("cosine", second, ORANGE)]:
+left.plot(
+    share_of_time * 1000,
+    levels,
+    color=BLACK,
+    lw=3.5,
+    alpha=0.3,
+    label="closed form (2.13)",
+)
+for name, schedule, colour in [
+    ("learned", learned_table, GREEN),
+    ("linear", first, BLUE),
+    ("cosine", second, ORANGE),
+]:
     left.plot(steps, schedule.log_snr(steps), color=colour, label=name, lw=1.5)
-    right.plot(steps, interpolate(-schedule.log_snr(steps).clamp(-10, 3), gammas, bits_left), color=colour, lw=1.5)
-assert (interpolate(learned.gamma(u).detach(), gammas, share_of_time) - u).abs().max() < (J / lowest - 1) ** 0.5 / 2
-left.set(xlabel="t", ylabel="log-SNR", ylim=(-11, 6), title="how long to stay at each level")
+    right.plot(
+        steps,
+        interpolate(-schedule.log_snr(steps).clamp(-10, 3), gammas, bits_left),
+        color=colour,
+        lw=1.5,
+    )
+left.set(
+    xlabel="t", ylabel="log-SNR", ylim=(-11, 6), title="how long to stay at each level"
+)
 right.set(xlabel="t", ylabel="bits left", title="what the picture at t still holds")
 left.legend()
 show(
     figure,
-    "Left, the learned log-SNR curve lies on the closed form, steep at both ends and flat between -1 and -5. Right, bits left: "
-    "linear loses them early and is done by 850, cosine late, the learned one nearly evenly.",
+    "Left, the learned log-SNR curve lies on the closed form, steep at both ends and "
+    "flat between -1 and -5. Right, bits left: "
+    "linear loses them early and is done by 850, cosine late, the learned one nearly "
+    "evenly.",
 )
 
 # %% [markdown]
 # The two agree, and the bound says how well they must. Along the learned curve, $t(\lambda)$ of (2.13) runs at a rate whose
 # mean is 1 and whose variance is $J/J_{\min} - 1$; since both ends are fixed, it strays from $t$ by at most half the root of
-# that. The learned schedule gives its time to the hill. If all pictures had the same price at a level, $s$ would equal $c$,
+# that. The learned schedule gives its time to the hill. If all pictures had the same price at a level, $\rho$ would equal $c$,
 # and the curve on the right would be a straight line: **the same number of bits in every step**. Did it help? Real draws, one
 # uniform $t$ per picture, for three schedules:
 
 # %%
 # Eq. (2.8)
 estimates = {}
-for name, schedule in [("linear", first), ("cosine", second), ("learned", learned_table)]:
+for name, schedule in [
+    ("linear", first),
+    ("cosine", second),
+    ("learned", learned_table),
+]:
     t = torch.randint(1, 1001, (draws,), generator=lesson.generator)
     estimates[name] = 1000 * step_costs(t, schedule)
     mean, std = estimates[name].mean(), estimates[name].std()
@@ -725,7 +895,10 @@ for name, schedule in [("linear", first), ("cosine", second), ("learned", learne
 # %%
 plain, better = estimates["linear"], estimates["learned"]
 error = ((plain.square().var() + better.square().var()) / draws).sqrt()
-varies(f"one draw on the learned schedule is worth {plain.var() / better.var():.1f} on the linear one")
+varies(
+    f"one draw on the learned schedule is worth {plain.var() / better.var():.1f} on "
+    "the linear one"
+)
 assert plain.square().mean() - better.square().mean() > 4 * error
 
 # %% [markdown]
@@ -738,7 +911,7 @@ assert plain.square().mean() - better.square().mean() > 4 * error
 #
 # **(a), (b) A curve for alpha_bar used as the alpha of every step.** Two lines that circulate: "cosine schedule", $\cos^2$
 # from 0 to $\pi/2$, and "linear schedule", a straight line from 1 to 0; each then handed to
-# $x_t = \sqrt{a_t}\,x_{t-1} + \sqrt{1 - a_t}\,\epsilon$, step by step, as the $a_t = 1 - \beta_t$ of one step. As *alpha_bar* both are reasonable, and it
+# (1.1), step by step, as the $1 - \beta_t$ of one step. As *alpha_bar* both are reasonable, and it
 # is what their authors had in mind: smooth, from all picture to no picture. But per-step factors multiply up. *Predict: after
 # how many of 1000 steps is the noise a hundred times as strong as the picture?*
 
@@ -746,8 +919,13 @@ assert plain.square().mean() - better.square().mean() > 4 * error
 u = torch.linspace(0, 1, 1000, dtype=torch.float64)
 meant = {"cos², as alpha_bar": second.alpha_bar[1:].log()}
 per_step = {"cos², per step": (u * torch.pi / 2).cos() ** 2, "line, per step": 1 - u}
-log_alpha_bar = meant | {name: alphas.log().cumsum(0) for name, alphas in per_step.items()}
-gone = {name: int((values <= -math.log(101)).nonzero()[0]) + 1 for name, values in log_alpha_bar.items()}
+log_alpha_bar = meant | {
+    name: alphas.log().cumsum(0) for name, alphas in per_step.items()
+}
+gone = {
+    name: int((values <= -math.log(101)).nonzero()[0]) + 1
+    for name, values in log_alpha_bar.items()
+}
 for name, t_gone in gone.items():
     print(f"{name:20} signal 20 dB under the noise from t = {t_gone}")
 
@@ -761,11 +939,13 @@ expected = {
     "cos², per step": (12 * 1000**2 * math.log(101) / math.pi**2) ** (1 / 3),
     "line, per step": (2 * 1000 * math.log(101)) ** 0.5,
 }
-for name, value in expected.items():
-    assert abs(gone[name] / value - 1) < 0.05  # both approximations neglect higher powers of t / T
-assert gone["line, per step"] < gone["cos², per step"] < 200 < 900 < gone["cos², as alpha_bar"]
+for name, value in expected.items():  # both neglect higher powers of t / T
+    assert abs(gone[name] / value - 1) < 0.05
+assert gone["line, per step"] < gone["cos², per step"] < 200
+assert gone["cos², as alpha_bar"] > 900
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Three films of the seven
 times = [25, 50, 75, 100, 150, 200, 300, 500, 800, 1000]
 strips = []
 for values in log_alpha_bar.values():
@@ -773,30 +953,25 @@ for values in log_alpha_bar.values():
     strips.append(a.sqrt() * seven + (1 - a).sqrt() * noise)
 show(
     image_grid(
-        torch.cat(strips), columns=10, titles=[f"t = {t}" for t in times], row_labels=list(log_alpha_bar), size=0.85
+        torch.cat(strips),
+        columns=10,
+        titles=[f"t = {t}" for t in times],
+        row_labels=list(log_alpha_bar),
+        size=0.85,
     ),
-    "Three films of a seven. With cos² as alpha_bar it fades slowly and is seen until 500; with cos² per step it is gone by 200, "
+    "Three films of a seven. With cos² as alpha_bar it fades slowly and is seen until "
+    "500; with cos² per step it is gone by 200, "
     "with the line per step by 100.",
 )
 
 # %% [markdown]
-# And $\bar\alpha_t$ does not stop there. On a log axis:
+# And $\bar\alpha_t$ does not stop there: it falls below $10^{-45}$, the smallest number above 0 that float32 has.
 
-# %% tags=["figure"]
-figure = plt.figure(figsize=(6, 2.5))
-for (name, values), colour in zip(log_alpha_bar.items(), [BLUE, ORANGE, PINK], strict=True):
-    plt.plot(steps, values / math.log(10), color=colour, label=name)
-plt.axhline(-45, color=BLACK, lw=1, ls=":")
-plt.text(990, -43, "smallest number above 0 in float32", fontsize=8, ha="right")
-plt.gca().set(xlabel="t", ylabel=r"$\log_{10}\bar\alpha_t$", ylim=(-80, 3))
-plt.legend(loc="lower right")
-show(
-    figure,
-    "The logarithm of alpha_bar. As alpha_bar, cos² stays near 0 until the end. Per step, both curves fall through the floor of "
-    "float32, the line a little after t = 400, cos² just before 500.",
-)
+# %%
 for name in per_step:
-    assert log_alpha_bar[name][499].exp().float() == 0  # at t = 500
+    zero = int((log_alpha_bar[name].exp().float() == 0).nonzero()[0]) + 1
+    print(f"{name:20} alpha_bar is 0 in float32 from t = {zero}")
+    assert zero <= 500
 
 # %% [markdown]
 # After a tenth or a fifth of the steps the seven is gone. A network is then trained, for eight or nine steps in ten, on
@@ -808,14 +983,24 @@ for name in per_step:
 
 # %%
 off = 0.01 * forward.noise_like(seven, lesson.generator)
-cosine_32 = (torch.tensor(torch.pi / 2).cos() ** 2).double()  # (2.2) at t = T in float32: not quite 0
-ends = {"exactly 0": cured.alpha_bar[-1], "cos² in float32": cosine_32, "cosine, clipped": second.alpha_bar[-1]}
+# (2.2) at t = T, computed in float32, is not quite 0:
+cosine_32 = (torch.tensor(torch.pi / 2).cos() ** 2).double()
+ends = {
+    "exactly 0": cured.alpha_bar[-1],
+    "cos² in float32": cosine_32,
+    "cosine, clipped": second.alpha_bar[-1],
+}
 for name, a in ends.items():
     alpha, sigma = a.sqrt().float(), (1 - a).sqrt().float()
     x_T = alpha * seven + sigma * noise
-    exact, guessed = ((x_T - sigma * eps_hat) / alpha for eps_hat in (noise, noise + off))
+    exact, guessed = (
+        (x_T - sigma * eps_hat) / alpha for eps_hat in (noise, noise + off)
+    )
     error = (guessed - seven).square().mean().sqrt()
-    print(f"{name:16} NaN with the exact noise: {exact.isnan().sum():3d} of 784;  error with 1 % off: {error:.2g}")
+    print(
+        f"{name:16} NaN with the exact noise: {exact.isnan().sum():3d} of 784;  error "
+        f"with 1 % off: {error:.2g}"
+    )
 
 # %% [markdown]
 # Zero over zero with the right noise, infinity with the wrong. Rounding may save you from the NaN, and then hides it: an
@@ -830,8 +1015,12 @@ except ValueError as error:
     print("ValueError:", error)
 v = parameterizations.v_from_x0_eps(seven, noise, 1000, cured)
 from_v = parameterizations.x0_from_v(x_T, v + off, 1000, cured)
-print(f"the same schedule, v off by 1 %: error {(from_v - seven).square().mean().sqrt():.2g}")
-assert torch.allclose(from_v - seven, -off, atol=1e-6)  # at T, x_0 = -v: what v is off, the picture is off
+print(
+    "the same schedule, v off by 1 %: error "
+    f"{(from_v - seven).square().mean().sqrt():.2g}"
+)
+# At T, x_0 = -v: what v is off, the picture is off.
+assert torch.allclose(from_v - seven, -off, atol=1e-6)
 
 # %% [markdown]
 # So there are two honest ways: clip, stay away from 0, and predict noise; or go all the way to 0 and predict $v$ or $x_0$.
@@ -841,18 +1030,34 @@ assert torch.allclose(from_v - seven, -off, atol=1e-6)  # at T, x_0 = -v: what v
 # Count the steps at which less than one bit is left.
 
 # %%
-one_bit = interpolate(torch.tensor(1.0).double(), bits_left.flip(0), levels.flip(0)).item()
-wasted = {name: 1000 - int(schedule.t_at_log_snr(one_bit)) for name, schedule in families.items()}
+one_bit = interpolate(
+    torch.tensor(1.0).double(), bits_left.flip(0), levels.flip(0)
+).item()
+wasted = {
+    name: 1000 - int(schedule.t_at_log_snr(one_bit))
+    for name, schedule in families.items()
+}
 print(f"one bit is left at log-SNR {one_bit:.1f}; steps beyond it:")
-print(", ".join(f"{name} {steps}" for name, steps in wasted.items()), f"and {guess.value} was your guess")
+print(
+    ", ".join(f"{name} {steps}" for name, steps in wasted.items()),
+    f"and {guess.value} was your guess",
+)
 assert wasted["linear"] > 250
 assert max(wasted[name] for name in ("exponential", "cosine", "sigmoid")) < 60
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The films again, with the bits left
 said = {}
-for name, schedule in [("A: linear", first), ("B: cosine", second), ("learned", learned_table)]:
+for name, schedule in [
+    ("A: linear", first),
+    ("B: cosine", second),
+    ("learned", learned_table),
+]:
     at = schedule.log_snr(torch.tensor(frames)).clamp(-10, 3)
-    said[name] = film(schedule), [f"{bits:.1f}" for bits in interpolate(-at, gammas, bits_left).tolist()]
+    said[name] = (
+        film(schedule),
+        [f"{bits:.1f}" for bits in interpolate(-at, gammas, bits_left).tolist()],
+    )
 show(
     image_grid(
         torch.cat([pictures_ for pictures_, _ in said.values()]),
@@ -862,8 +1067,10 @@ show(
         size=0.8,
         title="bits left, at t = 0, 100, …, 1000",
     ),
-    "The seven by the linear, the cosine and the learned schedule, with the bits left above each frame. Linear has one bit left "
-    "at 700 and none at 900; cosine eight at 800; the learned one loses them gradually, from the second frame to the ninth.",
+    "The seven by the linear, the cosine and the learned schedule, with the bits left "
+    "above each frame. Linear has one bit left "
+    "at 700 and none at 900; cosine eight at 800; the learned one loses them "
+    "gradually, from the second frame to the ninth.",
 )
 
 # %% [markdown]

@@ -3,9 +3,10 @@
 #
 # *You will find out what a network knows once it can denoise: where the data are, which way they lie from anywhere, and
 # how sure it may be. Then you squeeze a picture through too few numbers, and see what the popular recipe makes of it.
-# About 75 minutes; five exercises.*
+# About 75 minutes to read and run, 65 to solve its five exercises.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports, a schedule
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +19,17 @@ from course_utils import forward, losses, parameterizations, samplers, schedules
 from course_utils.data import load_images, normalize
 from course_utils.denoisers import DAE, Denoiser
 from course_utils.exercises import check, progress
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, YELLOW, image_grid, show, use_style
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    YELLOW,
+    image_grid,
+    show,
+    use_style,
+)
 from course_utils.runtime import varies
 from course_utils.toy import GaussianMixture
 from course_utils.training import Training, train
@@ -33,22 +44,30 @@ schedule = schedules.linear()
 # Here is some homework for a network. On the left, what it is given: points, each with noise on it. On the right, what
 # it is told afterwards: where each point came from.
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Points on a spiral, with noise; and where they came from
 angle = torch.linspace(0.5, 2.6, 24).double()[:, None] * math.pi
-curl = GaussianMixture(0.24 * angle * torch.cat([angle.cos(), angle.sin()], 1), 0.12**2)  # 24 spots along a spiral
+spots = 0.24 * angle * torch.cat([angle.cos(), angle.sin()], 1)  # along a spiral
+curl = GaussianMixture(spots, 0.12**2)
 x_0 = curl.sample(400, lesson.generator)
 x_t = forward.q_sample(x_0, 200, schedule, forward.noise_like(x_0, lesson.generator))
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 4), sharey=True)
 left.plot(*x_t.T, ".", ms=3, color=ORANGE)
-right.plot(*torch.stack([x_t, x_0])[:, ::4].permute(2, 0, 1), color=BLACK, lw=0.4, alpha=0.6)
+right.plot(
+    *torch.stack([x_t, x_0])[:, ::4].permute(2, 0, 1), color=BLACK, lw=0.4, alpha=0.6
+)
 right.plot(*x_t[::4].T, ".", ms=3, color=ORANGE, label="given")
 right.plot(*x_0[::4].T, ".", ms=4, color=BLUE, label="the answer")
 right.legend(loc="upper left", fontsize=8)
-for axis, title in [(left, "given: $x_t$ at t = 200"), (right, "told afterwards: $x_0$ (one in four)")]:
+for axis, title in [
+    (left, "given: $x_t$ at t = 200"),
+    (right, "told afterwards: $x_0$ (one in four)"),
+]:
     axis.set(aspect="equal", xlim=(-3, 3), ylim=(-3, 3), title=title)
 show(
     figure,
-    "Left: a shapeless cloud of noisy points. Right: lines from a hundred of them to their clean points, which lie on a "
+    "Left: a shapeless cloud of noisy points. Right: lines from a hundred of them to "
+    "their clean points, which lie on a "
     "spiral; the lines cross each other everywhere.",
 )
 
@@ -58,31 +77,37 @@ show(
 # after training, about places where no noisy point ever fell. *Out there its error is, compared with its error among
 # the points,*
 
-# %% tags=["widget"]
-guess = choice("", ["about the same", "three times as large", "more than five times as large"])
+# %% tags=["widget", "fold"]
+# @title Your guess
+guess = choice(
+    "", ["about the same", "three times as large", "more than five times as large"]
+)
 guess
 
 # %% [markdown]
 # ## 1 · An autoencoder with a harder task
 #
-# An autoencoder is a network $f$ that returns its input: minimise $|f(x) - x|^2$. As it stands the task teaches
+# An autoencoder is a network $f$ that returns its input: minimise $\lVert f(x) - x\rVert^2$. As it stands the task teaches
 # nothing, because copying solves it. One cure is a narrow waist (section 5). The other is from Vincent et al., 2008:
 # **spoil the input, and ask for the clean picture.** With our noise,
 #
-# $$L_\text{DAE}(f) = \mathbb E\,\bigl|f(x_t) - x_0\bigr|^2, \qquad x_t = \alpha_t\,x_0 + \sigma_t\,\epsilon. \tag{5.1}$$
+# $$L_\text{DAE}(f) = \mathbb E\,\bigl\lVert f(x_t) - x_0\bigr\rVert^2, \qquad x_t = \alpha_t\,x_0 + \sigma_t\,\epsilon. \tag{5.1}$$
 #
 # Copying does not solve that. This is the loss we have used since lesson 03, and the whole difference lies in three
 # places where it is easy to slip: what goes in, what is asked for, and which noise level it was.
 #
 # ### Exercise 1 · The loss of a denoising autoencoder
-# *10 minutes · easy · Eq. (5.1).* The simplest autoencoder is a matrix: it guesses `x_t @ W`. Spoil `x_0` with the
+# *15 minutes · easy · Eq. (5.1).* The simplest autoencoder is a matrix: it guesses `x_t @ W`. Spoil `x_0` with the
 # noise `eps`, each row with its own `t`; return one number a row, the squared error averaged over the row.
 
 
 # %% tags=["exercise"] exercise="05.dae_loss" points=2
 # Exercise 05.dae_loss
-def dae_loss(W: Tensor, x_0: Tensor, t: Tensor, alpha_bar: Tensor, eps: Tensor) -> Tensor:
-    """Loss of each row, (b,). W: (d, d); x_0, eps: (b, d); t: (b,); alpha_bar: (T + 1,)."""
+def dae_loss(
+    W: Tensor, x_0: Tensor, t: Tensor, alpha_bar: Tensor, eps: Tensor
+) -> Tensor:
+    """Loss of each row, (b,). W: (d, d); x_0, eps: (b, d); t: (b,);
+    alpha_bar: (T + 1,)."""
     ### BEGIN SOLUTION
     a = alpha_bar[t][:, None]
     x_t = a.sqrt() * x_0 + (1 - a).sqrt() * eps
@@ -109,7 +134,7 @@ check("05.dae_loss", dae_loss)
 # $$q(x_t) = \int q(x_0)\;\mathcal N\bigl(x_t;\ \alpha_t x_0,\ \sigma_t^2 I\bigr)\,dx_0, \tag{5.2}$$
 #
 # a sum of Gaussian bumps, one for each possible $x_0$. Move $x_t$ a little. A bump
-# $\exp(-|x_t - \alpha_t x_0|^2 / 2\sigma_t^2)$ has the slope of its exponent times itself:
+# $\exp(-\lVert x_t - \alpha_t x_0\rVert^2 / 2\sigma_t^2)$ has the slope of its exponent times itself:
 #
 # $$\nabla_{x_t}\,\mathcal N(x_t; \alpha_t x_0, \sigma_t^2 I) = \frac{\alpha_t x_0 - x_t}{\sigma_t^2}\;
 # \mathcal N(x_t; \alpha_t x_0, \sigma_t^2 I). \tag{5.3}$$
@@ -135,15 +160,24 @@ check("05.dae_loss", dae_loss)
 # Eq. (5.4)
 root = torch.randn(4, 3, 3, dtype=torch.float64, generator=lesson.generator)
 means = 2 * torch.randn(4, 3, dtype=torch.float64, generator=lesson.generator)
-lopsided = GaussianMixture(means, root @ root.mT / 3, torch.tensor([0.1, 0.2, 0.3, 0.4]))
-for noise, times in [(schedule, (10, 300, 900)), (schedules.VE(), (0.2, 0.5)), (schedules.FlowMatching(), (0.1, 0.8))]:
+weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
+lopsided = GaussianMixture(means, root @ root.mT / 3, weights)
+for noise, times in [
+    (schedule, (10, 300, 900)),
+    (schedules.VE(), (0.2, 0.5)),
+    (schedules.FlowMatching(), (0.1, 0.8)),
+]:
     for t in times:
-        x_t = (2 * forward.noise_like(torch.zeros(200, 3).double(), lesson.generator)).requires_grad_(True)
+        x_t = 2 * forward.noise_like(torch.zeros(200, 3).double(), lesson.generator)
+        x_t.requires_grad_(True)
         (slope,) = torch.autograd.grad(lopsided.log_prob(x_t, t, noise).sum(), x_t)
         alpha, sigma = noise.coeffs(t)
-        uphill = (x_t + sigma**2 * slope) / alpha
-        assert torch.allclose(uphill, lopsided.denoise(x_t, t, noise), rtol=1e-9, atol=1e-9)
-print("a step uphill is the posterior mean: seven noise levels, three families, nine digits")
+        uphill, best = (x_t + sigma**2 * slope) / alpha, lopsided.denoise(x_t, t, noise)
+        assert torch.allclose(uphill, best, rtol=1e-9, atol=1e-9)
+print(
+    "a step uphill is the posterior mean: seven noise levels, three families, nine "
+    "digits"
+)
 
 # %% [markdown]
 # Read from right to left, (5.4) makes a score of any denoiser $f$:
@@ -151,13 +185,14 @@ print("a step uphill is the posterior mean: seven noise levels, three families, 
 # $$s_f(x_t) = \frac{\alpha_t\,f(x_t) - x_t}{\sigma_t^2}. \tag{5.5}$$
 #
 # ### Exercise 2 · A score from a denoiser
-# *5 minutes · easy · Eq. (5.5).* One $t$ for each row of the batch; points or pictures.
+# *10 minutes · easy · Eq. (5.5).* One $t$ for each row of the batch; points or pictures.
 
 
 # %% tags=["exercise"] exercise="05.score" points=1
 # Exercise 05.score
 def score(x_t: Tensor, x0_hat: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
-    """s_f of Eq. (5.5), as large as x_t. x_t, x0_hat: (b, …); t: (b,) from 1; alpha_bar: (T + 1,)."""
+    """s_f of Eq. (5.5), as large as x_t. x_t, x0_hat: (b, …); t: (b,) from 1;
+    alpha_bar: (T + 1,)."""
     ### BEGIN SOLUTION
     a = alpha_bar[t].reshape(-1, *[1] * (x_t.ndim - 1))
     return (a.sqrt() * x0_hat - x_t) / (1 - a)
@@ -177,8 +212,8 @@ check("05.score", score)
 # And how good a score has a network that denoises only roughly? Write $m$ for the best denoiser and $s$ for the true
 # score. Equation (3.6) splits the loss into a floor and an excess, and by (5.5) $f - m = \sigma_t^2 (s_f - s)/\alpha_t$:
 #
-# $$L_\text{DAE}(f) = \underbrace{\mathbb E\,|x_0 - m|^2}_{\text{nobody can avoid}}
-# + \frac{\sigma_t^4}{\alpha_t^2}\;\mathbb E_{q(x_t)}\bigl|s_f(x_t) - s(x_t)\bigr|^2. \tag{5.6}$$
+# $$L_\text{DAE}(f) = \underbrace{\mathbb E\,\lVert x_0 - m\rVert^2}_{\text{nobody can avoid}}
+# + \frac{\sigma_t^4}{\alpha_t^2}\;\mathbb E_{q(x_t)}\bigl\lVert s_f(x_t) - s(x_t)\bigr\rVert^2. \tag{5.6}$$
 #
 # **To train a denoiser is to fit the score,** and nobody had to know the score to do it. That is *denoising score
 # matching* (Vincent, 2011). Note under the last expectation *where* the score is fitted: at points drawn from
@@ -197,8 +232,10 @@ class Points(nn.Module):
 
     def __init__(self, width: int = 64):
         super().__init__()
-        inner = [layer for _ in range(3) for layer in (nn.Linear(width, width), nn.SiLU())]
-        self.layers = nn.Sequential(nn.Linear(3, width), nn.SiLU(), *inner, nn.Linear(width, 2))
+        layers = [nn.Linear(3, width), nn.SiLU()]
+        for _ in range(3):
+            layers += [nn.Linear(width, width), nn.SiLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 2))
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         return self.layers(torch.cat([x, log_snr[:, None] / 4], 1))
@@ -227,7 +264,9 @@ def learn(denoiser: Denoiser, steps: int, batch: int = 512) -> Iterator[Done]:
         x_0 = curl.sample(batch, lesson.generator).float()
         t = torch.randint(1, 1001, (batch,), generator=lesson.generator)
         eps = forward.noise_like(x_0, lesson.generator)
-        loss = losses.denoising_loss(denoiser, x_0, t, schedule, eps, data_std=denoiser.data_std).mean()
+        loss = losses.denoising_loss(
+            denoiser, x_0, t, schedule, eps, data_std=denoiser.data_std
+        ).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -238,7 +277,7 @@ def learn(denoiser: Denoiser, steps: int, batch: int = 512) -> Iterator[Done]:
 spread = curl.sample(10_000, lesson.generator).std().item()
 points_net = Denoiser(Points(), schedule, "v", data_mean=0.0, data_std=spread)
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 for _ in watch(learn(points_net, 1500), 1500, label="points"):
     pass
 
@@ -248,16 +287,20 @@ for _ in watch(learn(points_net, 1500), 1500, label="points"):
 
 # %%
 # Eq. (5.6)
-points_net = points_net.double().eval().requires_grad_(False)  # from here on compared with float64 truth
+# From here on compared with float64 truth:
+points_net = points_net.double().eval().requires_grad_(False)
 for t in (50, 100, 200, 400):
     x_0 = curl.sample(20_000, lesson.generator)
     x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
-    (alpha, sigma), f, m = schedule.coeffs(t), points_net(x_t, t), curl.denoise(x_t, t, schedule)
-    error = parameterizations.score_from_x0(x_t, f, t, schedule) - curl.score(x_t, t, schedule)
+    alpha, sigma = schedule.coeffs(t)
+    f, m = points_net(x_t, t), curl.denoise(x_t, t, schedule)
+    s_f = parameterizations.score_from_x0(x_t, f, t, schedule)
+    error = s_f - curl.score(x_t, t, schedule)
     loss, floor = (f - x_0).square().sum(1), (m - x_0).square().sum(1)
     excess = (sigma**4 / alpha**2) * error.square().sum(1)
     varies(
-        f"t = {t:3}: loss {loss.mean():.4f} = floor {floor.mean():.4f} + score error {excess.mean():.4f}, up to chance"
+        f"t = {t:3}: loss {loss.mean():.4f} = floor {floor.mean():.4f} + score error "
+        f"{excess.mean():.4f}, up to chance"
     )
     chance = loss - floor - excess  # zero on average, by (3.6)
     assert chance.mean().abs() < 4 * chance.std() / len(chance) ** 0.5
@@ -270,7 +313,8 @@ for t in (50, 100, 200, 400):
 
 # %%
 window = torch.linspace(-3.6, 3.6, 61).double()
-plane = torch.cartesian_prod(window, window)  # 3,721 places, most of them far from the spiral
+# 3,721 places, most of them far from the spiral:
+plane = torch.cartesian_prod(window, window)
 coarse = torch.cartesian_prod(window[3::6], window[3::6])
 
 
@@ -279,57 +323,96 @@ def learned_score(x_t: Tensor, t: int) -> Tensor:
     return parameterizations.score_from_x0(x_t, points_net(x_t, t), t, schedule)
 
 
+def rare(t: int) -> float:
+    """The log-density that all but one in a thousand noisy points exceed."""
+    x_0 = curl.sample(20_000, torch.Generator().manual_seed(1))
+    x_t = forward.q_sample(
+        x_0, t, schedule, forward.noise_like(x_0, torch.Generator().manual_seed(2))
+    )
+    return curl.log_prob(x_t, t, schedule).quantile(0.001).item()
+
+
+# %% tags=["widget", "fold"]
+# @title Exact and learned score, and where they differ
 def draw_field(axis: plt.Axes, t: int, score: Tensor, colour: str, title: str) -> None:
-    """A score field on the density of the noisy spiral: from each place, the step uphill at its true length."""
+    """A score field on the density of the noisy spiral: from each place, the step
+    uphill at its true length."""
     density = curl.log_prob(plane, t, schedule).exp().reshape(61, 61).T
-    axis.contourf(window, window, density, levels=6, cmap="Greys", vmax=2 * density.max())
+    axis.contourf(
+        window, window, density, levels=6, cmap="Greys", vmax=2 * density.max()
+    )
     step = schedule.coeffs(t)[1] ** 2 * score
-    axis.quiver(*coarse.T, *step.T, color=colour, angles="xy", scale_units="xy", scale=1, width=0.005)
+    axis.quiver(
+        *coarse.T,
+        *step.T,
+        color=colour,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.005,
+    )
     axis.set(aspect="equal", title=title, xticks=[-3, 0, 3], yticks=[-3, 0, 3])
     axis.grid(False)
 
 
 def two_fields(t: int) -> plt.Figure:
-    """The exact field, the learned one, and the length of their difference, which is shown as an error of x_0."""
+    """The exact field, the learned one, and the length of their difference, which is
+    shown as an error of x_0."""
     figure, (one, two, three) = plt.subplots(1, 3, figsize=(10.5, 3.5))
     draw_field(one, t, curl.score(coarse, t, schedule), BLUE, f"exact score, t = {t}")
     draw_field(two, t, learned_score(coarse, t), ORANGE, f"learned score, t = {t}")
-    miss = (points_net(plane, t) - curl.denoise(plane, t, schedule)).norm(dim=1).reshape(61, 61).T
-    shades = three.pcolormesh(
-        window, window, miss.clamp(0.01, 3).log10(), cmap="magma_r", vmin=-2, vmax=0.5, rasterized=True
+    miss = (
+        (points_net(plane, t) - curl.denoise(plane, t, schedule))
+        .norm(dim=1)
+        .reshape(61, 61)
+        .T
     )
-    three.contour(window, window, curl.log_prob(plane, t, schedule).reshape(61, 61).T, levels=[rare(t)], colors=BLUE)
+    shades = three.pcolormesh(
+        window,
+        window,
+        miss.clamp(0.01, 3).log10(),
+        cmap="magma_r",
+        vmin=-2,
+        vmax=0.5,
+        rasterized=True,
+    )
+    three.contour(
+        window,
+        window,
+        curl.log_prob(plane, t, schedule).reshape(61, 61).T,
+        levels=[rare(t)],
+        colors=BLUE,
+    )
     three.grid(False)
     three.set(
-        aspect="equal", title=r"error in $\hat x_0$; inside blue: 99.9 % of $x_t$", xticks=[-3, 0, 3], yticks=[-3, 0, 3]
+        aspect="equal",
+        title=r"error in $\hat x_0$; inside blue: 99.9 % of $x_t$",
+        xticks=[-3, 0, 3],
+        yticks=[-3, 0, 3],
     )
     bar = figure.colorbar(shades, ax=three, ticks=[-2, -1, 0], shrink=0.8)
     bar.ax.set_yticklabels(["0.01", "0.1", "1"])
     return figure
 
 
-def rare(t: int) -> float:
-    """The log-density that all but one in a thousand noisy points exceed."""
-    x_0 = curl.sample(20_000, torch.Generator().manual_seed(1))
-    x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, torch.Generator().manual_seed(2)))
-    return curl.log_prob(x_t, t, schedule).quantile(0.001).item()
-
-
-# %% tags=["widget"]
 explore(
     two_fields,
-    alt="Exact score field, learned score field, and the error of the network's x_0; it is small where noisy points fall.",
+    alt="Exact score field, learned score field, and the error of the network's x_0; "
+    "it is small where noisy points fall.",
     t=slider("t", 20, 600, 100, step=20),
 )
 
 # %% [markdown]
 # *Move t down to 20. Where do the two fields differ first?* The same at $t = 100$, for a page without a kernel:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The two fields at t = 100
 show(
     two_fields(100),
-    "Left and middle: arrows by the exact and by the learned score at t = 100, ending on the spiral; alike near it, and "
-    "not far away. Right: the error of the network's guess, a few hundredths inside the region of noisy points, up to 1 "
+    "Left and middle: arrows by the exact and by the learned score at t = 100, ending "
+    "on the spiral; alike near it, and "
+    "not far away. Right: the error of the network's guess, a few hundredths inside "
+    "the region of noisy points, up to 1 "
     "and more outside of it.",
 )
 
@@ -337,7 +420,7 @@ show(
 # Inside the blue line, where 99.9 % of its homework lay, the network is hard to tell from the truth. Outside it is
 # confidently wrong. Measure that, by how rare a place is:
 
-# %% tags=["figure"]
+# %%
 t = 100
 x_0 = curl.sample(20_000, lesson.generator)
 x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
@@ -347,20 +430,28 @@ miss = (points_net(places, t) - curl.denoise(places, t, schedule)).square().sum(
 edges = torch.linspace(-60, 0, 13).double()
 in_bin = torch.bucketize(rarity, edges)
 rms = torch.stack([miss[in_bin == i].mean().sqrt() for i in range(1, 13)])
+
+# %% tags=["figure", "fold"]
+# @title The error against how rare a place is
 figure = plt.figure(figsize=(6.5, 2.8))
 plt.semilogy((edges[1:] + edges[:-1]) / 2, rms, "o-", color=ORANGE, label="the network")
 plt.axvline(rare(t), color=BLUE, lw=1.2, label="99.9 % of the points lie to the right")
-plt.gca().set(xlabel=r"$\log q(x_t)$ at the place, t = 100", ylabel=r"error in $\hat x_0$ (rms)")
+plt.gca().set(
+    xlabel=r"$\log q(x_t)$ at the place, t = 100", ylabel=r"error in $\hat x_0$ (rms)"
+)
 plt.legend(fontsize=8)
 show(
     figure,
-    "The error against the log-density of the place: a few hundredths at the right, and more than 1 at the left.",
+    "The error against the log-density of the place: a few hundredths at the right, "
+    "and more than 1 at the left.",
 )
 
 # %%
-among, out_there = miss[: len(x_t)].mean().sqrt(), miss[len(x_t) :][rarity[len(x_t) :] < rare(t)].mean().sqrt()
+among, of_plane = miss[: len(x_t)].mean().sqrt(), miss[len(x_t) :]
+out_there = of_plane[rarity[len(x_t) :] < rare(t)].mean().sqrt()
 varies(
-    f"your guess: {guess.value}. Among the points {among:.3f}, out there {out_there:.3f}: {out_there / among:.0f} times"
+    f"your guess: {guess.value}. Among the points {among:.3f}, out there "
+    f"{out_there:.3f}: {out_there / among:.0f} times"
 )
 assert out_there > 5 * among
 
@@ -390,7 +481,7 @@ assert out_there > 5 * among
 # several answers were possible. It follows that $J$ is symmetric, with no negative eigenvalue, and that the error of
 # the best denoiser can be had without any clean picture:
 #
-# $$\mathbb E\,\bigl|x_0 - \mathbb E[x_0 \mid x_t]\bigr|^2 = \frac{\sigma_t^2}{\alpha_t}\;\mathbb E\bigl[\operatorname{tr} J(x_t)\bigr]. \tag{5.8}$$
+# $$\mathbb E\,\bigl\lVert x_0 - \mathbb E[x_0 \mid x_t]\bigr\rVert^2 = \frac{\sigma_t^2}{\alpha_t}\;\mathbb E\bigl[\operatorname{tr} J(x_t)\bigr]. \tag{5.8}$$
 #
 # For one Gaussian with covariance $S$ both sides of (5.7) are textbook formulas: precisions add (3.3), so
 # $\operatorname{Cov} = (S^{-1} + \alpha_t^2/\sigma_t^2\,I)^{-1}$. For the spiral there is none, but a fine grid of
@@ -400,10 +491,14 @@ assert out_there > 5 * among
 # %%
 # Eq. (5.7)
 def jacobian(f, x: Tensor) -> Tensor:
-    """The derivatives of f at each point of a batch: (b, d, d), row i those of output i."""
+    """The derivatives of f at each point of a batch: (b, d, d), row i those of output
+    i."""
     x = x.detach().requires_grad_(True)
     y = f(x)
-    rows = [torch.autograd.grad(y[:, i].sum(), x, retain_graph=True)[0] for i in range(y.shape[1])]
+    rows = [
+        torch.autograd.grad(y[:, i].sum(), x, retain_graph=True)[0]
+        for i in range(y.shape[1])
+    ]
     return torch.stack(rows, 1)
 
 
@@ -411,31 +506,39 @@ unit = torch.eye(3, dtype=torch.float64)
 S = root[0] @ root[0].T + 0.1 * unit
 one = GaussianMixture(means[:1], S[None])
 for t in (30, 300, 900):
-    (alpha, sigma), x_t = schedule.coeffs(t), torch.randn(5, 3, dtype=torch.float64, generator=lesson.generator)
+    alpha, sigma = schedule.coeffs(t)
+    x_t = torch.randn(5, 3, dtype=torch.float64, generator=lesson.generator)
     J = jacobian(lambda x, t=t: one.denoise(x, t, schedule), x_t)
     by_precisions = torch.linalg.inv(torch.linalg.inv(S) + (alpha / sigma) ** 2 * unit)
-    assert torch.allclose(sigma**2 / alpha * J, by_precisions.expand(5, 3, 3), rtol=1e-9, atol=1e-12)
+    wanted = by_precisions.expand(5, 3, 3)
+    assert torch.allclose(sigma**2 / alpha * J, wanted, rtol=1e-9, atol=1e-12)
 
 t, x_t = 150, torch.tensor([[0.3, -0.8]]).double()
-(alpha, sigma), side = schedule.coeffs(t), torch.linspace(-3, 3, 601, dtype=torch.float64)
+alpha, sigma = schedule.coeffs(t)
+side = torch.linspace(-3, 3, 601, dtype=torch.float64)
 candidates = torch.cartesian_prod(side, side)
 noise_says = -(x_t - alpha * candidates).square().sum(1) / (2 * sigma**2)
-p = torch.softmax(curl.log_prob(candidates) + noise_says, 0)  # Bayes, on 361,201 candidates
+# Bayes, on 361,201 candidates:
+p = torch.softmax(curl.log_prob(candidates) + noise_says, 0)
 on_grid = torch.cov(candidates.T, correction=0, aweights=p)
 J = jacobian(lambda x: curl.denoise(x, t, schedule), x_t)[0]
 assert torch.allclose(sigma**2 / alpha * J, on_grid, rtol=1e-10, atol=1e-12)
-print("the Jacobian is the posterior covariance: for Gaussians, and for the spiral by Bayes on a grid")
+print(
+    "the Jacobian is the posterior covariance: for Gaussians, and for the spiral by "
+    "Bayes on a grid"
+)
 
 # %% [markdown]
 # ### Exercise 3 · How sure, coordinate by coordinate
-# *5 minutes · easy · Eq. (5.7).* The variance of each coordinate of $x_0$, given $x_t$: the diagonal. One $t$ for
+# *10 minutes · easy · Eq. (5.7).* The variance of each coordinate of $x_0$, given $x_t$: the diagonal. One $t$ for
 # each point.
 
 
 # %% tags=["exercise"] exercise="05.posterior_variance" points=1
 # Exercise 05.posterior_variance
 def posterior_variance(J: Tensor, t: Tensor, alpha_bar: Tensor) -> Tensor:
-    """Variance of each coordinate, (b, d). J: Jacobians of the denoiser, (b, d, d); t: (b,); alpha_bar: (T + 1,)."""
+    """Variance of each coordinate, (b, d). J: Jacobians of the denoiser, (b, d, d);
+    t: (b,); alpha_bar: (T + 1,)."""
     ### BEGIN SOLUTION
     a = alpha_bar[t][:, None]
     return (1 - a) / a.sqrt() * J.diagonal(dim1=1, dim2=2)
@@ -456,26 +559,33 @@ check("05.posterior_variance", posterior_variance)
 # Nothing in the training mentioned variances. Does the *network's* derivative know them all the same? Draw the
 # standard deviation that (5.7) gives, for the exact denoiser and for the network, at every place of the plane.
 
-# %% tags=["figure"]
+# %%
+# Eq. (5.8), at one place
 t = 150
-(alpha, sigma), inside = schedule.coeffs(t), curl.log_prob(plane, t, schedule) > rare(t)
+alpha, sigma = schedule.coeffs(t)
+inside = curl.log_prob(plane, t, schedule) > rare(t)
+variances = [
+    sigma**2 / alpha * jacobian(f, plane).diagonal(dim1=1, dim2=2).sum(1)
+    for f in (lambda x: curl.denoise(x, t, schedule), lambda x: points_net(x, t))
+]
+sure = [variance[inside] for variance in variances]
+
+# %% tags=["figure", "fold"]
+# @title Two maps of how sure the denoiser may be
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6))
-sure = []
-for axis, f, title in [
-    (axes[0], lambda x: curl.denoise(x, t, schedule), "exact"),
-    (axes[1], lambda x: points_net(x, t), "the network's derivative"),
-]:
-    # Eq. (5.8), at one place
-    variance = sigma**2 / alpha * jacobian(f, plane).diagonal(dim1=1, dim2=2).sum(1)
-    sure.append(variance[inside])
+titles = ["exact", "the network's derivative"]
+for axis, variance, title in zip(axes, variances, titles, strict=True):
     picture = variance.clamp(min=0).sqrt().where(inside, torch.nan).reshape(61, 61).T
-    shades = axis.pcolormesh(window, window, picture, cmap="viridis", vmin=0, vmax=1.2, rasterized=True)
+    shades = axis.pcolormesh(
+        window, window, picture, cmap="viridis", vmin=0, vmax=1.2, rasterized=True
+    )
     axis.set(aspect="equal", title=title, xticks=[-3, 0, 3], yticks=[-3, 0, 3])
     axis.grid(False)
 figure.colorbar(shades, ax=axes, shrink=0.8, label="std of $x_0$ given $x_t$, t = 150")
 show(
     figure,
-    "Two maps, nearly alike: low along the spiral, high on the ridge between its arms, where a point may have come from "
+    "Two maps, nearly alike: low along the spiral, high on the ridge between its "
+    "arms, where a point may have come from "
     "either.",
 )
 
@@ -499,27 +609,30 @@ assert agree > 0.8
 # with their mean $\mu$ taken off, through $k$ numbers and unfold them again, both linearly, the best is to keep the coordinates along
 # $u_1, \dots, u_k$: principal components (Baldi and Hornik, 1989). What is lost is the variance along all the others,
 #
-# $$\min_{\text{linear, width } k} \mathbb E\,|f(x_0) - x_0|^2 = \sum_{i > k} \lambda_i. \tag{5.9}$$
+# $$\min_{\text{linear, width } k} \mathbb E\,\lVert f(x_0) - x_0\rVert^2 = \sum_{i > k} \lambda_i. \tag{5.9}$$
 #
 # With noise, each coordinate that is kept should also be shrunk. A linear map knows only means and variances, so each
 # coordinate may as well be a Gaussian, with mean $u_i^\top\mu$ and variance $\lambda_i$, and (3.12) says how. The best
 # linear denoiser of width $k$ is
 #
 # $$f_k(x_t) = \mu + \sum_{i \le k} u_i\;\frac{\alpha_t\lambda_i}{\alpha_t^2\lambda_i + \sigma_t^2}\;u_i^\top(x_t - \alpha_t\mu), \qquad
-# \mathbb E\,|f_k - x_0|^2 = \sum_{i \le k}\frac{\sigma_t^2\,\lambda_i}{\alpha_t^2\lambda_i + \sigma_t^2} + \sum_{i > k}\lambda_i. \tag{5.10}$$
+# \mathbb E\,\lVert f_k - x_0\rVert^2 = \sum_{i \le k}\frac{\sigma_t^2\,\lambda_i}{\alpha_t^2\lambda_i + \sigma_t^2} + \sum_{i > k}\lambda_i. \tag{5.10}$$
 #
 # A kept coordinate pays its posterior variance, less than $\lambda_i$; a dropped one pays all of $\lambda_i$. (What
 # keeping saves, $\alpha_t^2\lambda_i^2/(\alpha_t^2\lambda_i + \sigma_t^2)$, grows with $\lambda_i$, so the first $k$
 # are still the right ones. With $k = d$ this is Wiener's filter.)
 #
 # ### Exercise 4 · The best linear bottleneck
-# *10 minutes · medium · Eq. (5.10).* The columns of `U` are $u_1, \dots, u_k$, and `lam` their variances.
+# *15 minutes · medium · Eq. (5.10).* The columns of `U` are $u_1, \dots, u_k$, and `lam` their variances.
 
 
 # %% tags=["exercise"] exercise="05.pca_denoiser" points=2
 # Exercise 05.pca_denoiser
-def pca_denoiser(x_t: Tensor, alpha: float, sigma: float, mu: Tensor, U: Tensor, lam: Tensor) -> Tensor:
-    """f_k(x_t), (b, d). x_t: (b, d); mu: (d,); U: (d, k), orthonormal columns; lam: (k,)."""
+def pca_denoiser(
+    x_t: Tensor, alpha: float, sigma: float, mu: Tensor, U: Tensor, lam: Tensor
+) -> Tensor:
+    """f_k(x_t), (b, d). x_t: (b, d); mu: (d,); U: (d, k), orthonormal columns;
+    lam: (k,)."""
     ### BEGIN SOLUTION
     code = (x_t - alpha * mu) @ U  # (b, k): all that is known of x_t from here on
     return mu + (code * alpha * lam / (alpha**2 * lam + sigma**2)) @ U.T
@@ -538,7 +651,7 @@ check("05.pca_denoiser", pca_denoiser)
 
 # %% [markdown]
 # Test (5.10) on the real digits. For a linear denoiser the average over the noise can be taken by hand:
-# $x_t - \alpha_t\mu$ is a picture's part plus white noise, and $|A\epsilon|^2$ averages to the sum of $A$'s squares. So
+# $x_t - \alpha_t\mu$ is a picture's part plus white noise, and $\lVert A\epsilon\rVert^2$ averages to the sum of $A$'s squares. So
 # no chance is left, and the two sides must agree to all digits.
 
 # %%
@@ -560,7 +673,8 @@ lam = lam.clamp(min=0)
 def linear_error(k: int, t: int) -> float:
     """Eq. (5.10), right: the mean squared error of a pixel."""
     alpha, sigma = schedule.coeffs(t)
-    kept = (sigma**2 * lam[:k] / (alpha**2 * lam[:k] + sigma**2).clamp(min=1e-300)).sum()
+    noisy = (alpha**2 * lam[:k] + sigma**2).clamp(min=1e-300)
+    kept = (sigma**2 * lam[:k] / noisy).sum()
     return ((kept + lam[k:].sum()) / 196).item()
 
 
@@ -576,14 +690,17 @@ def linear_denoiser(x_t: Tensor, t: int, k: int) -> Tensor:
 
 for k, t in [(4, 0), (16, 0), (16, 100), (64, 400), (196, 700)]:
     alpha, sigma = schedule.coeffs(t)
-    signal = linear_denoiser((alpha * flat).reshape(-1, 1, 14, 14), t, k).flatten(1)  # what comes out without noise
+    shrunk = (alpha * flat).reshape(-1, 1, 14, 14)
+    signal = linear_denoiser(shrunk, t, k).flatten(1)  # what comes out without noise
     factor = alpha * lam[:k] / (alpha**2 * lam[:k] + sigma**2).clamp(min=1e-300)
     by_hand = (signal - flat).square().sum(1).mean() + sigma**2 * factor.square().sum()
     assert math.isclose(by_hand / 196, linear_error(k, t), rel_tol=1e-8)
-need = {share: int((lam.cumsum(0) / lam.sum() < share).sum()) + 1 for share in (0.5, 0.9, 0.99)}
+so_far = lam.cumsum(0) / lam.sum()
+need = {share: int((so_far < share).sum()) + 1 for share in (0.5, 0.9, 0.99)}
 assert need[0.9] == 45
 print(
-    "numbers that a linear code needs for", ", ".join(f"{share:.0%} of the variance: {k}" for share, k in need.items())
+    "numbers that a linear code needs for",
+    ", ".join(f"{share:.0%} of the variance: {k}" for share, k in need.items()),
 )
 
 # %% [markdown]
@@ -591,8 +708,8 @@ print(
 # width and a noise level. *Two predictions: at $t = 1$, what does k = 8 make of a 4? At $t = 600$, what is the
 # difference between k = 8 and all 196?*
 
-
-# %%
+# %% tags=["fold", "widget"]
+# @title Digits through a code of k numbers
 eight = unseen[[0, 1, 2, 4, 5, 7, 8, 15]]
 grain = forward.noise_like(eight, lesson.generator)
 
@@ -600,16 +717,23 @@ grain = forward.noise_like(eight, lesson.generator)
 def through(k: int, t: int) -> plt.Figure:
     """Clean digits, noisy ones, and what passes a linear code of k numbers."""
     x_t = forward.q_sample(eight, t, schedule, grain)
-    rows, labels = torch.cat([eight, x_t, linear_denoiser(x_t, t, k)]), ["clean", f"t = {t}", f"through {k} numbers"]
+    rows, labels = (
+        torch.cat([eight, x_t, linear_denoiser(x_t, t, k)]),
+        ["clean", f"t = {t}", f"through {k} numbers"],
+    )
     return image_grid(
-        rows, columns=8, row_labels=labels, size=0.85, title=f"error of a pixel: {linear_error(k, t):.3f}"
+        rows,
+        columns=8,
+        row_labels=labels,
+        size=0.85,
+        title=f"error of a pixel: {linear_error(k, t):.3f}",
     )
 
 
-# %% tags=["widget"]
 explore(
     through,
-    alt="Eight digits: clean, noisy, and as the best linear denoiser with a code of k numbers gives them back.",
+    alt="Eight digits: clean, noisy, and as the best linear denoiser with a code of k "
+    "numbers gives them back.",
     k=slider("width k of the bottleneck", 1, 196, 8),
     t=slider("t", 0, 1000, 1),
 )
@@ -617,24 +741,29 @@ explore(
 # %% [markdown]
 # For a page without a kernel, five widths at $t = 1$, where there is hardly any noise:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Nearly clean digits through five codes
 widths = [4, 8, 16, 64, 196]
 nearly_clean = forward.q_sample(eight, 1, schedule, grain)
 show(
     image_grid(
-        torch.cat([nearly_clean, *(linear_denoiser(nearly_clean, 1, k) for k in widths)]),
+        torch.cat(
+            [nearly_clean, *(linear_denoiser(nearly_clean, 1, k) for k in widths)]
+        ),
         columns=8,
         row_labels=["input, t = 1", *(f"k = {k}" for k in widths)],
         size=0.75,
     ),
-    "Eight digits at almost no noise through codes of 4, 8, 16, 64 and 196 numbers. 4 and 8 give blurs, several of a wrong digit, "
+    "Eight digits at almost no noise through codes of 4, 8, 16, 64 and 196 numbers. 4 "
+    "and 8 give blurs, several of a wrong digit, "
     "16 readable blurs, 64 nearly the picture, 196 the picture.",
 )
 
 # %% [markdown]
 # And the error of each width at every noise level; dotted, the floors of (5.9).
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title What a code of each width costs, at each noise level
 ts = [1, 2, 5, 10, 20, 50, 100, 150, 200, 300, 400, 500, 600, 800, 1000]
 figure = plt.figure(figsize=(7, 3.2))
 for k, colour in zip(widths, (PINK, ORANGE, GREEN, BLUE, BLACK), strict=True):
@@ -651,15 +780,18 @@ plt.gca().set(xlabel=r"$\sigma_t$", ylabel="error of a pixel", ylim=(5e-5, 0.5))
 plt.legend(fontsize=8)
 show(
     figure,
-    "Error of a pixel against the noise, log axes. Narrow codes run flat into a floor as the noise vanishes, each at its "
+    "Error of a pixel against the noise, log axes. Narrow codes run flat into a floor "
+    "as the noise vanishes, each at its "
     "dotted line; the full width falls with the noise. At high noise all five meet.",
 )
 
 # %%
 floor = {k: linear_error(k, 0) for k in widths}
-assert all(floor[k] > 90 * linear_error(196, 1) for k in (4, 8, 16, 64))  # at t = 1 narrow codes pay for the code alone
-assert linear_error(8, 600) < 1.05 * linear_error(196, 600)  # and at t = 600 the width hardly matters
-assert (torch.tensor([linear_error(196, t) / schedule.coeffs(t)[1] ** 2 for t in (1, 2, 5)]) < 1).all()
+# At t = 1 narrow codes pay for the code alone, and at t = 600 the width hardly matters.
+assert all(floor[k] > 90 * linear_error(196, 1) for k in (4, 8, 16, 64))
+assert linear_error(8, 600) < 1.05 * linear_error(196, 600)
+for t in (1, 2, 5):
+    assert linear_error(196, t) < schedule.coeffs(t)[1] ** 2
 
 # %% [markdown]
 # Two regimes. **When noise is strong the bottleneck costs nothing:** only a few coordinates stand above the noise, and
@@ -681,65 +813,102 @@ assert (torch.tensor([linear_error(196, t) / schedule.coeffs(t)[1] ** 2 for t in
 mean, std = flat.mean().item(), flat.std().item()
 
 
-def trained(network: nn.Module, label: str, mean: float = mean, std: float = std, steps: int = 300) -> Denoiser:
-    """Train on the small digits, all noise levels weighted alike; returns the averaged weights."""
+def trained(
+    network: nn.Module,
+    label: str,
+    mean: float = mean,
+    std: float = std,
+    steps: int = 300,
+) -> Denoiser:
+    """Train on the small digits, all noise levels weighted alike;
+    returns the averaged weights."""
     run = Training(
-        Denoiser(network, schedule, "x0", mean, std), lr=1e-2, ema=0.99, device=lesson.device, precision=lesson.dtype
+        Denoiser(network, schedule, "x0", mean, std),
+        lr=1e-2,
+        ema=0.99,
+        device=lesson.device,
+        precision=lesson.dtype,
     )
-    records = watch(train(run, digits, steps=steps, weighting="x0", warmup=50), steps, label=label)
+    records = watch(
+        train(run, digits, steps=steps, weighting="x0", warmup=50), steps, label=label
+    )
     last = [record.loss for record in records][-50:]
-    assert sum(last) / len(last) < 0.6 * flat.var()  # who knows nothing, and says one grey, pays the variance
+    # Who knows nothing, and says one grey, pays the variance.
+    assert sum(last) / len(last) < 0.6 * flat.var()
     return run.averaged().requires_grad_(False)
 
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 narrow = trained(DAE(1, 14, width=16, bottleneck=16), "bottleneck")
 
 # %% [markdown]
 # The same with skips:
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 skipping = trained(DAE(1, 14, width=16, bottleneck=16, skips=True), "with skips")
 
 # %% [markdown]
 # The error of both, on digits that they have never seen, beside the best linear maps of width 16 and of full width:
 
-# %% tags=["figure"]
+# %%
 judged = unseen[-500:].to(lesson.device)
 
 
 def error_of(denoise, t: int) -> float:
     """Mean squared error of a pixel on 500 digits that no network has seen."""
-    x_t = forward.q_sample(judged, t, schedule, forward.noise_like(judged, torch.Generator().manual_seed(t)))
+    eps = forward.noise_like(judged, torch.Generator().manual_seed(t))
+    x_t = forward.q_sample(judged, t, schedule, eps)
     return (denoise(x_t, t) - judged).square().mean().item()
 
 
 curves = {
     "linear, k = 16": [error_of(lambda x, t: linear_denoiser(x, t, 16), t) for t in ts],
-    "linear, k = 196": [error_of(lambda x, t: linear_denoiser(x, t, 196), t) for t in ts],
+    "linear, k = 196": [
+        error_of(lambda x, t: linear_denoiser(x, t, 196), t) for t in ts
+    ],
     "network, bottleneck 16": [error_of(narrow, t) for t in ts],
     "network, bottleneck 16 and skips": [error_of(skipping, t) for t in ts],
 }
+
+# %% tags=["figure", "fold"]
+# @title Error of linear codes and of networks
 figure = plt.figure(figsize=(7, 3.4))
 for (name, curve), colour, dash in zip(
     curves.items(), (GREEN, BLACK, ORANGE, BLUE), ("--", "--", "-", "-"), strict=True
 ):
-    plt.loglog([schedule.coeffs(t)[1] for t in ts], curve, dash, marker="o", ms=3, color=colour, label=name)
-plt.gca().set(xlabel=r"$\sigma_t$", ylabel="error of a pixel, unseen digits", ylim=(5e-5, 0.5))
+    plt.loglog(
+        [schedule.coeffs(t)[1] for t in ts],
+        curve,
+        dash,
+        marker="o",
+        ms=3,
+        color=colour,
+        label=name,
+    )
+plt.gca().set(
+    xlabel=r"$\sigma_t$", ylabel="error of a pixel, unseen digits", ylim=(5e-5, 0.5)
+)
 plt.legend(fontsize=8)
 show(
     figure,
-    "Error against noise for linear codes of 16 and 196 and the two networks. The bottleneck network runs into a floor "
-    "like the linear one of 16; with skips the error falls to a small part of it, and rises again at the weakest noise. At "
+    "Error against noise for linear codes of 16 and 196 and the two networks. The "
+    "bottleneck network runs into a floor "
+    "like the linear one of 16; with skips the error falls to a small part of it, and "
+    "rises again at the weakest noise. At "
     "high noise all four meet.",
 )
 
 # %%
-at = dict(zip(ts, zip(*curves.values(), strict=True), strict=True))  # t: (linear 16, linear 196, narrow, skipping)
+# t: (linear 16, linear 196, narrow, skipping)
+at = dict(zip(ts, zip(*curves.values(), strict=True), strict=True))
 for t in (1, 20, 200, 600):
-    varies(f"t = {t:3}: linear 16 {at[t][0]:.4f}   bottleneck {at[t][2]:.4f}   with skips {at[t][3]:.4f}")
+    varies(
+        f"t = {t:3}: linear 16 {at[t][0]:.4f}   bottleneck {at[t][2]:.4f}   with "
+        f"skips {at[t][3]:.4f}"
+    )
 assert at[1][2] > 3 * at[1][3]  # almost no noise: the code is the whole error
-assert at[1][2] > 100 * schedule.coeffs(1)[1] ** 2  # a hundred times the noise that it was asked to remove
+# A hundred times the noise that it was asked to remove:
+assert at[1][2] > 100 * schedule.coeffs(1)[1] ** 2
 assert 0.7 < at[1][2] / at[1][0] < 1.3  # near the linear code of its width
 assert at[200][3] < at[200][1]  # the skips beat the best linear map of full width
 assert at[1][3] > at[1][1]  # until there is nothing to do but copy
@@ -756,15 +925,19 @@ assert at[600][2] < 1.1 * at[600][3]  # much noise: the code costs nothing
 # error, (5.8). *Predict for the bottleneck: does it know what it has lost?*
 
 
-# %% tags=["figure"]
+# %%
 # Eq. (5.8)
 def announced(denoise: Denoiser, x: Tensor, t: int) -> Tensor:
-    """The variance of each pixel by (5.7), of the shape of x; row by row, from the full Jacobian."""
+    """The variance of each pixel by (5.7), of the shape of x;
+    row by row, from the full Jacobian."""
     alpha, sigma = schedule.coeffs(t)
-    J = [torch.autograd.functional.jacobian(lambda u: denoise(u[None], t)[0], one, vectorize=True) for one in x]
-    return (sigma**2 / alpha).float() * torch.stack(
-        [j.reshape(196, 196).diagonal().reshape(1, 14, 14).detach() for j in J]
-    )
+    own = []
+    for image in x:
+        J = torch.autograd.functional.jacobian(
+            lambda one: denoise(one[None], t)[0], image, vectorize=True
+        )
+        own.append(J.reshape(196, 196).diagonal().reshape(1, 14, 14).detach())
+    return (sigma**2 / alpha).float() * torch.stack(own)
 
 
 t, some = 200, judged[:16]
@@ -773,24 +946,41 @@ rows, told = [x_t[:6]], {}
 for name, denoise in {"bottleneck": narrow, "with skips": skipping}.items():
     variance, x0_hat = announced(denoise, x_t, t), denoise(x_t, t)
     squared = (x0_hat - some).square()
-    doubtful = variance >= variance.flatten().quantile(0.75)  # the quarter of the pixels it is least sure of
-    told[name] = (variance.mean() / squared.mean()).item(), (squared[doubtful].sum() / squared.sum()).item()
-    rows += [x0_hat[:6], 2 * variance[:6].clamp(min=0).sqrt() - 1, 2 * squared[:6].sqrt() - 1]
+    # The quarter of the pixels it is least sure of:
+    doubtful = variance >= variance.flatten().quantile(0.75)
+    announces = (variance.mean() / squared.mean()).item()
+    told[name] = announces, (squared[doubtful].sum() / squared.sum()).item()
+    rows += [
+        x0_hat[:6],
+        2 * variance[:6].clamp(min=0).sqrt() - 1,
+        2 * squared[:6].sqrt() - 1,
+    ]
+
+# %% tags=["figure", "fold"]
+# @title What the networks announce, and what is true
 show(
     image_grid(
         torch.cat(rows),
         columns=6,
-        row_labels=["$x_t$, t = 200", *(text for net in told for text in (net, "announced std", "true error"))],
+        row_labels=[
+            "$x_t$, t = 200",
+            *(text for net in told for text in (net, "announced std", "true error")),
+        ],
         size=0.7,
     ),
-    "Six noisy digits; for both networks the guess, the announced standard deviation of each pixel, and the true error. "
-    "The bottleneck announces little; the one with skips marks the strokes and what lies around them, where its errors "
+    "Six noisy digits; for both networks the guess, the announced standard deviation "
+    "of each pixel, and the true error. "
+    "The bottleneck announces little; the one with skips marks the strokes and what "
+    "lies around them, where its errors "
     "are.",
 )
 
 # %%
 for name, (announces, share) in told.items():
-    varies(f"{name:10}: announces {announces:.0%} of its squared error; {share:.0%} of it lies in the doubtful quarter")
+    varies(
+        f"{name:10}: announces {announces:.0%} of its squared error; {share:.0%} of "
+        "it lies in the doubtful quarter"
+    )
 assert told["bottleneck"][0] < 0.5 < told["with skips"][0] < 1.6
 assert told["with skips"][1] > 0.5  # twice a quarter
 
@@ -807,8 +997,10 @@ assert told["with skips"][1] > 0.5  # twice a quarter
 # again and again, $x \leftarrow f(x)$, a thousand times. Every part sounds reasonable. Here it is: the same network
 # once more, not conditioned.
 
-# %% tags=["widget"]
-blind = trained(DAE(1, 14, width=16, bottleneck=16, conditioned=False), "blind", mean=0.0, std=1.0)
+# %% tags=["widget", "open"]
+blind = trained(
+    DAE(1, 14, width=16, bottleneck=16, conditioned=False), "blind", mean=0.0, std=1.0
+)
 
 # %% [markdown]
 # (With mean 0 and standard deviation 1 the wrapper does nothing: the network sees $x_t$ as it is, and no $t$ at all.)
@@ -821,7 +1013,7 @@ blind = trained(DAE(1, 14, width=16, bottleneck=16, conditioned=False), "blind",
 # over all pixels that have four neighbours.
 #
 # ### Exercise 5 · Sharpness
-# *10 minutes · medium · Eq. (5.11).* One number an image, averaged over its channels too. Pixels at the border are left
+# *15 minutes · medium · Eq. (5.11).* One number an image, averaged over its channels too. Pixels at the border are left
 # out.
 
 
@@ -855,8 +1047,9 @@ check("05.sharpness", sharpness)
 # %%
 def laplacian_energy(images: Tensor) -> Tensor:
     """Eq. (5.11), as a convolution."""
-    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]], device=images.device)[None, None]
-    return nn.functional.conv2d(images, kernel).square().mean((1, 2, 3))
+    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None]
+    laplacian = nn.functional.conv2d(images, kernel.to(images.device))
+    return laplacian.square().mean((1, 2, 3))
 
 
 start = torch.randn(64, 1, 14, 14, generator=lesson.generator).to(lesson.device)
@@ -866,30 +1059,49 @@ for step in range(1, 1001):
     x = blind(x, 1)  # the recipe
     if step in (1, 3, 10, 1000):
         film.append(x)
-ends = {"real digits": judged[:64], "recipe, 1 step": film[0], "recipe, 1,000 steps": film[3]}
-for name, denoise in {"blind": blind, "told t": narrow, "told t, skips": skipping}.items():
+ends = {
+    "real digits": judged[:64],
+    "recipe, 1 step": film[0],
+    "recipe, 1,000 steps": film[3],
+}
+for name, denoise in {
+    "blind": blind,
+    "told t": narrow,
+    "told t, skips": skipping,
+}.items():
     grid, walk = samplers.uniform_grid(schedule, 100), torch.Generator().manual_seed(0)
-    ends[f"sampler: {name}"] = samplers.sample_ddpm(denoise, start, schedule, grid, generator=walk)
+    ends[f"sampler: {name}"] = samplers.sample_ddpm(
+        denoise, start, schedule, grid, generator=walk
+    )
 
 # %% [markdown]
 # *Predict: what has the recipe made of sixty-four different noises after a thousand steps?*
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Real digits, the recipe, the sampler
 rows = {"real digits": ends["real digits"]}
-rows |= dict(zip(["recipe, 1 step", "3 steps", "10 steps", "1,000 steps"], film, strict=True))
+rows |= dict(
+    zip(["recipe, 1 step", "3 steps", "10 steps", "1,000 steps"], film, strict=True)
+)
 rows |= {name: images for name, images in ends.items() if name.startswith("sampler")}
 show(
     image_grid(
-        torch.cat([images[:10] for images in rows.values()]).cpu(), columns=10, row_labels=list(rows), size=0.62
+        torch.cat([images[:10] for images in rows.values()]).cpu(),
+        columns=10,
+        row_labels=list(rows),
+        size=0.62,
     ),
-    "Ten pictures a row. Real digits. The recipe: after one step ten equal grey blurs, after a thousand a few "
-    "shapes, repeated. The sampler with the blind and the narrow network: soft digits; with skips: crisp strokes.",
+    "Ten pictures a row. Real digits. The recipe: after one step ten equal grey "
+    "blurs, after a thousand a few "
+    "shapes, repeated. The sampler with the blind and the narrow network: soft "
+    "digits; with skips: crisp strokes.",
 )
 
 
 # %%
 def clusters(images: Tensor, distance: float = 1.0) -> int:
-    """How many pictures are left if those closer than `distance` to an earlier one count as the same."""
+    """How many pictures are left if those closer than `distance` to an earlier one
+    count as the same."""
     kept = images[:1].flatten(1)
     for image in images.flatten(1):
         if torch.cdist(image[None], kept).min() > distance:
@@ -900,29 +1112,43 @@ def clusters(images: Tensor, distance: float = 1.0) -> int:
 table = {}
 for name, images in ends.items():
     table[name] = laplacian_energy(images).mean().item(), clusters(images)
-    varies(f"{name:24} sharpness {table[name][0]:.2f}   different {table[name][1]} of 64")
+    varies(
+        f"{name:24} sharpness {table[name][0]:.2f}   different {table[name][1]} of 64"
+    )
 
 # %% [markdown]
 # Sharpness is (5.11); the last column counts the pictures that differ. One against the other:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Sharpness against variety
 figure = plt.figure(figsize=(6.6, 3))
-for (name, (sharp, different)), colour in zip(table.items(), (BLACK, YELLOW, ORANGE, PINK, GREEN, BLUE), strict=True):
+for (name, (sharp, different)), colour in zip(
+    table.items(), (BLACK, YELLOW, ORANGE, PINK, GREEN, BLUE), strict=True
+):
     plt.plot(different, sharp, "o", ms=8, color=colour, label=name)
-plt.gca().set(xlabel="different pictures among 64", ylabel="sharpness", xlim=(0, 68), ylim=(0, None))
+plt.gca().set(
+    xlabel="different pictures among 64",
+    ylabel="sharpness",
+    xlim=(0, 68),
+    ylim=(0, None),
+)
 plt.legend(fontsize=8, loc="upper left")
 show(
     figure,
-    "Sharpness against the number of different pictures. The recipe is at the left, with a handful of pictures or fewer; "
-    "the samplers are at the right, the one with skips highest, next to the real digits.",
+    "Sharpness against the number of different pictures. The recipe is at the left, "
+    "with a handful of pictures or fewer; "
+    "the samplers are at the right, the one with skips highest, next to the real "
+    "digits.",
 )
 
 # %%
 real, one_step, recipe, by_blind, by_narrow, by_skips = table.values()
 assert one_step[0] < 0.2 * real[0]  # blur: the very first step is a grey average
-assert recipe[1] < 16 < 48 < by_skips[1]  # sameness: sixty-four noises, a handful of pictures
-assert by_blind[1] > 2 * recipe[1]  # which the honest sampler cures, with the same network
-assert max(by_blind[0], by_narrow[0]) < 0.8 * by_skips[0] < 0.8 * real[0]  # but not the blur of a bottleneck
+# Sameness: sixty-four noises, a handful of pictures. The honest sampler cures that,
+# with the same network, but not the blur of a bottleneck.
+assert recipe[1] < 16 < 48 < by_skips[1]
+assert by_blind[1] > 2 * recipe[1]
+assert max(by_blind[0], by_narrow[0]) < 0.8 * by_skips[0] < 0.8 * real[0]
 
 # %% [markdown]
 # Take the failure apart.
@@ -941,19 +1167,26 @@ assert max(by_blind[0], by_narrow[0]) < 0.8 * by_skips[0] < 0.8 * real[0]  # but
 #
 # Perhaps the loop would at least keep a good picture as it is? Give it real digits.
 
-# %% tags=["figure"]
+# %%
 kept, x = [eight.to(lesson.device)], eight.to(lesson.device)
 for step in range(1, 101):
     x = blind(x, 1)
     if step in (1, 10, 100):
         kept.append(x)
+assert laplacian_energy(kept[1]).mean() < 0.6 * laplacian_energy(kept[0]).mean()
+
+# %% tags=["figure", "fold"]
+# @title Real digits under the blind autoencoder
 show(
     image_grid(
-        torch.cat(kept).cpu(), columns=8, row_labels=["real digit", "1 step", "10 steps", "100 steps"], size=0.7
+        torch.cat(kept).cpu(),
+        columns=8,
+        row_labels=["real digit", "1 step", "10 steps", "100 steps"],
+        size=0.7,
     ),
-    "Eight real digits, and after 1, 10 and 100 applications of the blind autoencoder: blurred at once, later other shapes.",
+    "Eight real digits, and after 1, 10 and 100 applications of the blind "
+    "autoencoder: blurred at once, later other shapes.",
 )
-assert laplacian_energy(kept[1]).mean() < 0.6 * laplacian_energy(kept[0]).mean()
 
 # %% [markdown]
 # A single application takes most of the edges away, though there was no noise to remove.

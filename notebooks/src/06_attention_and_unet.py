@@ -1,10 +1,12 @@
 # %% [markdown]
 # # 06 · Attention and the U-Net
 #
-# *You will write self-attention, find out what each of its parts is for by leaving it out, count what it costs, and
-# put together the network that most diffusion models use. About 75 minutes; five exercises.*
+# *You will write self-attention, find out what each of its parts is for by leaving it out, count what it costs, and put
+# together the network that most diffusion models use. About 75 minutes to read and run, 65 to solve its five
+# exercises.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports, a schedule
 import itertools
 import math
 import time
@@ -22,7 +24,17 @@ from course_utils.denoisers.attention import SelfAttention, attend
 from course_utils.denoisers.embeddings import sinusoidal_2d
 from course_utils.denoisers.layers import zeroed
 from course_utils.exercises import check, progress
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, to_pixels, use_style
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    image_grid,
+    show,
+    to_pixels,
+    use_style,
+)
 from course_utils.pretrained import load_denoiser
 from course_utils.recipes import pixel_moments
 from course_utils.runtime import varies
@@ -38,31 +50,39 @@ schedule = schedules.linear()
 # strong as the picture itself.
 
 
-# %% tags=["figure"]
+# %%
 def wallpaper(n: int) -> tuple[Tensor, Tensor]:
-    """n clean wallpapers x_0 of variance 1, and x = x_0 + noise of variance 1; each (n, 1, 8, 8)."""
+    """n clean wallpapers x_0 of variance 1, and x = x_0 + noise of variance 1;
+    each (n, 1, 8, 8)."""
     tile = torch.randn(n, 1, 4, 4, generator=lesson.generator)
     x_0 = tile.tile(1, 1, 2, 2)
     return x_0, x_0 + forward.noise_like(x_0, lesson.generator)
 
 
 test_x0, test_x = wallpaper(4000)
-mean_of_four = test_x.unflatten(2, (2, 4)).unflatten(4, (2, 4)).mean((2, 4)).tile(1, 1, 2, 2)
+tiles = test_x.unflatten(2, (2, 4)).unflatten(4, (2, 4))  # 2 × 2 tiles of 4 × 4
+mean_of_four = tiles.mean((2, 4)).tile(1, 1, 2, 2)
+
+# %% tags=["figure", "fold"]
+# @title A wallpaper, its noise, and two guesses
+rows = [test_x0[:1], test_x[:1], test_x[:1] / 2, 0.8 * mean_of_four[:1]]
 show(
     image_grid(
-        torch.cat([test_x0[:1], test_x[:1], test_x[:1] / 2, 0.8 * mean_of_four[:1]]) / 2.5,
+        torch.cat(rows) / 2.5,
         titles=["wallpaper", "with noise", "best from 1 pixel", "best from 4"],
         size=1.6,
     ),
-    "A wallpaper of four equal tiles, the same in noise, and two guesses. The one from single pixels is as noisy as "
+    "A wallpaper of four equal tiles, the same in noise, and two guesses. The one "
+    "from single pixels is as noisy as "
     "before. The one from four pixels each looks like the wallpaper.",
 )
 
 # %% [markdown]
 # Every pixel has three twins, and the nearest is four pixels away. What is a twin worth? Each look at a value adds its
-# precision, (3.3). The world knows the value with precision 1, and each noisy look adds one SNR. So after $k$ looks
+# precision, (3.3). The world knows the value with precision 1, and each noisy look adds one SNR. So after $\ell$ looks the
+# pixel's error is
 #
-# $$\min \mathbb E\,|x_0 - \hat x_0|^2 = \frac{1}{1 + k\cdot\mathrm{SNR}}, \qquad \hat x_0 = \frac{\mathrm{SNR}}{1 + k\cdot\mathrm{SNR}}\sum_{i=1}^{k} x^{(i)}. \tag{6.1}$$
+# $$\min \mathbb E\,(x_0 - \hat x_0)^2 = \frac{1}{1 + \ell\cdot\mathrm{SNR}}, \qquad \hat x_0 = \frac{\mathrm{SNR}}{1 + \ell\cdot\mathrm{SNR}}\sum_{i=1}^{\ell} x^{(i)}. \tag{6.1}$$
 #
 # With SNR 1: an error of 1/2 alone, and 1/5 with the twins. **How does a pixel learn what is happening at the other end
 # of the image?**
@@ -71,7 +91,7 @@ show(
 # across (lesson 04): three to each side. *Predict: what error will it reach? How many layers would it need?*
 
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 class Step(NamedTuple):
     """What `widgets.watch` shows of a step."""
 
@@ -79,10 +99,14 @@ class Step(NamedTuple):
     loss: float
 
 
-def learn(network: nn.Module, steps: int, batch: int = 32, lr: float = 1e-2) -> Iterator[Step]:
+def learn(
+    network: nn.Module, steps: int, batch: int = 32, lr: float = 1e-2
+) -> Iterator[Step]:
     """Train a network on fresh wallpapers to answer with x_0."""
     optimizer = torch.optim.Adam(network.parameters(), lr)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    rate = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=steps, pct_start=0.1
+    )
     for step in range(1, steps + 1):
         x_0, x = (images.to(lesson.device) for images in wallpaper(batch))
         loss = (network(x) - x_0).square().mean()
@@ -93,17 +117,25 @@ def learn(network: nn.Module, steps: int, batch: int = 32, lr: float = 1e-2) -> 
         yield Step(step, loss.item())
 
 
-layers = [nn.Conv2d(1, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 1, 3, padding=1)]
-cnn = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2]).to(lesson.device)
+layers = [
+    nn.Conv2d(1, 32, 3, padding=1),
+    nn.Conv2d(32, 32, 3, padding=1),
+    nn.Conv2d(32, 1, 3, padding=1),
+]
+cnn = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2]).to(
+    lesson.device
+)
 for _ in widgets.watch(learn(cnn, 150), 150, label="three convolutions"):
     pass
 
 
 # %%
 def error(network: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-    """Mean squared error on the 4,000 wallpapers kept for tests, and its standard error."""
+    """Mean squared error on the 4,000 wallpapers kept for tests, and its standard
+    error."""
     with torch.no_grad():
-        each = (network(test_x.to(lesson.device)).cpu() - test_x0).square().mean((1, 2, 3))
+        x0_hat = network(test_x.to(lesson.device)).cpu()
+    each = (x0_hat - test_x0).square().mean((1, 2, 3))
     return each.mean().item(), (each.std() / len(each) ** 0.5).item()
 
 
@@ -113,7 +145,8 @@ best = (0.8 * mean_of_four - test_x0).square().mean((1, 2, 3))
 assert abs(best.mean() - 1 / 5) < 4 * best.std() / 4000**0.5
 cnn_error, spread = error(cnn)
 varies(f"three convolutions: {cnn_error:.3f}")
-assert 1 / 2 - 4 * spread < cnn_error < 0.6  # the lower end is a theorem: it sees no twin
+# The lower end is a theorem: it sees no twin.
+assert 1 / 2 - 4 * spread < cnn_error < 0.6
 
 # %% [markdown]
 # One half, and no training will change that. A fourth layer would just reach the twins, as this world is small. In a
@@ -134,7 +167,7 @@ assert 1 / 2 - 4 * spread < cnn_error < 0.6  # the lower end is a theorem: it se
 # three matrices,
 #
 # $$\mathrm{attend}(Q, K, V) = \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt d}\right) V, \qquad
-# w_{ij} = \frac{e^{q_i\cdot k_j/\sqrt d}}{\sum_{m} e^{q_i\cdot k_m/\sqrt d}}. \tag{6.2}$$
+# w_{ij} = \frac{e^{q_i\cdot k_j/\sqrt d}}{\sum_{l} e^{q_i\cdot k_l/\sqrt d}}. \tag{6.2}$$
 #
 # The best guess in (6.1) is of exactly this kind: an average with equal weights on four pixels.
 #
@@ -147,36 +180,50 @@ assert 1 / 2 - 4 * spread < cnn_error < 0.6  # the lower end is a theorem: it se
 # Without the root, the differences between logits grow like $\sqrt d$, and the softmax becomes a choice of one.
 # *Predict: with $d = 64$ and 64 pixels, how large is the largest weight, with the root and without?*
 
-# %% tags=["figure"]
+# %%
 # Eq. (6.3)
 sizes, largest = [1, 4, 16, 64, 256], {"with the root": [], "without": []}
 for d in sizes:
-    q, k = (torch.randn(500, 64, d, generator=lesson.generator, dtype=torch.float64) for _ in range(2))
+    q, k = (
+        torch.randn(500, 64, d, generator=lesson.generator, dtype=torch.float64)
+        for _ in range(2)
+    )
     dots = q[:, :1] @ k.mT  # 500 queries, 64 keys each
     for name, logits in [("with the root", dots / math.sqrt(d)), ("without", dots)]:
         largest[name].append(logits.softmax(-1).amax(-1).mean())
-    products = q[:, 0] * k[:, 0]  # 500 · d independent products, of variance 1 and fourth moment 9
+    # 500 · d independent products, of variance 1 and fourth moment 9:
+    products = q[:, 0] * k[:, 0]
     assert abs(products.square().mean() - 1) < 4 * (8 / products.numel()) ** 0.5
+assert largest["with the root"][3] < 0.2 < 0.7 < largest["without"][3]
+
+# %% tags=["figure", "fold"]
+# @title The largest of 64 weights, with the root and without
 figure = plt.figure(figsize=(5.5, 2.6))
 for (name, values), colour in zip(largest.items(), (BLUE, ORANGE), strict=True):
     plt.semilogx(sizes, values, "o-", color=colour, label=name)
 plt.axhline(1 / 64, color=BLACK, lw=1, ls=":", label="all equal")
-plt.gca().set(xlabel="d, numbers in a query", ylabel="largest of 64 weights", ylim=(0, 1), xticks=sizes)
+plt.gca().set(
+    xlabel="d, numbers in a query",
+    ylabel="largest of 64 weights",
+    ylim=(0, 1),
+    xticks=sizes,
+)
 plt.gca().set_xticklabels(sizes)
 plt.legend(fontsize=8)
 show(
     figure,
-    "The largest of 64 attention weights against d. With the root it stays near a tenth. Without, it climbs to nine tenths.",
+    "The largest of 64 attention weights against d. With the root it stays near a "
+    "tenth. Without, it climbs to nine tenths.",
 )
-assert largest["with the root"][3] < 0.2 < 0.7 < largest["without"][3]
 
 # %% [markdown]
 # A softmax that has chosen passes almost no gradient: its derivative is $w_i(\delta_{ij} - w_j)$, and that is near zero
 # if one weight is near one. The layer would stick to its first, random choice.
 #
 # ### Exercise 1 · Attention
-# *10 minutes · medium · Eq. (6.2).* Any number of batch dimensions in front. `.mT` swaps the last two dimensions of a
-# tensor.
+# *15 minutes · medium · Eq. (6.2).* Any number of batch dimensions in front. `.mT` swaps the last two dimensions of a
+# tensor. Mind overflow: in float32 $e^{89}$ is infinite, so (6.2) typed as it stands gives NaN for large logits. Numerator and
+# denominator may be divided by the same number, $e^{\max}$ of the row; `torch.softmax` does.
 
 
 # %% tags=["exercise"] exercise="06.attend" points=2
@@ -204,7 +251,10 @@ check("06.attend", my_attend)
 
 # %%
 # Eq. (6.2)
-q, k, v = (torch.randn(2, 3, 49, 16, generator=lesson.generator, dtype=torch.float64) for _ in range(3))
+q, k, v = (
+    torch.randn(2, 3, 49, 16, generator=lesson.generator, dtype=torch.float64)
+    for _ in range(3)
+)
 difference = (attend(q, k, v) - F.scaled_dot_product_attention(q, k, v)).abs().max()
 print("agrees with torch.nn.functional.scaled_dot_product_attention")
 assert difference < 1e-6
@@ -216,7 +266,7 @@ assert difference < 1e-6
 # $$\mathrm{head}_m = \mathrm{attend}(Q_m, K_m, V_m), \qquad y = \bigl[\mathrm{head}_1, \dots, \mathrm{head}_h\bigr]\,W_\text{out}. \tag{6.4}$$
 #
 # ### Exercise 2 · Splitting heads
-# *5 minutes · medium · Eq. (6.4).* From `(b, n, c)` to `(b, heads, n, c/heads)`. Head 0 gets the first $c/h$ features
+# *10 minutes · medium · Eq. (6.4).* From `(b, n, c)` to `(b, heads, n, c/heads)`. Head 0 gets the first $c/h$ features
 # of *every* pixel. Careful: `reshape` alone gives this shape as well, and trains, and is wrong: head 0 would get all
 # features of the first pixels.
 
@@ -247,9 +297,13 @@ check("06.split_heads", split_heads)
 
 # %%
 def weights_of(block: SelfAttention, x: Tensor) -> Tensor:
-    """The attention weights (b, heads, n, n) of a block whose input is x (b, c, height, width)."""
+    """The attention weights (b, heads, n, n) of a block whose input is x (b, c,
+    height, width)."""
     tokens = block.norm(x).flatten(2).mT  # (b, n, c): the pixels in a row
-    q, k, _ = (part.unflatten(-1, (block.heads, -1)).transpose(1, 2) for part in block.qkv(tokens).chunk(3, dim=-1))
+    q, k, _ = (
+        part.unflatten(-1, (block.heads, -1)).transpose(1, 2)
+        for part in block.qkv(tokens).chunk(3, dim=-1)
+    )
     return torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), dim=-1)
 
 
@@ -257,7 +311,8 @@ block = SelfAttention(16, heads=4).double()
 block.out.reset_parameters()  # it starts at zero; section 3 says why
 x = torch.randn(2, 16, 6, 5, generator=lesson.generator, dtype=torch.float64)
 # Eq. (6.4)
-values = block.qkv(block.norm(x).flatten(2).mT)[..., 32:].unflatten(-1, (4, -1)).transpose(1, 2)
+values = block.qkv(block.norm(x).flatten(2).mT)[..., 32:]
+values = values.unflatten(-1, (4, -1)).transpose(1, 2)
 joined = (weights_of(block, x) @ values).transpose(1, 2).flatten(2)
 assert torch.allclose(block(x), x + block.out(joined).mT.reshape(x.shape), atol=1e-6)
 assert torch.allclose(weights_of(block, x).sum(-1), torch.ones(2, 4, 30).double())
@@ -287,7 +342,8 @@ def shuffled(x: Tensor) -> Tensor:
 
 
 assert torch.allclose(block(shuffled(x)), shuffled(block(x)))
-assert not torch.allclose(block(shuffled(x) + place), shuffled(block(x + place)), atol=1e-2)
+before, after = block(shuffled(x) + place), shuffled(block(x + place))
+assert not torch.allclose(before, after, atol=1e-2)
 print("without positions: shuffling before is shuffling after. With them: it is not")
 
 # %% [markdown]
@@ -296,14 +352,15 @@ print("without positions: shuffling before is shuffling after. With them: it is 
 # attention.
 
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 class Looker(nn.Module):
     """Pixels to vectors, plus their places; blocks; and back to pixels."""
 
     def __init__(self, *blocks: nn.Module, width: int = 32):
         super().__init__()
         self.first, self.last = nn.Conv2d(1, width, 1), nn.Conv2d(width, 1, 1)
-        self.place, self.blocks = nn.Parameter(torch.randn(width, 8, 8)), nn.Sequential(*blocks)
+        self.place = nn.Parameter(torch.randn(width, 8, 8))
+        self.blocks = nn.Sequential(*blocks)
 
     def embed(self, x: Tensor) -> Tensor:
         return self.first(x) + self.place
@@ -316,35 +373,49 @@ looker = Looker(SelfAttention(32, heads=1)).to(lesson.device)
 for _ in widgets.watch(learn(looker, 400, lr=2e-2), 400, label="one attention block"):
     pass
 
-# %% tags=["figure"]
+# %%
 looker_error, _ = error(looker)
 varies(f"one attention block: {looker_error:.3f}, three convolutions: {cnn_error:.3f}")
-assert looker_error < 0.35  # less than halfway from the twins' 1/5 to the single pixel's 1/2
-queries = [(1, 1), (3, 6), (6, 2)]
+# Less than halfway from the twins' 1/5 to the single pixel's 1/2:
+assert looker_error < 0.35
 with torch.no_grad():
-    weights = weights_of(looker.blocks[0], looker.embed(test_x[:256].to(lesson.device))).mean((0, 1)).cpu()
+    embedded = looker.embed(test_x[:256].to(lesson.device))
+    weights = weights_of(looker.blocks[0], embedded).mean((0, 1)).cpu()
+rows, columns = (
+    place.flatten() for place in torch.meshgrid(*[torch.arange(8)] * 2, indexing="ij")
+)
+twins = (rows[:, None] - rows) % 4 + (columns[:, None] - columns) % 4 == 0
+share, itself = weights.masked_fill(~twins, 0).sum(1).mean(), weights.diagonal().mean()
+varies(
+    f"of its attention a pixel gives {share - itself:.0%} to its three twins, and "
+    f"{itself:.0%} to itself"
+)
+assert share > 0.5  # 4 pixels of 64
+
+# %% tags=["figure", "fold"]
+# @title Where three pixels look, and what it is worth
+queries = [(1, 1), (3, 6), (6, 2)]
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.5), width_ratios=[1, 1, 1, 1.2])
 for axis, (row, column) in zip(axes, queries, strict=False):
-    picture = axis.imshow(weights[8 * row + column].reshape(8, 8), vmin=0, vmax=0.5, cmap="viridis")
+    picture = axis.imshow(
+        weights[8 * row + column].reshape(8, 8), vmin=0, vmax=0.5, cmap="viridis"
+    )
     axis.plot(column, row, "x", color="white", ms=9, mew=2)
     axis.set(xticks=[], yticks=[], title=f"pixel ({row}, {column}) asks")
 figure.colorbar(picture, ax=axes[2], label="weight")
-axes[3].barh(["convolutions", "attention"], [cnn_error, looker_error], color=[ORANGE, BLUE])
+axes[3].barh(
+    ["convolutions", "attention"], [cnn_error, looker_error], color=[ORANGE, BLUE]
+)
 for floor, name in [(1 / 2, "1 look"), (1 / 5, "4 looks")]:
     axes[3].axvline(floor, color=BLACK, lw=1, ls="--")
     axes[3].text(floor - 0.01, 1.62, name, ha="center", fontsize=8)
 axes[3].set(xlabel="error", xlim=(0, 0.6))
 show(
     figure,
-    "For three asking pixels, where they look: a few bright dots, which are their twins. A bar chart: convolutions stay at the error of one look, one half; attention comes close to that of four looks, one fifth.",
+    "For three asking pixels, where they look: a few bright dots, which are their "
+    "twins. A bar chart: convolutions stay at the error of one look, one half; "
+    "attention comes close to that of four looks, one fifth.",
 )
-twins = torch.tensor(
-    [[r % 4 == s % 4 and c % 4 == d % 4 for s in range(8) for d in range(8)] for r in range(8) for c in range(8)]
-)
-share = weights.masked_fill(~twins, 0).sum(1).mean()
-itself = weights.diagonal().mean()
-varies(f"of its attention a pixel gives {share - itself:.0%} to its three twins, and {itself:.0%} to itself")
-assert share > 0.5  # 4 pixels of 64
 
 # %% [markdown]
 # Nobody told it of tiles, and distance does not matter to it: a twin at the other end of the picture is as near as a
@@ -380,10 +451,14 @@ assert torch.equal(y, x)  # the identity, exactly
 
 
 def gradients() -> dict[str, bool]:
-    """Which of the block's two linear layers has a gradient; that of x is asserted on the way."""
+    """Which of the block's two linear layers has a gradient;
+    that of x is asserted on the way."""
     block.zero_grad()
     (block(x) * seed).sum().backward()
-    return {name: bool(getattr(block, name).weight.grad.abs().sum() > 0) for name in ("qkv", "out")}
+    return {
+        name: bool(getattr(block, name).weight.grad.abs().sum() > 0)
+        for name in ("qkv", "out")
+    }
 
 
 print("learns at step 1:", gradients())
@@ -409,14 +484,15 @@ assert gradients() == {"qkv": True, "out": True}
 # kept until the gradient comes back: $h\,n^2$ numbers.
 #
 # ### Exercise 3 · Where attention becomes dearer
-# *5 minutes · easy · Eq. (6.7).* A square picture of side $s$ has $n = s^2$ pixels. From which side on does an
-# attention block cost more than one convolution? Return the smallest whole $s$.
+# *10 minutes · easy · Eq. (6.7).* A square picture of side $L$ has $n = L^2$ pixels. From which side on does an
+# attention block cost more than one convolution? Return the smallest whole $L$.
 
 
 # %% tags=["exercise"] exercise="06.dearer_from" points=1
 # Exercise 06.dearer_from
 def dearer_from(channels: int) -> int:
-    """The smallest side at which attention costs more operations than a 3 × 3 convolution."""
+    """The smallest side at which attention costs more operations than a 3 × 3
+    convolution."""
     ### BEGIN SOLUTION
     side = 1
     while 4 * side**2 <= 10 * channels:  # 4 n² c + 8 n c² <= 18 n c²
@@ -428,7 +504,7 @@ def dearer_from(channels: int) -> int:
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Set the two sides of (6.7) equal and divide by $nc$. What remains is a condition on $n$ and $c$, with $n = s^2$. Count
+# Set the two sides of (6.7) equal and divide by $nc$. What remains is a condition on $n$ and $c$, with $n = L^2$. Count
 # up from 1, or take a root and mind the rounding; at a tie attention is not yet dearer.
 # </details>
 
@@ -458,14 +534,20 @@ layers = {
     "attention, fused": SelfAttention(c, heads, fused=True),
     "3 × 3 convolution": nn.Conv2d(c, c, 3, padding=1),
 }
-cost = {name: [denoisers.describe(Only(layer), (c, s, s)) for s in sides] for name, layer in layers.items()}
+cost = {
+    name: [denoisers.describe(Only(layer), (c, s, s)) for s in sides]
+    for name, layer in layers.items()
+}
 # Eq. (6.7)
 for name, formula in [
     ("attention, weights kept", lambda n: 8 * n * c**2 + 4 * n**2 * c),
     ("3 × 3 convolution", lambda n: 18 * n * c**2),
 ]:
     assert [d.flops for d in cost[name]] == [formula(s * s) for s in sides]
-of_pairs = [d.flops - 8 * s * s * c**2 for d, s in zip(cost["attention, weights kept"], sides, strict=True)]
+of_pairs = [
+    d.flops - 8 * s * s * c**2
+    for d, s in zip(cost["attention, weights kept"], sides, strict=True)
+]
 slopes = [math.log(b / a) / math.log(4) for a, b in itertools.pairwise(of_pairs)]
 print("slope of the pairs' operations against H · W:", slopes)
 assert slopes == [2.0, 2.0]
@@ -475,7 +557,8 @@ assert slopes == [2.0, 2.0]
 # slope is the exponent.
 
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Operations, memory and time of three layers
 def milliseconds(layer: nn.Module, side: int) -> float:
     """Forward and backward pass of eight pictures, the best of three."""
     pictures = torch.randn(8, c, side, side, generator=lesson.generator)
@@ -493,17 +576,39 @@ for (name, found), colour in zip(cost.items(), (ORANGE, PINK, BLUE), strict=True
     taken = [milliseconds(layers[name], s) for s in sides]
     slope = math.log(taken[-1] / taken[0]) / math.log(areas[-1] / areas[0])
     varies(f"{name}: time grows like (H · W) to the power of {slope:.2f}")
-    numbers = [d.flops / 1e6 for d in found], [d.activation_bytes / 1e6 for d in found], taken
+    numbers = (
+        [d.flops / 1e6 for d in found],
+        [d.activation_bytes / 1e6 for d in found],
+        taken,
+    )
     for axis, values in zip(axes, numbers, strict=True):
-        axis.loglog(areas, values, "o--" if "fused" in name else "o-", color=colour, ms=4, label=name)
-for axis, name in zip(axes, ("operations (millions)", "memory for the gradient (MB)", "time (ms)"), strict=True):
-    axis.set(xlabel="H · W (pixels)", ylabel=name, xticks=areas, xticklabels=["7²", "14²", "28²"])
+        axis.loglog(
+            areas,
+            values,
+            "o--" if "fused" in name else "o-",
+            color=colour,
+            ms=4,
+            label=name,
+        )
+for axis, name in zip(
+    axes,
+    ("operations (millions)", "memory for the gradient (MB)", "time (ms)"),
+    strict=True,
+):
+    axis.set(
+        xlabel="H · W (pixels)",
+        ylabel=name,
+        xticks=areas,
+        xticklabels=["7²", "14²", "28²"],
+    )
     axis.minorticks_off()
 axes[0].legend(fontsize=7)
 show(
     figure,
-    "Operations, memory and time against the number of pixels, on log axes, for attention with weights kept, fused "
-    "attention and a convolution. Attention rises more steeply than the convolution; fused attention's memory does not.",
+    "Operations, memory and time against the number of pixels, on log axes, for "
+    "attention with weights kept, fused "
+    "attention and a convolution. Attention rises more steeply than the convolution; "
+    "fused attention's memory does not.",
 )
 
 # %% [markdown]
@@ -521,13 +626,14 @@ show(
 # **Fewer, thicker pixels.** At $28 \times 28$ even a convolution is dear. Cut the picture into blocks of $2 \times 2$
 # and make one pixel with four channels out of each:
 #
-# $$y_{\,c r^2 + i r + j,\;u,\;v} = x_{\,c,\;u r + i,\;v r + j}, \qquad i, j = 0 … r - 1. \tag{6.8}$$
+# $$y_{\,c r^2 + i r + j,\;I,\;J} = x_{\,c,\;I r + i,\;J r + j}, \qquad i, j = 0 … r - 1. \tag{6.8}$$
 #
 # Nothing is lost; the numbers only move. But there are $r^2$ times fewer places, and whatever comes after costs $r^2$
-# times less.
+# times less. The course's U-Net begins with it, and ends with the way back: that is its **stem**, `stem=2`. From
+# $28 \times 28$ pixels it makes $14 \times 14$ places before the first block runs.
 #
 # ### Exercise 4 · Space to depth
-# *10 minutes · hard · Eq. (6.8).* With `reshape` and `permute`, for any block size `r` that divides both sides.
+# *15 minutes · hard · Eq. (6.8).* With `reshape` and `permute`, for any block size `r` that divides both sides.
 # (PyTorch has it as `F.pixel_unshuffle`; write it without.)
 
 
@@ -537,7 +643,7 @@ def space_to_depth(x: Tensor, r: int) -> Tensor:
     """(b, c, h, w) to (b, c r², h / r, w / r)."""
     ### BEGIN SOLUTION
     b, c, h, w = x.shape
-    blocks = x.reshape(b, c, h // r, r, w // r, r)  # rows are u r + i, columns v r + j
+    blocks = x.reshape(b, c, h // r, r, w // r, r)  # rows I r + i, columns J r + j
     return blocks.permute(0, 1, 3, 5, 2, 4).reshape(b, c * r * r, h // r, w // r)
     ### END SOLUTION
 
@@ -545,8 +651,8 @@ def space_to_depth(x: Tensor, r: int) -> Tensor:
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Split the rows into `(h / r, r)` and the columns into `(w / r, r)`: six dimensions, b, c, u, i, v, j. Bring them into
-# the order b, c, i, j, u, v with `permute`, and only then join c, i and j.
+# Split the rows into `(h / r, r)` and the columns into `(w / r, r)`: six dimensions, b, c, I, i, J, j. Bring them into
+# the order b, c, i, j, I, J with `permute`, and only then join c, i and j.
 # </details>
 
 # %% tags=["check"]
@@ -561,7 +667,10 @@ assert folded.shape == (1, 4, 14, 14)
 assert torch.equal(F.pixel_shuffle(folded, 2), seven)  # nothing is lost
 body = nn.Conv2d(c, c, 3, padding=1)
 at_full, at_half = (denoisers.describe(Only(body), (c, s, s)).flops for s in (28, 14))
-print(f"the same convolution at 28 × 28 and at 14 × 14: {at_full / at_half:.0f} times cheaper")
+print(
+    f"the same convolution at 28 × 28 and at 14 × 14: {at_full / at_half:.0f} times "
+    "cheaper"
+)
 assert at_full == 4 * at_half
 
 # %% [markdown]
@@ -572,10 +681,10 @@ assert at_full == 4 * at_half
 # statistics that fit none of its steps. **GroupNorm** takes each picture alone. It cuts the channels into groups, and
 # for picture $b$ and group $g$
 #
-# $$y = \frac{x - \mu_{bg}}{\sqrt{v_{bg} + \varepsilon}}, \qquad \mu_{bg},\ v_{bg}: \text{ mean and variance of all channels in } g \text{, at all pixels.} \tag{6.9}$$
+# $$y = \frac{x - \mu_{bg}}{\sqrt{V_{bg} + \varepsilon}}, \qquad \mu_{bg},\ V_{bg}: \text{ mean and variance of all channels in } g \text{, at all pixels.} \tag{6.9}$$
 #
 # ### Exercise 5 · GroupNorm
-# *10 minutes · medium · Eq. (6.9).* Groups are neighbouring channels. The variance is the mean of the squared differences
+# *15 minutes · medium · Eq. (6.9).* Groups are neighbouring channels. The variance is the mean of the squared differences
 # from $\mu_{bg}$: divided by the number of values, not by one less. (The learned scale and shift of each channel are left out.)
 
 
@@ -585,7 +694,8 @@ def group_norm(x: Tensor, groups: int, eps: float) -> Tensor:
     """Eq. (6.9). x: (b, c, h, w); groups: a divisor of c."""
     ### BEGIN SOLUTION
     grouped = x.reshape(len(x), groups, -1)
-    mean, variance = grouped.mean(-1, keepdim=True), grouped.var(-1, keepdim=True, correction=0)
+    mean = grouped.mean(-1, keepdim=True)
+    variance = grouped.var(-1, keepdim=True, correction=0)
     return ((grouped - mean) / (variance + eps).sqrt()).reshape(x.shape)
     ### END SOLUTION
 
@@ -615,7 +725,8 @@ noise = forward.noise_like(others, lesson.generator)
 
 
 def features_of_the_seven(norm: nn.Module, t_of_others: int) -> Tensor:
-    """Normalised features of the first picture, at t = 100, among others at another t."""
+    """Normalised features of the first picture, at t = 100, among others at another
+    t."""
     t = torch.full((64,), t_of_others)
     t[0] = 100
     alpha = schedule.coeffs(t)[0].reshape(-1, 1, 1, 1).float()
@@ -625,9 +736,13 @@ def features_of_the_seven(norm: nn.Module, t_of_others: int) -> Tensor:
 
 
 moved = {}
-for name, norm in {"BatchNorm": nn.BatchNorm2d(64), "GroupNorm": nn.GroupNorm(4, 64)}.items():
-    among_clean, among_noise = features_of_the_seven(norm, 100), features_of_the_seven(norm, 1000)
-    moved[name] = ((among_noise - among_clean).square().mean() / among_clean.square().mean()).sqrt().item()
+for name, norm in {
+    "BatchNorm": nn.BatchNorm2d(64),
+    "GroupNorm": nn.GroupNorm(4, 64),
+}.items():
+    among_clean = features_of_the_seven(norm, 100)
+    change = features_of_the_seven(norm, 1000) - among_clean
+    moved[name] = (change.norm() / among_clean.norm()).item()
 varies(f"the seven's features move by {moved['BatchNorm']:.0%} with BatchNorm")
 print(f"and by {moved['GroupNorm']:.0%} with GroupNorm")
 assert moved["GroupNorm"] < 1e-6
@@ -641,20 +756,31 @@ assert moved["BatchNorm"] > 0.1
 #
 # The rest you have seen. Strided convolutions make the picture smaller, `interpolate` makes it larger, and skips carry
 # each level across, so that no detail must pass through the narrow part (lesson 05). Attention stands at the bottom,
-# where $n$ is 49. Below is `denoisers.UNet` as it runs: hooks record what each part puts out, and a skip is drawn where
+# where $n$ is 49. And where does *it* learn who stands beside whom (section 2)? From the convolutions around it. They pad
+# the picture with zeros at its rim, so the features near the rim are marked, and each further layer carries the mark inwards:
+# a place can tell how far it lies from the edges. The course's U-Net adds no position embedding to its attention;
+# `AttentionDenoiser`, which has no convolution, must. Below is `denoisers.UNet` as it runs: hooks record what each part puts out, and a skip is drawn where
 # the input of a block really holds an earlier output, number for number.
 
 # %%
 unet = denoisers.UNet(channels=1, widths=(64, 128), blocks=1, attention=(1,))
-parts = {name: part for name, part in unet.named_modules() if isinstance(part, type(unet.middle[0]))}
+parts = {
+    name: part
+    for name, part in unet.named_modules()
+    if isinstance(part, type(unet.middle[0]))
+}
 parts |= {"first": unet.first, "shrink": unet.shrink[0], "last": unet.last}
-ran: list[tuple[str, Tensor, Tensor]] = []  # name, input, output, in the order in which they ran
+# Name, input, output, in the order in which they ran:
+ran: list[tuple[str, Tensor, Tensor]] = []
 hooks = [
-    part.register_forward_hook(lambda _, inputs, output, name=name: ran.append((name, inputs[0], output)))
+    part.register_forward_hook(
+        lambda _, inputs, output, name=name: ran.append((name, inputs[0], output))
+    )
     for name, part in parts.items()
 ]
 with torch.no_grad():
-    for weight in unet.parameters():  # blocks that start as the identity could not be told from their inputs
+    # Blocks that start as the identity could not be told from their inputs.
+    for weight in unet.parameters():
         weight.normal_(std=0.05, generator=lesson.generator)
     unet(seven, torch.zeros(1))
 for hook in hooks:
@@ -663,30 +789,57 @@ skips = [
     (i, j)
     for j, (_, wide, _) in enumerate(ran)
     for i, (_, _, early) in enumerate(ran[: max(j - 1, 0)])
-    if wide.shape[2:] == early.shape[2:] and torch.equal(wide[:, -early.shape[1] :], early)
+    if wide.shape[2:] == early.shape[2:]
+    and torch.equal(wide[:, -early.shape[1] :], early)
 ]
 print("skips:", ", ".join(f"{ran[i][0]} → {ran[j][0]}" for i, j in skips))
+assert [(ran[i][0], ran[j][0]) for i, j in skips] == [
+    ("down.1.0", "up.1.0"),
+    ("down.0.0", "up.0.0"),
+]
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The U-Net as it runs
 figure, axis = plt.subplots(figsize=(10, 3.9))
 level = {28: 2.0, 14: 1.0, 7: 0.0}
-boxes = [("image", seven), *[(name, output) for name, _, output in ran], ("answer", seven)]
+boxes = [
+    ("image", seven),
+    *[(name, output) for name, _, output in ran],
+    ("answer", seven),
+]
 for i, (name, output) in enumerate(boxes):
     channels, side = output.shape[1:3]
-    attends = name in parts and not isinstance(getattr(parts[name], "attention", nn.Identity()), nn.Identity)
+    attends = name in parts and not isinstance(
+        getattr(parts[name], "attention", nn.Identity()), nn.Identity
+    )
     half = 0.16 + 0.1 * math.log2(side / 7)
     axis.add_patch(
         plt.Rectangle(
-            (i - 0.3, level[side] - half), 0.6, 2 * half, fc=ORANGE if attends else BLUE, alpha=0.25, ec=BLACK
+            (i - 0.3, level[side] - half),
+            0.6,
+            2 * half,
+            fc=ORANGE if attends else BLUE,
+            alpha=0.25,
+            ec=BLACK,
         )
     )
-    axis.text(i, level[side], f"{channels}\n× {side}²", ha="center", va="center", fontsize=8)
     axis.text(
-        i, level[side] - half - 0.05, f"{name}\n+ attention" if attends else name, ha="center", va="top", fontsize=7.5
+        i, level[side], f"{channels}\n× {side}²", ha="center", va="center", fontsize=8
+    )
+    axis.text(
+        i,
+        level[side] - half - 0.05,
+        f"{name}\n+ attention" if attends else name,
+        ha="center",
+        va="top",
+        fontsize=7.5,
     )
     if i:
         axis.annotate(
-            "", (i - 0.3, level[side]), (i - 0.7, level[boxes[i - 1][1].shape[2]]), arrowprops={"arrowstyle": "->"}
+            "",
+            (i - 0.3, level[side]),
+            (i - 0.7, level[boxes[i - 1][1].shape[2]]),
+            arrowprops={"arrowstyle": "->"},
         )
 for i, j in skips:
     top = level[ran[i][2].shape[2]] + 0.34
@@ -694,16 +847,22 @@ for i, j in skips:
         "",
         (j + 1, top),
         (i + 1, top),
-        arrowprops={"arrowstyle": "->", "color": GREEN, "lw": 1.8, "connectionstyle": "arc3,rad=-0.18"},
+        arrowprops={
+            "arrowstyle": "->",
+            "color": GREEN,
+            "lw": 1.8,
+            "connectionstyle": "arc3,rad=-0.18",
+        },
     )
 axis.set(xlim=(-0.6, len(boxes) - 0.4), ylim=(-0.55, 2.6))
 axis.axis("off")
 show(
     figure,
-    "The U-Net as boxes from left to right: the image of 28 by 28, its stem and first block at 14 by 14, three blocks with attention "
-    "at 7 by 7, and back up. Arrows carry the two blocks on the way down across to the way up.",
+    "The U-Net as boxes from left to right: the image of 28 by 28, its stem and first "
+    "block at 14 by 14, three blocks with attention "
+    "at 7 by 7, and back up. Arrows carry the two blocks on the way down across to "
+    "the way up.",
 )
-assert [(ran[i][0], ran[j][0]) for i, j in skips] == [("down.1.0", "up.1.0"), ("down.0.0", "up.0.0")]
 
 # %% [markdown]
 # Here are all denoisers of the course so far, side by side. *Which one has most weights, which one most operations?
@@ -728,7 +887,10 @@ print(denoisers.compare(networks, (1, 28, 28)))
 # whole picture. Weights say little about cost. Which of them denoises best for its money, lesson 07 measures.
 
 # %%
-with_stem, without = (denoisers.describe(networks[name], (1, 28, 28)) for name in ("U-Net", "U-Net, no stem"))
+with_stem, without = (
+    denoisers.describe(networks[name], (1, 28, 28))
+    for name in ("U-Net", "U-Net, no stem")
+)
 assert without.flops > 4 * with_stem.flops
 assert without.activation_bytes > 4 * with_stem.activation_bytes
 
@@ -744,16 +906,19 @@ denoise = load_denoiser("mnist-attention", lesson.device)
 held_out, held_out_labels = load_images("mnist", "test", n=200)
 clean = normalize(held_out)
 for t in (100, 300, 600):
-    x_t = forward.q_sample(clean, t, schedule, forward.noise_like(clean, lesson.generator))
+    x_t = forward.q_sample(
+        clean, t, schedule, forward.noise_like(clean, lesson.generator)
+    )
+    wished = held_out_labels.to(lesson.device)
     with torch.no_grad():
-        x0_hat = denoise(x_t.to(lesson.device), t, label=held_out_labels.to(lesson.device)).cpu()
-    left_over = ((x0_hat - clean).square().mean() * (schedule.log_snr(t).exp() + 1 / std**2)).item()
+        x0_hat = denoise(x_t.to(lesson.device), t, label=wished).cpu()
+    of_line = 1 / (schedule.log_snr(t).exp() + 1 / std**2)  # (4.10)
+    left_over = ((x0_hat - clean).square().mean() / of_line).item()
     varies(f"t = {t}: {left_over:.2f} of the line's error")
     assert left_over < 0.8
 
 # %% [markdown]
 # One pixel asks. Its block's query is compared with the keys of all 49, in every head of the last layer.
-
 
 # %%
 pictures = {str(d): normalize(digits[labels == d][3:4]) for d in range(10)}
@@ -761,7 +926,8 @@ noise = forward.noise_like(seven, lesson.generator)
 
 
 def look(digit: str, t: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x_t, the denoiser's answer, and its last block's attention weights (heads, 49, 49)."""
+    """x_t, the denoiser's answer, and its last block's attention weights (heads, 49,
+    49)."""
     x_t = forward.q_sample(pictures[digit], t, schedule, noise)
     attention, seen = denoise.network.blocks[-1].attention, []
     hook = attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -771,6 +937,13 @@ def look(digit: str, t: int) -> tuple[Tensor, Tensor, Tensor]:
         return x_t, x0_hat, weights_of(attention, seen[0])[0].cpu()
 
 
+# %% [markdown]
+# Move the asking pixel on a stroke, and off it; raise the noise. *Does a pixel of the stroke look at other things than
+# a pixel of the background?*
+
+
+# %% tags=["widget", "fold"]
+# @title Where a pixel looks: choose digit, noise and place
 def draw_row(axes: list[plt.Axes], digit: str, t: int, row: int, column: int) -> None:
     """x_t with the asking pixel, the answer, and four maps: where each head looks."""
     x_t, x0_hat, weights = look(digit, t)
@@ -780,7 +953,9 @@ def draw_row(axes: list[plt.Axes], digit: str, t: int, row: int, column: int) ->
     axes[1].imshow(to_pixels(x0_hat)[0], vmin=0, vmax=1)
     for axis, one in zip(axes[2:], maps, strict=True):
         axis.imshow(one, cmap="viridis", vmin=0)
-        axis.contour(to_pixels(pictures[digit])[0], [0.5], colors="white", linewidths=0.8)
+        axis.contour(
+            to_pixels(pictures[digit])[0], [0.5], colors="white", linewidths=0.8
+        )
     for axis in axes:
         axis.plot(column, row, "x", color=ORANGE, ms=8, mew=2.5)
         axis.set(xticks=[], yticks=[])
@@ -791,19 +966,17 @@ def explore_attention(digit: str, t: int, row: int, column: int) -> plt.Figure:
     """One row of pictures for the widget."""
     figure, axes = plt.subplots(1, 6, figsize=(10, 2.1))
     draw_row(list(axes), digit, t, row, column)
-    for axis, title in zip(axes, ["$x_t$", r"$\hat x_0$", *[f"head {i}" for i in range(1, 5)]], strict=True):
+    for axis, title in zip(
+        axes, ["$x_t$", r"$\hat x_0$", *[f"head {i}" for i in range(1, 5)]], strict=True
+    ):
         axis.set_title(title)
     return figure
 
 
-# %% [markdown]
-# Move the asking pixel on a stroke, and off it; raise the noise. *Does a pixel of the stroke look at other things than
-# a pixel of the background?*
-
-# %% tags=["widget"]
 explore(
     explore_attention,
-    alt="The noisy digit with the asking pixel, the denoiser's answer, and for four heads where the pixel looks.",
+    alt="The noisy digit with the asking pixel, the denoiser's answer, and for four "
+    "heads where the pixel looks.",
     digit=choice("digit", list(pictures), "7"),
     t=slider("t", 1, 1000, 200),
     row=slider("row", 0, 27, 9),
@@ -813,17 +986,26 @@ explore(
 # %% [markdown]
 # The same for a page without a running kernel: a pixel on the stroke and one in the corner, at two noise levels.
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title A pixel on the stroke and one in the corner, at two noise levels
 asked = [(100, 9, 17), (600, 9, 17), (100, 2, 2), (600, 2, 2)]
 figure, axes = plt.subplots(4, 6, figsize=(9, 6))
 for row_of_axes, (t, row, column) in zip(axes, asked, strict=True):
     draw_row(list(row_of_axes), "7", t, row, column)
-    row_of_axes[0].set_ylabel(f"{'stroke' if row == 9 else 'corner'}\nt = {t}", rotation=0, ha="right", va="center")
-for axis, title in zip(axes[0], ["$x_t$", r"$\hat x_0$", *[f"head {i}" for i in range(1, 5)]], strict=True):
+    row_of_axes[0].set_ylabel(
+        f"{'stroke' if row == 9 else 'corner'}\nt = {t}",
+        rotation=0,
+        ha="right",
+        va="center",
+    )
+for axis, title in zip(
+    axes[0], ["$x_t$", r"$\hat x_0$", *[f"head {i}" for i in range(1, 5)]], strict=True
+):
     axis.set_title(title)
 show(
     figure,
-    "Attention maps of four heads for a pixel on the stroke of a seven and one in the corner, at t = 100 and 600. The maps "
+    "Attention maps of four heads for a pixel on the stroke of a seven and one in the "
+    "corner, at t = 100 and 600. The maps "
     "differ between heads and between the two pixels.",
 )
 
@@ -839,11 +1021,14 @@ square = torch.ones(28, 28)
 square[9 - 3 : 9 + 4, 17 - 3 : 17 + 4] = 0  # 1 where the three convolutions see nothing
 for t in (100, 300, 600):
     x_t = forward.q_sample(seven, t, schedule, noise).to(lesson.device)
-    x_in = (denoise.scales(x_t, t)[0] * (x_t - schedule.coeffs(t)[0].item() * mean)).requires_grad_(True)
-    denoise.network(x_in, schedule.log_snr(t).float().expand(1).to(lesson.device))[0, 0, 9, 17].backward()
+    centred = x_t - schedule.coeffs(t)[0].item() * mean
+    x_in = (denoise.scales(x_t, t)[0] * centred).requires_grad_(True)
+    log_snr = schedule.log_snr(t).float().expand(1).to(lesson.device)
+    denoise.network(x_in, log_snr)[0, 0, 9, 17].backward()
     reach = x_in.grad[0, 0].square().cpu()
     varies(
-        f"t = {t}: {(reach * square).sum() / reach.sum():.0%} of the squared gradient lies farther than 3 pixels away"
+        f"t = {t}: {(reach * square).sum() / reach.sum():.0%} of the squared gradient "
+        "lies farther than 3 pixels away"
     )
     assert (reach > 0).all()  # the whole picture, corners included
 assert (reach * square).sum() < 0.25 * reach.sum()
@@ -875,12 +1060,14 @@ class Bare(SelfAttention):
 
 
 def differences(stack: Looker) -> list[float]:
-    """How different the pixels are after 0, 1, 2, … blocks, from 1 (nothing in common) to 0 (all the same)."""
+    """How different the pixels are after 0, 1, 2, … blocks, from 1 (nothing in common)
+    to 0 (all the same)."""
     with torch.no_grad():
         h, found = stack.embed(test_x[:32]), []
         for block in [nn.Identity(), *stack.blocks]:
             h = block(h)
-            found.append(((h - h.mean((2, 3), keepdim=True)).square().sum() / h.square().sum()).sqrt().item())
+            own = h - h.mean((2, 3), keepdim=True)
+            found.append((own.norm() / h.norm()).item())
     return found
 
 
@@ -904,65 +1091,94 @@ assert left["attention alone"][-1] < 1e-3
 # them it is not, whether they begin at zero, where the stack is the identity, or not. Does training mend it? Equal
 # steps, equal data, and equal weights but for those zeros:
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 curves = {}
 for name, stack in [("x + attention", good), ("attention alone", bare)]:
     lesson.generator.manual_seed(1)
     stack.to(lesson.device)
-    curves[name] = [step.loss for step in widgets.watch(learn(stack, 120, 16, lr=3e-3), 120, label=name)]
+    curves[name] = [
+        step.loss
+        for step in widgets.watch(learn(stack, 120, 16, lr=3e-3), 120, label=name)
+    ]
+errors = {
+    name: error(stack)[0]
+    for name, stack in [("x + attention", good), ("attention alone", bare)]
+}
+varies(", ".join(f"{name}: {value:.3f}" for name, value in errors.items()))
+assert errors["x + attention"] < 0.6 < 0.75 < errors["attention alone"]
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Differences before training, and losses
 figure, axes = plt.subplots(1, 2, figsize=(9, 2.7))
-for (name, found), colour, size in zip(left.items(), (BLUE, GREEN, ORANGE), (11, 5, 5), strict=True):
-    axes[0].semilogy(range(5), [max(d, 1e-7) for d in found], "o-", ms=size, color=colour, label=name)
+for (name, found), colour, size in zip(
+    left.items(), (BLUE, GREEN, ORANGE), (11, 5, 5), strict=True
+):
+    axes[0].semilogy(
+        range(5), [max(d, 1e-7) for d in found], "o-", ms=size, color=colour, label=name
+    )
 for name, colour in zip(curves, (BLUE, ORANGE), strict=True):
     smooth = torch.tensor(curves[name]).unfold(0, 10, 1).mean(1)
     axes[1].plot(range(10, 10 + len(smooth)), smooth, color=colour)
-axes[0].set(xlabel="blocks", ylabel="difference of pixels", xticks=range(5), title="before training")
+axes[0].set(
+    xlabel="blocks",
+    ylabel="difference of pixels",
+    xticks=range(5),
+    title="before training",
+)
 axes[0].legend(fontsize=8)
 axes[1].axhline(1, color=BLACK, lw=1, ls=":")
 axes[1].axhline(0.5, color=BLACK, lw=1, ls="--")
 axes[1].text(60, 0.53, "one look", fontsize=8)
 axes[1].text(60, 1.03, "no look at all", fontsize=8)
-axes[1].set(xlabel="step", ylabel="loss, mean of 10 steps", ylim=(0.3, 1.6), title="training")
+axes[1].set(
+    xlabel="step", ylabel="loss, mean of 10 steps", ylim=(0.3, 1.6), title="training"
+)
 show(
     figure,
-    "Left, the difference between pixels after 0 to 4 blocks: constant or nearly so with residuals, falling by orders of "
-    "magnitude without. Right, training losses: with residuals one half, without near one, where nothing is learned.",
+    "Left, the difference between pixels after 0 to 4 blocks: constant or nearly so "
+    "with residuals, falling by orders of "
+    "magnitude without. Right, training losses: with residuals one half, without near "
+    "one, where nothing is learned.",
 )
-errors = {name: error(stack)[0] for name, stack in [("x + attention", good), ("attention alone", bare)]}
-varies(", ".join(f"{name}: {value:.3f}" for name, value in errors.items()))
-assert errors["x + attention"] < 0.6 < 0.75 < errors["attention alone"]
 
 # %% [markdown]
 # The stack with residuals has, in these few steps, only learned what a single pixel can know, one half. The bare one
 # knows hardly more than that the mean is zero. It has lost the picture on the way. *Rank collapse* is its name: without
 # skips and layers between, the differences shrink doubly exponentially with depth (Dong et al. 2021).
 #
-# **(b) tanh at the end.** Noise has no bounds, and neither have the targets $\epsilon$ and $v$. An answer in $(-1, 1)$
+# **(b) tanh at the end.** Noise has no bounds, and neither have targets made of it, as (3.15) and (3.16). An answer in $(-1, 1)$
 # can at best be the target, clipped, and lesson 04 has the price for a standard normal one, (4.13). Pixels of
 # the wallpaper lie beyond 1, too. *Predict: what does the least error, one fifth, become?*
 
 # %%
-floor = 4 * 0.5 * math.erfc(1 / math.sqrt(2)) - 2 * math.exp(-0.5) / math.sqrt(2 * math.pi)
+tail, density = math.erfc(0.5**0.5) / 2, math.exp(-0.5) / math.sqrt(2 * math.pi)
+floor = 4 * tail - 2 * density
 z = torch.randn(200_000, generator=lesson.generator, dtype=torch.float64)
 cut = (z - z.clamp(-1, 1)).square()
-print(f"the best answer within (-1, 1) to a standard normal target is off by {floor:.3f}")
+print(
+    f"the best answer within (-1, 1) to a standard normal target is off by {floor:.3f}"
+)
 assert abs(cut.mean() - floor) < 4 * cut.std() / len(z) ** 0.5
 answer = 0.8 * mean_of_four  # of the wallpaper, exact, Eq. (6.1)
 clipped = (answer.clamp(-1, 1) - test_x0).square().mean((1, 2, 3))
-print(f"on the wallpaper it raises the least error from {best.mean():.2f} to {clipped.mean():.2f}")
+print(
+    f"on the wallpaper it raises the least error from {best.mean():.2f} to "
+    f"{clipped.mean():.2f}"
+)
 assert clipped.mean() > best.mean() + 0.05
 
 # %% [markdown]
 # About a seventh of the noise's variance is out of reach of a network that predicts the noise so, at every noise level,
 # for every length of training. How much is that? Compare it with the simplest denoiser there is, a straight line through each pixel (3.12),
-# which misses $\alpha_t^2 s^2/(\alpha_t^2 s^2 + \sigma_t^2)$ of the noise's variance.
+# which misses $\alpha_t^2 s^2/(\alpha_t^2 s^2 + \sigma_t^2)$ of the noise's variance, with pixels of variance $s^2$.
 
 # %%
 alpha, sigma = schedule.coeffs(600)
 line = ((alpha * std) ** 2 / ((alpha * std) ** 2 + sigma**2)).item()
-print(f"missed at t = 600: {line:.3f} by a line, at least {floor:.3f} by any network that predicts it through tanh")
+print(
+    f"missed at t = 600: {line:.3f} by a line, at least {floor:.3f} by any network "
+    "that predicts it through tanh"
+)
 assert line < floor / 10
 
 # %% [markdown]
@@ -977,14 +1193,17 @@ kept = "attention, weights kept"
 for side, found in zip(sides, cost[kept], strict=True):
     of_weights = 4 * heads * (side * side) ** 2
     print(
-        f"{side:>2} × {side:<2}: {found.activation_bytes / 1e6:6.2f} MB for one picture, {of_weights / 1e6:6.2f} of it weights"
+        f"{side:>2} × {side:<2}: {found.activation_bytes / 1e6:6.2f} MB for one "
+        f"picture, {of_weights / 1e6:6.2f} of it weights"
     )
-per_pixel = [(d.activation_bytes - 4 * heads * s**4) / s**2 for d, s in zip(cost[kept], sides, strict=True)]
-assert max(per_pixel) - min(per_pixel) < 1  # all the rest is linear in the number of pixels
-ratio = (
-    cost[kept][2].activation_bytes
-    / denoisers.describe(Only(SelfAttention(c, heads, fused=True)), (c, 28, 28)).activation_bytes
-)
+per_pixel = [
+    (d.activation_bytes - 4 * heads * s**4) / s**2
+    for d, s in zip(cost[kept], sides, strict=True)
+]
+# All the rest is linear in the number of pixels:
+assert max(per_pixel) - min(per_pixel) < 1
+of_fused = cost["attention, fused"][2].activation_bytes
+ratio = cost[kept][2].activation_bytes / of_fused
 varies(f"at 28 × 28 the fused kernel keeps {ratio:.1f} times less")
 assert ratio > 5
 
@@ -993,7 +1212,10 @@ assert ratio > 5
 # $256 \times 256$?
 
 # %%
-print(f"256 × 256: {4 * heads * 256**4 / 2**30:.0f} GiB of weights for one picture and one layer")
+print(
+    f"256 × 256: {4 * heads * 256**4 / 2**30:.0f} GiB of weights for one picture and "
+    "one layer"
+)
 assert 128 * cost[kept][2].activation_bytes > 2**30
 assert 4 * heads * 256**4 == 64 * 2**30
 
@@ -1019,7 +1241,7 @@ assert 4 * heads * 256**4 == 64 * 2**30
 # %% [markdown]
 # ## Summary
 #
-# * A convolution sees near; $k$ looks instead of one lower the least error to $1/(1 + k\,\mathrm{SNR})$, (6.1),
+# * A convolution sees near; $\ell$ looks instead of one lower the least error to $1/(1 + \ell\,\mathrm{SNR})$, (6.1),
 #   wherever the looks are.
 # * Attention averages values under a softmax of dot products, (6.2). The root keeps logits at variance 1, (6.3); heads
 #   ask several questions, (6.4); without positions it sees a bag of pixels, (6.5).

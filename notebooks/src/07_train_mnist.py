@@ -2,9 +2,11 @@
 # # 07 · Training on MNIST
 #
 # *You will take the training loop apart, derive each of its pieces, stop it in the middle and go on as if nothing had
-# happened; then you will spend the same number of sums on four networks. About 75 minutes; five exercises.*
+# happened; then you will spend the same number of sums on four networks. About 75 minutes to read and run, 70 to solve
+# its five exercises. A natural break comes after section 4.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports and data
 import math
 import tempfile
 import time
@@ -22,7 +24,16 @@ from course_utils.data import batches, load_images, normalize
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
 from course_utils.exercises import check, progress
 from course_utils.metrics import draw_images
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, image_grid, show, use_style
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    image_grid,
+    show,
+    use_style,
+)
 from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.recipes import pixel_moments
 from course_utils.runtime import varies
@@ -44,8 +55,11 @@ SHAPE = (1, 28, 28)
 
 
 # %%
-def draw_digits(denoiser: nn.Module, each: int = 1, steps: int = 25, seed: int = 0) -> Tensor:
-    """Digits 0 … 9 in order, `each` times, as bytes: DDIM from the same noise for every denoiser."""
+def draw_digits(
+    denoiser: nn.Module, each: int = 1, steps: int = 10, seed: int = lesson.seed
+) -> Tensor:
+    """Digits 0 … 9 in order, `each` times, as bytes: DDIM from the same noise for
+    every denoiser."""
     drawn, _ = draw_images(
         denoiser.eval(),
         schedule,
@@ -65,14 +79,22 @@ def wrapped(network: nn.Module) -> Denoiser:
     return Denoiser(network, schedule, "v", mean, std).to(lesson.device)
 
 
-# %% tags=["figure"]
 with torch.random.fork_rng([]):  # the same start, whatever was drawn before
-    torch.manual_seed(0)
+    torch.manual_seed(lesson.seed)
     fresh = wrapped(UNet(1, (32, 64), 1, num_classes=10))
 real = torch.stack([images[labels == digit][0] for digit in range(10)])
+
+# %% tags=["figure", "fold"]
+# @title Real digits, and what a new U-Net draws
 show(
-    image_grid(torch.cat([real, draw_digits(fresh)]), columns=10, row_labels=["real", "U-Net, new"], size=0.75),
-    "Ten real digits; below, ten squares of grainy noise, all alike: what a U-Net draws before it has been trained.",
+    image_grid(
+        torch.cat([real, draw_digits(fresh)]),
+        columns=10,
+        row_labels=["real", "U-Net, new"],
+        size=0.75,
+    ),
+    "Ten real digits; below, ten squares of grainy noise, all alike: what a U-Net "
+    "draws before it has been trained.",
 )
 
 # %% [markdown]
@@ -81,12 +103,16 @@ show(
 # them. Then it gives all four networks the same number of floating-point operations to spend on MNIST.
 # *Commit to a guess now:* who will draw best?
 
-# %% tags=["widget"]
+# %% tags=["widget", "fold"]
+# @title Your guess
 guess = choice("Best for the same cost:", ["CNN", "DAE", "attention", "U-Net"])
 guess
 
 # %% [markdown]
-# ## 1 · One loss, many weights
+# ## 1 · One loss, many weightings
+#
+# Two things are called *weight* in this trade: a number that a network learns, and a number by which a loss is
+# multiplied. On this page the first are **parameters**, $\theta$, and the second is the **weight of the loss**, $w(t)$.
 #
 # Papers train on the noise, on the picture, on the velocity, on the score. Lesson 03 showed that these are one answer
 # in four units. So their squared errors are one error, times a factor that depends on $t$ alone:
@@ -108,15 +134,21 @@ guess
 # $$w_\text{min-SNR} = \min\bigl(\mathrm{SNR}(t),\ \gamma\bigr), \qquad \gamma = 5. \tag{7.3}$$
 #
 # ### Exercise 1 · The weight of a loss
-# *5 minutes · easy · Eqs. (7.2) and (7.3).* `kind` is `"x0"`, `"eps"`, `"v"` or `"min_snr"`.
+# *10 minutes · easy · Eqs. (7.2) and (7.3).* `kind` is `"x0"`, `"eps"`, `"v"` or `"min_snr"`.
 
 
 # %% tags=["exercise"] exercise="07.weight" points=1
 # Exercise 07.weight
 def weight(snr: Tensor, kind: str, gamma: float) -> Tensor:
-    """w(t) of Eq. (7.1) for signal-to-noise ratios of any shape; gamma counts only for "min_snr"."""
+    """w(t) of Eq. (7.1) for signal-to-noise ratios of any shape;
+    gamma counts only for "min_snr"."""
     ### BEGIN SOLUTION
-    weights = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1, "min_snr": snr.clamp(max=gamma)}
+    weights = {
+        "x0": torch.ones_like(snr),
+        "eps": snr,
+        "v": snr + 1,
+        "min_snr": snr.clamp(max=gamma),
+    }
     return weights[kind]
     ### END SOLUTION
 
@@ -143,14 +175,18 @@ x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generato
 guessed = x_0 + 0.1 * forward.noise_like(x_0, lesson.generator)
 snr = schedule.log_snr(t).exp()
 for kind, w in {"eps": snr, "v": snr + 1, "score": snr * (snr + 1)}.items():
-    truth, other = (parameterizations.convert(x, "x0", kind, x_t, t, schedule) for x in (x_0, guessed))
-    ratio = (truth - other).square().sum((1, 2, 3)) / (x_0 - guessed).square().sum((1, 2, 3))
+    truth, other = (
+        parameterizations.convert(x, "x0", kind, x_t, t, schedule)
+        for x in (x_0, guessed)
+    )
+    in_unit, in_x0 = (truth - other).square(), (x_0 - guessed).square()
+    ratio = in_unit.sum((1, 2, 3)) / in_x0.sum((1, 2, 3))
     assert torch.allclose(ratio, w, rtol=1e-9, atol=0)
 print("the squared errors have the ratios of Eq. (7.2), at five times, to nine digits")
 
 # %% [markdown]
-# What does a weight do? For each $t$ alone, nothing: the best answer is $\mathbb E[x_0 \mid x_t]$ under any of them,
-# (3.6). But a network is finite, its $t$ share their weights, and a gradient is an average over a few $t$. What counts
+# What does $w(t)$ do? For each $t$ alone, nothing: the best answer is $\mathbb E[x_0 \mid x_t]$ under any of them,
+# (3.6). But a network is finite, its $t$ share their parameters, and a gradient is an average over a few $t$. What counts
 # is each $t$'s **share of the loss**: $w(t)$ *times the error that is left there*. For a network that knows nothing
 # but mean and standard deviation $s$ of a pixel, lesson 04 has that error: it is $c_\text{out}^2$, and
 # $1/c_\text{out}^2 = \mathrm{SNR}(t) + 1/s^2$ by (4.10). So the shares are
@@ -164,10 +200,24 @@ print("the squared errors have the ratios of Eq. (7.2), at five times, to nine d
 # network that knows nothing of digits has a loss of exactly 1, at every $t$.** Ours starts there, since its last
 # layer starts at zero. Measured, on 300 test digits:
 
-# %% tags=["figure"]
+# %%
+# Eq. (7.4)
 test_images, test_labels = load_images("mnist", "test")
 chosen = torch.randperm(10_000, generator=lesson.generator)[:300]
-test_x, test_y = normalize(test_images[chosen]).to(lesson.device), test_labels[chosen].to(lesson.device)
+test_x = normalize(test_images[chosen]).to(lesson.device)
+test_y = test_labels[chosen].to(lesson.device)
+measured = {}
+for at in (20, 150, 300, 500, 700, 1000):
+    eps = forward.noise_like(test_x, lesson.generator)
+    with torch.no_grad():
+        loss = losses.denoising_loss(
+            fresh, test_x, at, schedule, eps, data_std=std, label=test_y
+        )
+    measured[at] = loss.mean().item()
+    assert abs(measured[at] - 1) < 4.5 * loss.std() / 300**0.5  # standard errors
+
+# %% tags=["figure", "fold"]
+# @title The weights of the loss, and the shares of the times
 ts = torch.arange(1, 1001)
 snr = schedule.log_snr(ts).exp()
 error = 1 / (snr + 1 / std**2)  # c_out²
@@ -177,36 +227,40 @@ for kind, colour in kinds.items():
     w = losses.loss_weight(ts, schedule, kind, data_std=std)
     left.loglog(snr, w, color=colour, label=kind)
     right.plot(ts, w * error / (w * error).mean(), color=colour)
-left.set(xlabel="SNR (clean on the right)", ylabel="w", title="The weights, Eqs. (7.2) and (7.3)")
+right.plot(list(measured), list(measured.values()), "o", color=GREEN, ms=5)
+left.set(
+    xlabel="SNR (clean on the right)",
+    ylabel="w",
+    title="The weights, Eqs. (7.2) and (7.3)",
+)
 left.legend(ncols=2)
-right.set(xlabel="t", ylabel="share of the loss (mean 1)", title="What a network that knows nothing is told to mend")
-for at in (20, 150, 300, 500, 700, 1000):
-    # Eq. (7.4)
-    eps = forward.noise_like(test_x, lesson.generator)
-    with torch.no_grad():
-        loss = losses.denoising_loss(fresh, test_x, at, schedule, eps, data_std=std, label=test_y)
-    right.plot(at, loss.mean().item(), "o", color=GREEN, ms=5)
-    assert abs(loss.mean() - 1) < 4.5 * loss.std() / 300**0.5  # four and a half standard errors
+right.set(
+    xlabel="t",
+    ylabel="share of the loss (mean 1)",
+    title="What a network that knows nothing is told to mend",
+)
 show(
     figure,
-    "Left: the weights against the SNR; eps a straight line, v the same with a floor, min-SNR with a ceiling of 5, x0 constant. "
-    "Right: shares of the loss against t. eps: high up to t = 200, then falling to nothing. x0: the reverse. v: flat, with "
+    "Left: the weights against the SNR; eps a straight line, v the same with a floor, "
+    "min-SNR with a ceiling of 5, x0 constant. Right: shares of the loss against t. "
+    "eps: high up to t = 200, then falling to nothing. x0: the reverse. v: flat, with "
     "dots measured on the new network on it. min-SNR: a sharp hump at t = 130.",
 )
 
 # %% [markdown]
-# The weight has a second effect, on the **noise in the gradient**. A step follows the mean gradient $g$ of a batch, a
+# $w(t)$ has a second effect, on the **noise in the gradient**. A step follows the mean gradient $g$ of a batch, a
 # random thing. Write $\bar g$ for its expectation. The number that matters is
 #
 # $$\text{noise-to-signal} = \frac{\mathbb E\,|g - \bar g|^2}{|\bar g|^2}: \tag{7.5}$$
 #
-# at 1, half of what moves the weights is chance. Let us measure it twice: on a new network, and on one that knows a
+# at 1, half of what moves the parameters is chance. Let us measure it twice: on a new network, and on one that knows a
 # little. Call that one the apprentice: a small U-Net after sixty steps.
 
 
-# %% tags=["widget"]
-def small(seed: int, lr: float, dropout: float = 0.0, **options: object) -> Training:
+# %% tags=["widget", "open"]
+def small(run: int, lr: float, dropout: float = 0.0, **options: object) -> Training:
     """A run of a small U-Net from a start of its own."""
+    seed = lesson.seed + run
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         network = UNet(1, (16, 32), 1, attention=(), num_classes=10, dropout=dropout)
@@ -214,43 +268,54 @@ def small(seed: int, lr: float, dropout: float = 0.0, **options: object) -> Trai
     return Training(wrapped(network), lr=lr, seed=seed, **options)
 
 
-apprentice, records = small(0, lr=1e-2), []
-for record in watch(train(apprentice, images, labels, steps=60, batch_size=32, warmup=10), 60, label="apprentice"):
-    records.append(record)
+apprentice = small(0, lr=1e-2)
+going = train(apprentice, images, labels, steps=60, batch_size=32, warmup=10)
+records = list(watch(going, 60, label="apprentice"))
 
 # %% [markdown]
-# Now 24 batches of 32 digits, and for each the gradient under four weights. From $n$ gradients one gets
+# Now 16 batches of 32 digits, and for each the gradient under four weights $w(t)$. From $n$ gradients one gets
 # $\mathbb E|g - \bar g|^2$ as their variance, and $|\bar g|^2$ as the squared length of their mean, less what chance
-# adds to it, the variance over $n$. *Predict: is the gradient noisier at the start or later? Under which weight?*
+# adds to it, the variance over $n$. *Predict: is the gradient noisier at the start or later? Under which $w(t)$?*
 
 
 # %%
 # Eq. (7.5)
-def gradient_noise(model: Denoiser, n: int = 24) -> dict[str, float]:
-    """Noise-to-signal of the gradient of 32 digits, by the loss's weight."""
-    stream = batches(images, labels, 32, generator=lesson.generator, device=lesson.device)
+def gradient_noise(model: Denoiser, n: int = 16) -> dict[str, float]:
+    """Noise-to-signal of the gradient of 32 digits, by the weight of the loss."""
+    g, parameters = lesson.generator, list(model.parameters())
+    stream = batches(images, labels, 32, generator=g, device=lesson.device)
     gradients: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     for _, (x_0, y) in zip(range(n), stream, strict=False):
-        t = torch.randint(1, 1001, (32,), generator=lesson.generator).to(lesson.device)
-        eps = forward.noise_like(x_0, lesson.generator)
-        plain = losses.denoising_loss(model, x_0, t, schedule, eps, weighting="x0", label=y)
+        t = torch.randint(1, 1001, (32,), generator=g).to(lesson.device)
+        eps = forward.noise_like(x_0, g)
+        plain = losses.denoising_loss(
+            model, x_0, t, schedule, eps, weighting="x0", label=y
+        )
         for kind in kinds:
-            loss = (losses.loss_weight(t, schedule, kind, data_std=std).to(plain) * plain).mean()
-            found = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
-            gradients[kind].append(torch.cat([g.flatten() for g in found]))
-    each = {kind: torch.stack(found) for kind, found in gradients.items()}
-    return {kind: (g.var(0).sum() / (g.mean(0).square().sum() - g.var(0).sum() / n)).item() for kind, g in each.items()}
+            w = losses.loss_weight(t, schedule, kind, data_std=std).to(plain)
+            found = torch.autograd.grad(
+                (w * plain).mean(), parameters, retain_graph=True
+            )
+            gradients[kind].append(torch.cat([part.flatten() for part in found]))
+    ratios = {}
+    for kind, found in gradients.items():
+        noise = torch.stack(found).var(0).sum()
+        signal = torch.stack(found).mean(0).square().sum() - noise / n
+        ratios[kind] = (noise / signal).item()
+    return ratios
 
 
-at_first, later = gradient_noise(small(0, lr=0.0).model), gradient_noise(apprentice.model.eval())
+at_first = gradient_noise(small(0, lr=0.0).model)
+later = gradient_noise(apprentice.model.eval())
 for kind in kinds:
-    varies(f"{kind:8} noise-to-signal: new network {at_first[kind]:.2f}, apprentice {later[kind]:.2f}")
+    ratios = f"new network {at_first[kind]:.2f}, apprentice {later[kind]:.2f}"
+    varies(f"{kind:8} noise-to-signal: {ratios}")
 assert max(at_first.values()) < 0.3
 assert later["v"] > 4 * at_first["v"]
 
 # %% [markdown]
-# A new network is told nearly the same by every batch, under any weight: it is wrong in the same way everywhere. Sixty
-# steps later that has been mended, and much of what a batch says is about that batch alone. (Under which weight it is
+# A new network is told nearly the same by every batch, under any $w(t)$: it is wrong in the same way everywhere. Sixty
+# steps later that has been mended, and much of what a batch says is about that batch alone. (Under which $w(t)$ it is
 # noisiest depends on what the network happens to know already: start from another seed, and the order changes.) From
 # here on, training looks for a small signal in much noise.
 #
@@ -258,28 +323,28 @@ assert later["v"] > 4 * at_first["v"]
 #
 # ## 2 · The average of all steps
 #
-# Gradients are noisy, so weights never come to rest: they jitter around a minimum. Where would you rather be than on
-# the jitter? In the middle of it. Here is the smallest world in which that can be computed. One weight $w$, a loss
-# $\tfrac12 h\,w^2$, gradients with noise of standard deviation $\tau$, learning rate $\eta$:
+# Gradients are noisy, so parameters never come to rest: they jitter around a minimum. Where would you rather be than on
+# the jitter? In the middle of it. Here is the smallest world in which that can be computed. One parameter $\theta$, a
+# loss $\tfrac12 h\,\theta^2$, gradients with noise of standard deviation $\tau$, learning rate $\eta$:
 #
-# $$w_k = w_{k-1} - \eta\,(h\,w_{k-1} + \tau\,\xi_k) = a\,w_{k-1} - \eta\tau\,\xi_k, \qquad a = 1 - \eta h, \qquad
-# \xi_k \sim \mathcal N(0, 1). \tag{7.6}$$
+# $$\theta_k = \theta_{k-1} - \eta\,(h\,\theta_{k-1} + \tau\,\xi_k) = a\,\theta_{k-1} - \eta\tau\,\xi_k, \qquad a = 1 - \eta h,
+# \qquad \xi_k \sim \mathcal N(0, 1). \tag{7.6}$$
 #
 # The memory of the start fades as $a^k$: a small $\eta$ is slow. When it has faded, the variance $V$ reproduces
 # itself, $V = a^2 V + \eta^2\tau^2$, so
 #
 # $$V = \frac{\eta^2\tau^2}{1 - a^2} = \frac{\eta\,\tau^2}{h\,(2 - \eta h)}, \qquad
-# \operatorname{Cov}(w_k, w_{k+j}) = a^{j}\,V. \tag{7.7}$$
+# \operatorname{Cov}(\theta_k, \theta_{k+j}) = a^{j}\,V. \tag{7.7}$$
 #
 # **The jitter's variance is proportional to the learning rate**, near enough. To be fast you want $\eta$ large, to be
-# exact you want it small. An **exponential moving average** (EMA) of the weights has both:
+# exact you want it small. An **exponential moving average** (EMA) of the parameters has both:
 #
-# $$m_k = d\,m_{k-1} + (1 - d)\,w_k = (1 - d)\sum_{j=0}^{k-1} d^{\,j}\,w_{k-j} + d^{\,k}\,m_0 . \tag{7.8}$$
+# $$\bar\theta_k = d\,\bar\theta_{k-1} + (1 - d)\,\theta_k = (1 - d)\sum_{j=0}^{k-1} d^{\,j}\,\theta_{k-j} + d^{\,k}\,\bar\theta_0 . \tag{7.8}$$
 #
-# The weights of the sum fall by $d$ each step and reach back about $1/(1-d)$ steps: $d = 0.999$ is an average over
+# The factors in the sum fall by $d$ each step and reach back about $1/(1-d)$ steps: $d = 0.999$ is an average over
 # the last thousand. Its variance is a double sum over (7.7), two geometric series one inside the other:
 #
-# $$\operatorname{Var}(m) = (1-d)^2 \sum_{i,j\ge0} d^{\,i+j} a^{|i-j|}\,V = \frac{1-d}{1+d}\cdot\frac{1+ad}{1-ad}\;V
+# $$\operatorname{Var}(\bar\theta) = (1-d)^2 \sum_{i,j\ge0} d^{\,i+j} a^{|i-j|}\,V = \frac{1-d}{1+d}\cdot\frac{1+ad}{1-ad}\;V
 # \;\approx\; \frac{1-d}{\eta h}\;V \quad\text{if } 1-d \ll \eta h \ll 1. \tag{7.9}$$
 #
 # (Without the correlation, $a = 0$, only the first factor would be left: an average of about $(1+d)/(1-d)$
@@ -288,59 +353,68 @@ assert later["v"] > 4 * at_first["v"]
 
 # %%
 # Eq. (7.6)
-def jitter(lr: float, decay: float, steps: int, worlds: int, start: float | None = None) -> tuple[Tensor, Tensor]:
-    """w and its EMA after each step, (steps + 1, worlds), for h = tau = 1. Without a start, w begins at rest."""
-    generator = torch.Generator().manual_seed(1)
-    w = (lr / (2 - lr)) ** 0.5 * torch.randn(worlds, generator=generator) if start is None else torch.full((1,), start)
-    m = torch.zeros(worlds) if start is None else w
-    path = [(w, m)]
+def jitter(
+    lr: float, decay: float, steps: int, worlds: int, start: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """theta and its EMA after each step, (steps + 1, worlds), for h = tau = 1.
+    Without a start, theta begins at rest."""
+    generator = torch.Generator().manual_seed(lesson.seed + 1)
+    if start is None:
+        theta = (lr / (2 - lr)) ** 0.5 * torch.randn(worlds, generator=generator)
+        average = torch.zeros(worlds)
+    else:
+        theta = average = torch.full((1,), start)
+    path = [(theta, average)]
     for _ in range(steps):
-        w = (1 - lr) * w - lr * torch.randn(worlds, generator=generator)
-        m = decay * m + (1 - decay) * w
-        path.append((w, m))
-    ws, ms = zip(*path, strict=True)
-    return torch.stack(ws), torch.stack(ms)
+        theta = (1 - lr) * theta - lr * torch.randn(worlds, generator=generator)
+        average = decay * average + (1 - decay) * theta  # Eq. (7.8)
+        path.append((theta, average))
+    thetas, averages = zip(*path, strict=True)
+    return torch.stack(thetas), torch.stack(averages)
 
 
 def shrinkage(lr: float, decay: float) -> float:
-    """Var(m) / V of Eq. (7.9), for h = 1."""
+    """Var(EMA) / V of Eq. (7.9), for h = 1."""
     a = 1 - lr
     return (1 - decay) / (1 + decay) * (1 + a * decay) / (1 - a * decay)
 
 
 four = 4 * (2 / 20_000) ** 0.5  # four standard errors of a variance, as a share of it
 for lr, decay in [(0.5, 0.9), (0.2, 0.9), (0.2, 0.98), (0.05, 0.98)]:
-    w, m = (x[-1].var().item() for x in jitter(lr, decay, 500, 20_000))
+    raw, kept = (x[-1].var().item() for x in jitter(lr, decay, 500, 20_000))
     # Eqs. (7.7) and (7.9)
-    assert abs(w / (lr / (2 - lr)) - 1) < four
-    assert abs(m / w / shrinkage(lr, decay) - 1) < 2 * four
-    print(f"lr {lr:4}, d = {decay}: the EMA keeps {shrinkage(lr, decay):6.1%} of the variance, as computed")
+    assert abs(raw / (lr / (2 - lr)) - 1) < four
+    assert abs(kept / raw / shrinkage(lr, decay) - 1) < 2 * four
+    print(
+        f"lr {lr:4}, d = {decay}: the EMA keeps {shrinkage(lr, decay):6.1%} of the "
+        "variance, as computed"
+    )
 
 # %% [markdown]
-# Now (7.8)'s last term, $d^k m_0$. **The average remembers its start**, and the start of a network is random numbers.
-# With $d = 0.999$ the start's weight after 500 steps is $0.999^{500} = 61\,\%$: an average of mostly nothing, that
+# Now (7.8)'s last term, $d^k\,\bar\theta_0$. **The average remembers its start**, and the start of a network is random
+# numbers. With $d = 0.999$ the start's share after 500 steps is $0.999^{500} = 61\,\%$: an average of mostly nothing, that
 # would draw noise. So the decay is warmed up. The course takes
 #
 # $$d_k = \min\Bigl(d,\ \frac{1 + k}{10 + k}\Bigr), \qquad \prod_{i=1}^{k} \frac{1+i}{10+i}
 # = \frac{10!}{(k+2)(k+3)\cdots(k+10)}, \tag{7.10}$$
 #
-# where the product is the start's weight: it falls as the *ninth power* of $k$. A step $j$ then enters the average at
-# step $k$ with a weight proportional to about $j^8$: the average is always over the last tenth or so of the run,
-# however long that was. Averages whose weights are a power of $j$ have a name of their own, power-function EMA
+# where the product is the start's share: it falls as the *ninth power* of $k$. A step $j$ then enters the average at
+# step $k$ with a share proportional to about $j^8$: the average is always over the last tenth or so of the run,
+# however long that was. Averages whose shares are a power of $j$ have a name of their own, power-function EMA
 # (Karras et al. 2024); we have one until $d_k$ reaches $d$, at $k = 8990$ for $d = 0.999$, and an ordinary EMA from
 # then on.
 #
 # ### Exercise 2 · The average
-# *5 minutes · easy · Eqs. (7.8) and (7.10).* `step` counts from 1: it is the number of steps that `weights` have seen.
+# *10 minutes · easy · Eqs. (7.8) and (7.10).* `step` counts from 1: it is the number of steps that `theta` has seen.
 
 
 # %% tags=["exercise"] exercise="07.ema" points=1
 # Exercise 07.ema
-def ema(average: Tensor, weights: Tensor, step: int, decay: float) -> Tensor:
-    """The new average, with the decay warmed up. average, weights: any one shape."""
+def ema(average: Tensor, theta: Tensor, step: int, decay: float) -> Tensor:
+    """The new average, with the decay warmed up. average, theta: any one shape."""
     ### BEGIN SOLUTION
     d = min(decay, (1 + step) / (10 + step))
-    return d * average + (1 - d) * weights
+    return d * average + (1 - d) * theta
     ### END SOLUTION
 
 
@@ -348,7 +422,7 @@ def ema(average: Tensor, weights: Tensor, step: int, decay: float) -> Tensor:
 # <details><summary>Hint</summary>
 #
 # First the decay of this step, the *smaller* of the two numbers in (7.10). Then (7.8): $d$ goes with the old average,
-# $1 - d$ with the new weights.
+# $1 - d$ with the new parameters.
 # </details>
 
 # %% tags=["check"]
@@ -356,53 +430,71 @@ check("07.ema", ema)
 
 # %% [markdown]
 # The course's `EMA` keeps such an average of a whole model. What does it remember of the start? Let the start be 1
-# and everything after it 0; what is left is the start's weight.
+# and everything after it 0; what is left is the start's share.
 
 # %%
 # Eq. (7.10)
 probe = nn.Linear(1, 1, bias=False).double()
 nn.init.ones_(probe.weight)
 average = EMA(probe, decay=0.999)
-assert math.isclose((1 + 8990) / (10 + 8990), 0.999)  # from here on the decay is constant
+assert math.isclose((1 + 8990) / (10 + 8990), 0.999)  # constant from here on
 nn.init.zeros_(probe.weight)
 for k in range(1, 501):
     average.update(probe, k)
     if k in (1, 10, 100, 500):
         left_over = average.weights["weight"].item()
-        assert math.isclose(left_over, math.factorial(10) / math.prod(range(k + 2, k + 11)), rel_tol=1e-9)
-        print(f"weight of the start after {k:3} steps: {left_over:.1e} with warm-up, {0.999**k:.2f} without")
+        product = math.factorial(10) / math.prod(range(k + 2, k + 11))
+        assert math.isclose(left_over, product, rel_tol=1e-9)
+        print(
+            f"share of the start after {k:3} steps: {left_over:.1e} with warm-up, "
+            f"{0.999**k:.2f} without"
+        )
 
 # %% [markdown]
 # Move the sliders: a run from far away (at 5), with its jitter, and two averages of it. *Predict before you move:
 # what does a decay near 1 cost, with and without warm-up?*
 
 
-# %%
+# %% tags=["widget", "fold"]
+# @title A jittering parameter and two averages of it
+
+
 def wobble(lr: float, decay: float) -> plt.Figure:
-    """One run, its EMA, and its EMA with warm-up; beside it, how much of the variance an EMA keeps."""
-    (w, m), steps = jitter(lr, decay, 400, 1, start=5.0), torch.arange(401)
-    warmed = [w[0]]
-    for k in range(1, len(w)):
+    """One run, its EMA, and its EMA with warm-up;
+    beside it, how much of the variance an EMA keeps."""
+    (theta, plain), steps = jitter(lr, decay, 400, 1, start=5.0), torch.arange(401)
+    warmed = [theta[0]]
+    for k in range(1, len(theta)):
         d = min(decay, (1 + k) / (10 + k))  # Eq. (7.10)
-        warmed.append(d * warmed[-1] + (1 - d) * w[k])
+        warmed.append(d * warmed[-1] + (1 - d) * theta[k])
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), width_ratios=[2, 1])
-    left.plot(steps, w, color=BLUE, lw=0.8, alpha=0.6, label="weight")
-    left.plot(steps, m, color=ORANGE, label=f"EMA, d = {decay:.3f}")
+    left.plot(steps, theta, color=BLUE, lw=0.8, alpha=0.6, label="parameter")
+    left.plot(steps, plain, color=ORANGE, label=f"EMA, d = {decay:.3f}")
     left.plot(steps, torch.stack(warmed), color=GREEN, label="EMA, decay warmed up")
     left.axhline(0, color=BLACK, lw=1, ls=":")
-    left.set(xlabel="step", ylabel="distance from the minimum", ylim=(-2.2, 5.2), title=f"learning rate {lr:.2f}")
+    left.set(
+        xlabel="step",
+        ylabel="distance from the minimum",
+        ylim=(-2.2, 5.2),
+        title=f"learning rate {lr:.2f}",
+    )
     left.legend(fontsize=8)
-    decays = 1 - torch.logspace(-3, 0, 60)
-    right.loglog(1 / (1 - decays), [shrinkage(lr, d) for d in decays.tolist()], color=BLACK)
+    decays = (1 - torch.logspace(-3, 0, 60)).tolist()
+    windows = [1 / (1 - d) for d in decays]
+    right.loglog(windows, [shrinkage(lr, d) for d in decays], color=BLACK)
     right.plot(1 / (1 - decay), shrinkage(lr, decay), "o", color=ORANGE, ms=7)
-    right.set(xlabel="window 1 / (1 - d), steps", ylabel="variance kept, Eq. (7.9)", ylim=(5e-4, 1.5))
+    right.set(
+        xlabel="window 1 / (1 - d), steps",
+        ylabel="variance kept, Eq. (7.9)",
+        ylim=(5e-4, 1.5),
+    )
     return figure
 
 
-# %% tags=["widget"]
 explore(
     wobble,
-    alt="A jittering weight that comes from 5 to 0, its EMA, and its EMA with warm-up; right, the share of the variance kept.",
+    alt="A jittering parameter that comes from 5 to 0, its EMA, and its EMA with "
+    "warm-up; right, the share of the variance kept.",
     lr=slider("learning rate", 0.02, 0.6, 0.2),
     decay=slider("decay d", 0.5, 0.998, 0.98, step=0.002),
 )
@@ -410,41 +502,44 @@ explore(
 # %% [markdown]
 # The same for one setting, for a page without a running kernel:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The same for a rate of 0.2 and a decay of 0.98
 show(
     wobble(0.2, 0.98),
-    "Left: a weight falls from 5 to 0 within 20 steps and jitters. The plain EMA comes down over 150 steps; the one with "
-    "warm-up follows closely and lies just as quietly later. Right: the variance kept falls as one over the window.",
+    "Left: a parameter falls from 5 to 0 within 20 steps and jitters. The plain EMA "
+    "comes down over 150 steps; the one with warm-up follows closely and lies just as "
+    "quietly later. Right: the variance kept falls as one over the window.",
 )
 
 # %% [markdown]
 # Near 1 the average is quiet and late. With warm-up it is late only as long as it is new. And it is free: nothing in
-# the training changes, one more copy of the weights is kept. So we sample from the average, always, and never train
+# the training changes, one more copy of the parameters is kept. So we sample from the average, always, and never train
 # on it.
 #
 # ## 3 · How long a step
 #
-# **Adam.** All networks of the course are trained with Adam(W). It keeps two moving averages of each weight's
-# gradient, of $g$ and of $g^2$. Both start at zero, which by (7.8) has the weight $\beta^k$; so Adam divides by the
-# rest, $1 - \beta^k$:
+# **Adam.** All networks of the course are trained with Adam(W). It keeps two moving averages of each parameter's
+# gradient: $m$ of $g$ and $u$ of $g^2$. Both start at zero, which by (7.8) has the share $\beta^k$; so Adam divides by
+# the rest, $1 - \beta^k$:
 #
 # $$m_k = \beta_1 m_{k-1} + (1-\beta_1)\,g_k, \quad u_k = \beta_2 u_{k-1} + (1-\beta_2)\,g_k^2,$$
 #
-# $$w_k = w_{k-1} - \eta_{k-1}\;\frac{m_k / (1 - \beta_1^k)}{\sqrt{u_k / (1 - \beta_2^k)} + 10^{-8}}. \tag{7.11}$$
+# $$\theta_k = \theta_{k-1} - \eta_{k-1}\;\frac{m_k / (1 - \beta_1^k)}{\sqrt{u_k / (1 - \beta_2^k)} + 10^{-8}}. \tag{7.11}$$
 #
 # Two consequences. Multiply the loss by 1000, and Adam's steps stay the same (but for the $10^{-8}$): **for Adam only
-# the shape of $w(t)$ counts, not its size.** (For the clipping below, size counts too.) And in the first step the fraction is $g/|g|$, so *every* weight moves by $\eta$, be its gradient large,
-# small or pure chance:
+# the shape of $w(t)$ counts, not its size.** (For the clipping below, size counts too.) And in the first step the
+# fraction is $g/|g|$, so *every* parameter moves by $\eta$, be its gradient large, small or pure chance:
 
 # %%
 # Eq. (7.11)
 gradient = torch.tensor([2e-4, -0.03, 5.0, -200.0])
-w = nn.Parameter(torch.zeros(4))
-optimizer = torch.optim.Adam([w], lr=0.01)
-w.grad = gradient.clone()
+theta = nn.Parameter(torch.zeros(4))
+optimizer = torch.optim.Adam([theta], lr=0.01)
+theta.grad = gradient.clone()
 optimizer.step()
-assert torch.allclose(w.detach(), -0.01 * gradient.sign(), rtol=1e-3)
-print("gradients  2e-4  -0.03   5.00  -200.0\nfirst step", "  ".join(f"{x:5.2f}" for x in w.tolist()))
+assert torch.allclose(theta.detach(), -0.01 * gradient.sign(), rtol=1e-3)
+print("gradients  2e-4  -0.03   5.00  -200.0")
+print("first step", "  ".join(f"{x:5.2f}" for x in theta.tolist()))
 
 # %% [markdown]
 # That is why the learning rate is **warmed up**: while $u$ is an average of a handful of gradients, steps should be
@@ -464,25 +559,37 @@ print("gradients  2e-4  -0.03   5.00  -200.0\nfirst step", "  ".join(f"{x:5.2f}"
 #
 # $$g \leftarrow g \cdot \min\Bigl(1, \frac{c}{|g|}\Bigr), \qquad |g|^2 = \sum_{\text{tensors}} \sum_i g_i^2 . \tag{7.13}$$
 
-# %% tags=["figure"]
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 2.7))
-left.plot([learning_rate(k, 2000, 1.0, 200) for k in range(2000)], color=BLUE)
-left.set(xlabel="step k", ylabel=r"$\eta_k / \eta$", title="Eq. (7.12): 200 steps of warm-up, 2,000 in all")
-right.semilogy([r.step for r in records], [r.gradient_norm for r in records], color=ORANGE)
-right.axhline(1, color=BLACK, ls="--", lw=1)
-right.set(xlabel="step", ylabel="|g| before clipping", title="The apprentice, clipped at 1")
-show(
-    figure,
-    "Left: the learning rate, a line up over 200 steps, then half a cosine down to zero. Right: the length of the apprentice's "
-    "gradient, which rises above 1 in the first dozen steps and settles below it.",
-)
+# %%
+# Eq. (7.12)
 assert learning_rate(199, 2000, 1.0, 200) == 1
 assert learning_rate(1999, 2000, 1.0, 200) < 1e-5
 varies(f"{sum(r.gradient_norm > 1 for r in records)} of 60 gradients were clipped")
 
+# %% tags=["figure", "fold"]
+# @title The learning rate, and the apprentice's gradients
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 2.7))
+left.plot([learning_rate(k, 2000, 1.0, 200) for k in range(2000)], color=BLUE)
+left.set(
+    xlabel="step k",
+    ylabel=r"$\eta_k / \eta$",
+    title="Eq. (7.12): 200 steps of warm-up, 2,000 in all",
+)
+right.semilogy(
+    [r.step for r in records], [r.gradient_norm for r in records], color=ORANGE
+)
+right.axhline(1, color=BLACK, ls="--", lw=1)
+right.set(xlabel="step", ylabel="|g| before clipping")
+right.set_title("The apprentice, clipped at 1")
+show(
+    figure,
+    "Left: the learning rate, a line up over 200 steps, then half a cosine down to "
+    "zero. Right: the length of the apprentice's gradient, which rises above 1 in the "
+    "first dozen steps and settles below it.",
+)
+
 # %% [markdown]
 # ### Exercise 3 · Clipping
-# *5 minutes · easy · Eq. (7.13).* The gradients come as a list, one tensor for each of the network's.
+# *10 minutes · easy · Eq. (7.13).* The gradients come as a list, one tensor for each of the network's.
 
 
 # %% tags=["exercise"] exercise="07.clip" points=1
@@ -510,14 +617,15 @@ check("07.clip", clip)
 # ## 4 · Numbers of sixteen bits
 #
 # Half as many bits are half the memory traffic, and the units that multiply matrices are several times faster with
-# them. What is lost? A float is $\pm\,1.m \times 2^e$; the bits are shared between $m$, the digits, and $e$, the
+# them. What is lost? A float is $\pm\,1.f \times 2^e$; the bits are shared between $f$, the digits, and $e$, the
 # range.
 
 # %%
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
     info = torch.finfo(dtype)
     print(
-        f"{str(dtype)[6:]:9} largest {info.max:8.1e}   smallest normal {info.tiny:8.1e}   next after 1: 1 + {info.eps:.1e}"
+        f"{str(dtype)[6:]:9} largest {info.max:8.1e}   smallest normal "
+        f"{info.tiny:8.1e}   next after 1: 1 + {info.eps:.1e}"
     )
 
 overflow, tiny = torch.tensor(70_000.0), torch.tensor(1e-8)
@@ -529,15 +637,18 @@ w16, w32 = torch.ones((), dtype=torch.bfloat16), torch.ones(())
 assert w16 + 2**-9 == 1  # less than half of the distance to the next number
 for _ in range(1000):
     w16, w32 = w16 - 0.001, w32 - 0.001
-print(f"1 - 0.001 - 0.001 - … a thousand times: {w32:.4f} in float32, {w16:.4f} in bfloat16")
+print(
+    f"1 - 0.001 - 0.001 - … a thousand times: {w32:.4f} in float32, {w16:.4f} in "
+    "bfloat16"
+)
 assert w16 == 1
 
 # %% [markdown]
 # float16 has the digits and not the range: 70,000 is infinity, and a gradient of $10^{-8}$ is zero. (So the loss is
 # multiplied by a large number first, and the gradients divided by it again: a *scaler*; lesson 08 has the accident.)
 # bfloat16 has float32's range, and eight bits of digits. That is enough for the factors of a long sum, whose roundings
-# average out. It is **not** enough for weights, as the last line shows: steps are small beside the weights, and each
-# of them is rounded away. Hence *mixed* precision: weights, optimizer and EMA stay in float32;
+# average out. It is **not** enough for parameters, as the last line shows: steps are small beside them, and each of
+# them is rounded away. Hence *mixed* precision: parameters, optimizer and EMA stay in float32;
 # `torch.autocast` rounds copies for convolutions and matrix products alone.
 #
 # The other switch that costs nothing is the order in memory. PyTorch keeps images as (batch, channels, height, width):
@@ -547,10 +658,14 @@ assert w16 == 1
 
 # %% tags=["varies"]
 def speed(channels_last: bool, dtype: torch.dtype) -> float:
-    """Images a second through forward and backward of the small U-Net; the best of four."""
+    """Images a second through forward and backward of the small U-Net;
+    the best of four."""
     order = torch.channels_last if channels_last else torch.contiguous_format
     model = wrapped(UNet(1, (32, 64), 1, attention=())).to(memory_format=order)
-    x, t = torch.zeros(64, *SHAPE, device=lesson.device).contiguous(memory_format=order), 500
+    x, t = (
+        torch.zeros(64, *SHAPE, device=lesson.device).contiguous(memory_format=order),
+        500,
+    )
     best = math.inf
     for _ in range(4):
         start = time.perf_counter()
@@ -565,19 +680,32 @@ def speed(channels_last: bool, dtype: torch.dtype) -> float:
 for dtype in dict.fromkeys((torch.float32, lesson.dtype)):
     for channels_last in (False, True):
         layout = "channels last" if channels_last else "contiguous"
-        varies(f"{str(dtype)[6:]:9} {layout:14} {speed(channels_last, dtype):6.0f} images/s")
+        varies(
+            f"{str(dtype)[6:]:9} {layout:14} {speed(channels_last, dtype):6.0f} "
+            "images/s"
+        )
 
 # %% [markdown]
+# *A natural break: up to here the pieces, from here on they are put together.*
+#
 # ## 5 · The loop
 #
 # A training run will be stopped: by a crash, a power cut, a colleague. Whether it can go on *as if nothing had
 # happened* is decided now, by where its random numbers come from. If they come from one long stream, the stream's
 # state must be saved too: on each device, in each worker, and dropout's. The other way is to need no state at all:
 # **everything that step $k$ draws is a function of the pair (seed, $k$)**. A new generator for each step, seeded with
-# a number made of the two. But made how? `seed + k` will not do: step 8 of run 0 would be step 7 of run 1.
-#
+# a number made of the two. But made how? `seed + k` will not do: step 8 of run 0 would be step 7 of run 1. Nor will
+# any other short sum or product. What is wanted is a tool that mixes any tuple of whole numbers into one, so well that
+# neighbours have nothing in common. NumPy has one, made for this very purpose:
+
+# %%
+for run, k in [(0, 8), (1, 7), (1, 8)]:
+    number = np.random.SeedSequence((run, k)).generate_state(1)[0]
+    print(f"run {run}, step {k}: {number}")
+
+# %% [markdown]
 # ### Exercise 4 · Noise that can be repeated
-# *10 minutes · medium.* `n` standard normal numbers for one step of one run. The same pair gives the same numbers
+# *15 minutes · medium.* `n` standard normal numbers for one step of one run. The same pair gives the same numbers
 # today and tomorrow; different pairs give numbers that have nothing in common. PyTorch's global stream stays as it
 # is.
 
@@ -595,9 +723,8 @@ def noise(seed: int, step: int, n: int) -> Tensor:
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# `torch.Generator().manual_seed(number)` makes a generator of your own, `torch.randn(n, generator=…)` uses it. For
-# the number: `np.random.SeedSequence((seed, step)).generate_state(1)[0]` mixes any tuple of whole numbers so well that
-# neighbours have nothing in common; wrap it in `int(…)`.
+# `torch.Generator().manual_seed(number)` makes a generator of your own, `torch.randn(n, generator=…)` uses it. The
+# number is what the cell above prints, for `(seed, step)`; wrap it in `int(…)`, since PyTorch does not take NumPy's.
 # </details>
 
 # %% tags=["check"]
@@ -605,7 +732,7 @@ check("07.noise", noise)
 
 # %% [markdown]
 # Now all pieces are there. One step, in the only order that is right: batch, times, noise; loss; gradients; clip;
-# learning rate; step; and *then* the average, of the new weights. (Forget `zero_grad`, and every step follows the sum
+# learning rate; step; and *then* the average, of the new parameters. (Forget `zero_grad`, and every step follows the sum
 # of all gradients so far. Clip after `step`, and nothing is clipped.) A tenth of the labels is replaced by $-1$, "no
 # class": lesson 15 will want a network that can also draw without being told what.
 
@@ -616,19 +743,27 @@ def mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def my_train(model: Denoiser, steps: int, *, lr: float, batch: int, warmup: int, seed: int = 0) -> dict[str, Tensor]:
-    """Train, and return the averaged weights."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+def my_train(
+    model: Denoiser, steps: int, *, lr: float, batch: int, warmup: int, seed: int = 0
+) -> dict[str, Tensor]:
+    """Train, and return the averaged parameters."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0
+    )
     average = EMA(model, decay=0.999)
     order = torch.Generator().manual_seed(mixed(seed))
-    for step, (x_0, y) in zip(range(steps), batches(images, labels, batch, generator=order), strict=False):
+    for step, (x_0, y) in zip(
+        range(steps), batches(images, labels, batch, generator=order), strict=False
+    ):
         generator = torch.Generator().manual_seed(mixed(seed, step))
         t = torch.randint(1, schedule.T + 1, (batch,), generator=generator)
         y = y.masked_fill(torch.rand(batch, generator=generator) < 0.1, -1)
         x_0 = x_0.contiguous(memory_format=torch.channels_last)
         eps = forward.noise_like(x_0, generator)
         # Eqs. (7.1) and (7.4)
-        loss = losses.denoising_loss(model, x_0, t, schedule, eps, weighting="v", data_std=std, label=y).mean()
+        loss = losses.denoising_loss(
+            model, x_0, t, schedule, eps, weighting="v", data_std=std, label=y
+        ).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # Eq. (7.13)
@@ -643,7 +778,7 @@ def my_train(model: Denoiser, steps: int, *, lr: float, batch: int, warmup: int,
 # The course's `train` has the same steps, and around them what a long run needs: autocast and a scaler, dropout seeded
 # by the step, errors that say what to do, checkpoints, several processes. It is a generator: it hands out a record
 # after every step, and whoever calls it prints, draws or stops. In float32 on the CPU the two must agree, and they do,
-# to the last bit of every weight:
+# to the last bit of every parameter:
 
 # %%
 on_cpu = {"device": "cpu", "precision": torch.float32}
@@ -651,23 +786,28 @@ with_course = small(3, lr=3e-3, **on_cpu)
 by_hand = small(3, lr=3e-3, **on_cpu).model
 for _ in train(with_course, images, labels, steps=6, batch_size=16, warmup=2):
     pass
-average = my_train(by_hand.train(), 6, lr=3e-3, batch=16, warmup=2, seed=3)
+settings = {"lr": 3e-3, "batch": 16, "warmup": 2, "seed": lesson.seed + 3}
+average = my_train(by_hand.train(), 6, **settings)
 for name, value in by_hand.state_dict().items():
     assert torch.equal(value, with_course.model.state_dict()[name])
     assert torch.equal(average[name], with_course.ema.weights[name])
-print(f"after 6 steps all {len(average)} tensors are equal, bit for bit, and so are their averages")
+print(
+    f"after 6 steps all {len(average)} tensors are equal, bit for bit, and so are "
+    "their averages"
+)
 
 # %% [markdown]
-# **What is in a checkpoint?** Whatever the next step depends on. The weights; the optimizer's two averages; the EMA;
+# **What is in a checkpoint?** Whatever the next step depends on. The parameters; the optimizer's two averages; the EMA;
 # the step, which stands for the place in the data, the noise, the learning rate and $d_k$ at once; the seed; in
 # float16 the scaler. Leave one out, and the run that goes on is another run. Write a small one yourself:
 #
 # ### Exercise 5 · A run that can be stopped
-# *15 minutes · medium.* Linear regression by gradient descent with momentum. The state is a dictionary of the weights
-# `"w"`, the momentum `"m"` and `"step"`, the number of steps done. Step $k = 0, 1, …$ looks at one row of the data,
-# row $k \bmod n$, with the squared error $(x \cdot w - y)^2$:
+# *25 minutes · medium.* Linear regression by gradient descent with momentum. The state is a dictionary: `"w"` has the
+# parameters $\theta$, `"m"` the momentum $m$ (like Adam's, but without the factor $1 - \beta$ and without $u$), and
+# `"step"` the number of steps done. Step $k = 0, 1, …$ looks at one row of the data, row $k \bmod n$, with the squared
+# error $(x \cdot \theta - y)^2$:
 #
-# $$m \leftarrow 0.9\,m + 2\,(x_k \cdot w - y_k)\,x_k, \qquad w \leftarrow w - \eta\,m . \tag{7.14}$$
+# $$m \leftarrow 0.9\,m + 2\,(x_k \cdot \theta - y_k)\,x_k, \qquad \theta \leftarrow \theta - \eta\,m . \tag{7.14}$$
 #
 # Run from the state's step up to `until`, wherever it begins, and return the new state. The old one is the caller's:
 # leave it as it is.
@@ -676,7 +816,8 @@ print(f"after 6 steps all {len(average)} tensors are equal, bit for bit, and so 
 # %% tags=["exercise"] exercise="07.go_on" points=2
 # Exercise 07.go_on
 def go_on(state: dict, x: Tensor, y: Tensor, until: int, lr: float) -> dict:
-    """The state {"w": (d,), "m": (d,), "step": int} after `until` steps in all. x: (n, d); y: (n,)."""
+    """The state {"w": (d,), "m": (d,), "step": int} after `until` steps in all.
+    x: (n, d); y: (n,)."""
     ### BEGIN SOLUTION
     w, m = state["w"], state["m"]
     for step in range(state["step"], until):
@@ -721,18 +862,18 @@ for _ in train(resumed, images, labels, **schedule_of_both):
 for name, value in whole.model.state_dict().items():
     assert torch.equal(value, resumed.model.state_dict()[name])
     assert torch.equal(whole.ema.weights[name], resumed.ema.weights[name])
-print("stopped and resumed, or not: the same weights and the same average, bit for bit")
+print("stopped and resumed, or not: the same, bit for bit, and so are the averages")
 
 # %% [markdown]
 # ## 6 · Four networks, one budget
 #
-# What does "the same budget" mean? Not the same number of parameters: a convolution uses each of its weights at every
+# What does "the same budget" mean? Not the same number of parameters: a convolution uses each of its own at every
 # pixel, a linear layer once. Not the same time: that would depend on your machine. We count **floating-point
 # operations**: PyTorch adds up those of all matrix products and convolutions, forward and backward, for one image.
 # Each network gets as many steps as the budget pays for.
 
 # %%
-BATCH, BUDGET = 32, 1e12 * (1 if lesson.device.type == "cpu" else 10)
+BATCH, BUDGET = 16, 4e11 * (1 if lesson.device.type == "cpu" else 10)
 builders = {
     "CNN": lambda: PlainCNN(1, 24, 6, num_classes=10),
     "DAE": lambda: DAE(1, 28, 32, 64, num_classes=10),
@@ -752,43 +893,59 @@ def training_flops(network: nn.Module) -> int:
 runs, steps, flops = {}, {}, {}
 for name, build in builders.items():
     with torch.random.fork_rng([]):
-        torch.manual_seed(0)
+        torch.manual_seed(lesson.seed)
         network = build()
     flops[name] = training_flops(network)
     steps[name] = round(BUDGET / (flops[name] * BATCH))
-    runs[name] = Training(wrapped(network), lr=4e-3, device=lesson.device, precision=lesson.dtype)
+    options = {"device": lesson.device, "precision": lesson.dtype}
+    runs[name] = Training(wrapped(network), lr=4e-3, seed=lesson.seed, **options)
     size = sum(p.numel() for p in network.parameters())
     print(f"{name:10}{size:9,} parameters {flops[name] / 1e6:6.1f} MFLOP an image")
     varies(f"{steps[name]} steps of {BATCH}")
     assert abs(steps[name] * flops[name] * BATCH / BUDGET - 1) < 0.01
 
 # %% [markdown]
-# On a CPU that is about ten seconds each. (The DAE has the most parameters, seven in ten of them in its two
-# linear layers. Each of those is used once a picture, so they cost next to nothing.) All see the same digits in the same order with the same noise. First the U-Net, with what it draws
-# every hundred steps:
+# On a CPU that is five to twenty seconds each. (The DAE has the most parameters, seven in ten of them in its two
+# linear layers. Each of those is used once a picture, so they cost next to nothing.) All see the same digits in the
+# same order with the same noise. First the U-Net, with what it draws every hundred steps:
 
-# %% tags=["widget"]
-history: dict[str, list[float]] = {name: [] for name in runs}
-settings = {"batch_size": BATCH, "warmup": 20}
-unet = runs["U-Net"]
-for record in watch(
-    train(unet, images, labels, steps=steps["U-Net"], **settings),
-    steps["U-Net"],
-    label="U-Net",
-    sample=lambda: draw_digits(unet.averaged(), steps=10),
-):
-    history["U-Net"].append(record.loss)
+# %% tags=["widget", "open"]
+history: dict[str, list[float]] = {}
 
-# %% tags=["widget"]
-for name in ("CNN", "DAE", "attention"):
-    for record in watch(train(runs[name], images, labels, steps=steps[name], **settings), steps[name], label=name):
-        history[name].append(record.loss)
+
+def spend(name: str, **options: object) -> None:
+    """Train one of the four for as many steps as the budget pays for."""
+    settings = {"steps": steps[name], "batch_size": BATCH, "warmup": 20}
+    going = train(runs[name], images, labels, **settings)
+    records = watch(going, steps[name], label=name, **options)
+    history[name] = [record.loss for record in records]
+
+
+spend("U-Net", sample=lambda: draw_digits(runs["U-Net"].averaged()))
+
+# %% [markdown]
+# The plain CNN, which sees 13 pixels across:
+
+# %% tags=["widget", "open"]
+spend("CNN")
+
+# %% [markdown]
+# The autoencoder, which sees everything, through a code of 64 numbers:
+
+# %% tags=["widget", "open"]
+spend("DAE")
+
+# %% [markdown]
+# And attention, which sees everything and has to learn where it lies:
+
+# %% tags=["widget", "open"]
+spend("attention")
 
 # %% [markdown]
 # The loss of a batch is a noisy thing. So they are judged on 300 test digits, with the same times and noise for all, by
-# their averaged weights, in the unit of (7.4): 1 is a network that knows nothing.
+# their averaged parameters, in the unit of (7.4): 1 is a network that knows nothing.
 
-# %% tags=["figure"]
+# %%
 judge_t = torch.randint(1, 1001, (300,), generator=lesson.generator).to(lesson.device)
 judge_eps = forward.noise_like(test_x, lesson.generator)
 
@@ -796,53 +953,65 @@ judge_eps = forward.noise_like(test_x, lesson.generator)
 @torch.no_grad()
 def judge(model: nn.Module, n: int = 300) -> float:
     """The loss of (7.4) on n test digits, always with the same times and noise."""
-    with torch.autocast(lesson.device.type, lesson.dtype, enabled=lesson.dtype != torch.float32):
+    x_0, t, eps, y = (a[:n] for a in (test_x, judge_t, judge_eps, test_y))
+    half = lesson.dtype != torch.float32
+    with torch.autocast(lesson.device.type, lesson.dtype, enabled=half):
         loss = losses.denoising_loss(
-            model, test_x[:n], judge_t[:n], schedule, judge_eps[:n], data_std=std, label=test_y[:n]
+            model, x_0, t, schedule, eps, data_std=std, label=y
         )
     return loss.mean().item()
 
 
-trained = {name: run.averaged() for name, run in runs.items()}
+trained = {name: runs[name].averaged() for name in builders}
 verdict = {name: judge(denoiser) for name, denoiser in trained.items()}
+for name, loss in verdict.items():
+    varies(f"{name:10} loss on test digits {loss:.3f}")
+assert all(loss < 0.75 for loss in verdict.values())
+assert max(verdict, key=verdict.__getitem__) == "DAE" or lesson.device.type != "cpu"
+
+# %% tags=["figure", "fold"]
+# @title The four losses, for the same cost
 figure, axis = plt.subplots(figsize=(6.5, 3))
-for (name, loss), colour in zip(history.items(), (BLUE, PINK, ORANGE, GREEN), strict=True):
-    smooth = np.convolve(loss, np.ones(20) / 20, "valid")
-    axis.plot((np.arange(len(smooth)) + 20) * flops[name] * BATCH / 1e12, smooth, color=colour, label=name)
-    axis.plot(steps[name] * flops[name] * BATCH / 1e12, verdict[name], "o", color=colour, ms=6, clip_on=False)
-    varies(f"{name:10} loss on test digits {verdict[name]:.3f}")
+for name, colour in zip(builders, (BLUE, PINK, ORANGE, GREEN), strict=True):
+    smooth = np.convolve(history[name], np.ones(20) / 20, "valid")
+    cost = flops[name] * BATCH / 1e12
+    spent = (np.arange(len(smooth)) + 20) * cost
+    axis.plot(spent, smooth, color=colour, label=name)
+    end = steps[name] * cost
+    axis.plot(end, verdict[name], "o", color=colour, ms=6, clip_on=False)
 axis.axhline(1, color=BLACK, lw=1, ls=":")
 axis.set(xlabel="spent (TFLOP)", ylabel="loss, mean of 20 batches", ylim=(0.3, 1.1))
 axis.legend(ncols=2)
 show(
     figure,
-    "The four losses against the operations spent. All fall from 1; the DAE stays highest, U-Net and attention end lowest. Dots at "
-    "the end: the same measured on test digits.",
+    "The four losses against the operations spent. All fall from 1; the DAE stays "
+    "highest, the other three end close together below it. Dots at the end: the same "
+    "measured on test digits.",
 )
 
-# %%
-limits = {"CNN": 0.62, "DAE": 0.70, "attention": 0.62, "U-Net": 0.60}
-for name, limit in limits.items():
-    assert verdict[name] < limit, name
-
 # %% [markdown]
-# (The limits leave room for other starts and other machines: three starts differed by a fifth of the margin.)
+# The DAE's loss is the highest, from every start that was tried. The other three end near each other: on this budget
+# another start may change their order, so this page makes nothing of it.
 #
-# And what do they draw? The same noise for all four, 25 steps of DDIM (lesson 10), each digit asked for by its class:
+# And what do they draw? The same noise for all four, ten steps of DDIM (lesson 10), each digit asked for by its class:
+
+# %% tags=["widget", "open"]
+drawn = {name: draw_digits(denoiser, each=5) for name, denoiser in trained.items()}
 
 
-# %% tags=["figure"]
 def sheet(drawn: dict[str, Tensor]) -> plt.Figure:
     """Real digits, and below them one row of each network's."""
     rows = torch.cat([real, *(digits[:10] for digits in drawn.values())])
     return image_grid(rows, columns=10, row_labels=["real", *drawn], size=0.75)
 
 
-drawn = {name: draw_digits(denoiser, each=10) for name, denoiser in trained.items()}
+# %% tags=["figure", "fold"]
+# @title Ten digits by each of the four
 show(
     sheet(drawn),
-    "Ten real digits, and ten drawn by each of the four networks, from the same noise. The CNN's are clean strokes in no order, "
-    "the DAE's are whole digits under heavy grain, attention's are patches, the U-Net's are nearly digits.",
+    "Ten real digits, and ten drawn by each of the four networks, from the same noise. "
+    "The DAE's are whole digits under heavy grain; those of the others are strokes, "
+    "patches and parts of digits.",
 )
 
 # %% [markdown]
@@ -856,42 +1025,53 @@ classifier = load_classifier("mnist", lesson.device)
 
 
 def agreement(digits: Tensor) -> float:
-    """The share of digits, 0 … 9 in turn, that the classifier takes for what they were asked to be."""
-    return (look_at(classifier, digits)[1] == torch.arange(len(digits)) % 10).double().mean().item()
+    """The share of digits, 0 … 9 in turn, that the classifier takes for what they
+    were asked to be."""
+    seen = look_at(classifier, digits)[1]
+    return (seen == torch.arange(len(digits)) % 10).double().mean().item()
 
 
 def wiped(digits: Tensor) -> Tensor:
     """The digits without their grain."""
-    smooth = (nn.functional.avg_pool2d(digits.float(), 3, 1, 1) - 60).clamp(min=0)
-    return (255 * smooth / smooth.amax((2, 3), keepdim=True).clamp(min=1)).to(torch.uint8)
+    smooth = nn.functional.avg_pool2d(digits.float(), 3, 1, 1)
+    smooth = (smooth - 60).clamp(min=0)
+    brightest = smooth.amax((2, 3), keepdim=True).clamp(min=1)
+    return (255 * smooth / brightest).to(torch.uint8)
 
 
 raw_share = {name: agreement(digits) for name, digits in drawn.items()}
 wiped_share = {name: agreement(wiped(digits)) for name, digits in drawn.items()}
 for name in drawn:
-    varies(f"{name:10} of the class asked for: {raw_share[name]:.0%}, wiped {wiped_share[name]:.0%}; chance is 10%")
+    shares = f"{raw_share[name]:.0%}, wiped {wiped_share[name]:.0%}"
+    varies(f"{name:10} of the class asked for: {shares}; chance is 10%")
 assert wiped_share["DAE"] > 0.6
-assert max(wiped_share, key=wiped_share.__getitem__) == "DAE" or lesson.device.type != "cpu"  # there, more is spent
+if lesson.device.type == "cpu":  # elsewhere more is spent
+    assert max(wiped_share, key=wiped_share.__getitem__) == "DAE"
 
 # %% [markdown]
 # **The network with the worst loss has drawn the best shapes.** The DAE's code of 64 numbers holds a shape after a few
-# seconds, and can never hold grain (lesson 05): much of its loss should be grain, which the second look wipes away. The others have
-# learned to clean up first, and shapes come last: the CNN's strokes do not know of each other, since it sees 13 pixels
-# across; attention has to learn even where things lie; the U-Net sees near and far at once, and is on its way. A loss
-# is one number, and does not say which fault it counts. (Lesson 09 measures samples properly.)
+# seconds, and can never hold grain (lesson 05): much of its loss should be grain, which the second look wipes away. The
+# others have learned to clean up first, and shapes come last: the CNN's strokes do not know of each other; attention
+# has to learn even where things lie; the U-Net sees near and far at once, and is on its way. A loss is one number, and
+# does not say which fault it counts. (Lesson 09 measures samples properly.)
 #
 # Draw yourself: which network, which digit, from which noise?
 
 
-# %% tags=["widget"]
+# %% tags=["widget", "fold"]
+# @title Eight digits: choose the network, the digit, the noise
+
+
 def eight(network: str, digit: int, seed: int) -> plt.Figure:
     """Eight digits of one class from one seed's noise."""
-    return image_grid(draw_digits(trained[network], each=8, steps=10, seed=seed)[digit::10], columns=8)
+    digits = draw_digits(trained[network], each=8, seed=seed)
+    return image_grid(digits[digit::10], columns=8)
 
 
 explore(
     eight,
-    alt="Eight digits of the chosen class, drawn by the chosen network of this page from the chosen seed's noise.",
+    alt="Eight digits of the chosen class, drawn by the chosen network of this page "
+    "from the chosen seed's noise.",
     network=choice("network", list(trained), "U-Net"),
     digit=slider("digit", 0, 9, 3),
     seed=slider("seed", 0, 20, 0),
@@ -903,67 +1083,84 @@ explore(
 # The course ships networks of the same four kinds, most of them larger, trained for thousands of steps instead of
 # hundreds by the very same `train` (`course train mnist-unet` repeats it). What does patience buy?
 
-# %% tags=["figure"]
-SHIPPED = {"CNN": "mnist-cnn", "DAE": "mnist-dae", "attention": "mnist-attention", "U-Net": "mnist-unet"}
+# %%
+SHIPPED = {
+    "CNN": "mnist-cnn",
+    "DAE": "mnist-dae",
+    "attention": "mnist-attention",
+    "U-Net": "mnist-unet",
+}
 finished = {name: load_denoiser(file, lesson.device) for name, file in SHIPPED.items()}
-drawn = {name: draw_digits(denoiser, each=10) for name, denoiser in finished.items()}
+drawn = {name: draw_digits(denoiser, each=4) for name, denoiser in finished.items()}
+patient = {name: agreement(digits) for name, digits in drawn.items()}
+for name, denoiser in finished.items():
+    shares = f"{patient[name]:.0%}, wiped {agreement(wiped(drawn[name])):.0%}"
+    loss = judge(denoiser, 100)
+    varies(f"{name:10} loss {loss:.3f}, of the class asked for: {shares}")
+assert patient["U-Net"] > 0.8  # of 40 digits; five standard errors below 97 %
+assert patient["U-Net"] > max(patient["CNN"], patient["DAE"])
+
+# %% tags=["figure", "fold"]
+# @title Ten digits by each of the shipped networks
 show(
     sheet(drawn),
-    "Ten real digits, and ten drawn by each of the four networks that the course ships. The CNN's are loose strokes, half of "
-    "them no digit; the DAE's are digits under grain; attention's are torn; the U-Net's are clean, and most can be read.",
+    "Ten real digits, and ten drawn by each of the four networks that the course "
+    "ships. The CNN's are loose strokes, half of them no digit; the DAE's are digits "
+    "under grain; attention's are torn; the U-Net's are clean, and most can be read.",
 )
-for name, denoiser in finished.items():
-    shares = f"{agreement(drawn[name]):.0%}, wiped {agreement(wiped(drawn[name])):.0%}"
-    varies(f"{name:10} loss {judge(denoiser):.3f}, of the class asked for: {shares}")
-assert agreement(drawn["U-Net"]) > 0.88  # of 100 digits; four standard errors below 96 %
-assert all(agreement(drawn["U-Net"]) > agreement(d) for name, d in drawn.items() if name != "U-Net")
 
 # %% [markdown]
 # The loop is the same, to the last line. Between the two pictures lie larger networks and patience. (The U-Net had
 # forty-seven thousand steps of 64 digits, the others two and a half thousand of 128. And it drew its $t$ where there is
 # most to learn: `times="cosine"` spreads them over the log-SNR as a cosine schedule does, lesson 02, while a third of
-# uniform times are next to pure noise. This page does not take these causes apart.) And patience does not mend everything: the CNN
-# still cannot see across a digit, the DAE still cannot draw without grain.
+# uniform times are next to pure noise. This page does not take these causes apart.) And patience does not mend
+# everything: the CNN still cannot see across a digit, the DAE still cannot draw without grain.
 #
 # ## 8 · What usually goes wrong
 #
 # One more run, to be mistreated: a small U-Net with dropout, small batches, and a high, constant learning rate.
-# (`steps=100_000` keeps the cosine at its top; we take 300 of them.)
+# (`steps=100_000` keeps the cosine at its top; we take 240 of them.)
 
-# %% tags=["widget"]
-student, raw, averaged = small(7, lr=2e-2, dropout=0.1), [], []
+# %% tags=["widget", "open"]
+student, raw, averaged = small(7, lr=2e-2, dropout=0.1), {}, {}
 endless = {"steps": 100_000, "batch_size": 16, "warmup": 20}
-for record in watch(train(student, images, labels, **endless), 300, label="student"):
+for record in watch(train(student, images, labels, **endless), 240, label="student"):
     if record.step == 1:
         first_times = record.t
-    if record.step >= 160 and record.step % 20 == 0:
-        raw.append(judge(student.model.eval()))
-        averaged.append(judge(student.averaged()))
-    if record.step == 300:
+    if record.step >= 120 and record.step % 15 == 0:
+        raw[record.step] = judge(student.model.eval(), 150)
+        averaged[record.step] = judge(student.averaged(), 150)
+    if record.step == 240:
         break
 student.save(folder / "student.pt")
 
 # %% [markdown]
-# **(a) Sampling from the last weights.** The loop is there, the EMA is not; the weights of the last step are saved.
-# Compare them with their average, all along the way, on the same digits and noise:
+# **(a) Sampling from the last parameters.** The loop is there, the EMA is not; the parameters of the last step are
+# saved. Compare them with their average, all along the way, on the same digits and noise:
 
-# %% tags=["figure"]
-gap = sum(raw) / len(raw) - sum(averaged) / len(averaged)
+# %%
+gap = (sum(raw.values()) - sum(averaged.values())) / len(raw)
 varies(f"the average is better by {gap:.3f}, and took no step of its own")
 assert gap > 0
+
+# %% tags=["figure", "fold"]
+# @title The parameters of each step, and their average
 figure, axis = plt.subplots(figsize=(6.5, 2.6))
-axis.plot(range(160, 301, 20), raw, "o-", color=ORANGE, label="weights of that step")
-axis.plot(range(160, 301, 20), averaged, "o-", color=GREEN, label="averaged weights")
+for losses_at, colour, label in (
+    (raw, ORANGE, "parameters of that step"),
+    (averaged, GREEN, "averaged parameters"),
+):
+    axis.plot(*zip(*losses_at.items(), strict=True), "o-", color=colour, label=label)
 axis.set(xlabel="step", ylabel="loss on test digits")
 axis.legend()
 show(
     figure,
-    "The loss on test digits along one run. The curve of the weights themselves jumps up and down; the curve of the averaged "
-    "weights runs below it and is smoother.",
+    "The loss on test digits along one run. The curve of the parameters themselves "
+    "jumps up and down; the curve of the averaged ones is smoother, and mostly lower.",
 )
 
 # %% [markdown]
-# All along the way, at no cost. In a run whose rate falls to zero the gap closes at the end, as (7.7) says. Who
+# Better on the whole, at no cost. In a run whose rate falls to zero the gap closes at the end, as (7.7) says. Who
 # stops early, looks in the middle or never lets the rate fall pays it.
 #
 # **(b) Forgetting eval mode.** Dropout puts a random tenth of the numbers to zero and enlarges the others. In training
@@ -972,47 +1169,53 @@ show(
 #
 # $$\frac1n\sum_i |x_0 - D_i|^2 = |x_0 - \bar D|^2 + \frac1n\sum_i |D_i - \bar D|^2 : \tag{7.15}$$
 #
-# the masks' spread is added to the error, whatever $x_0$ is.
+# on average an answer under one mask is worse than their *mean*, by the masks' spread, whatever $x_0$ is. That is about
+# the mean. What eval mode gives is another thing: one answer, with every number kept. For a linear network it would be
+# the mean; for a deep one it is near it, and how near can only be measured.
 
 # %%
 # Eq. (7.15)
-model = student.averaged()
-x_t = forward.q_sample(test_x[:100], judge_t[:100], schedule, judge_eps[:100])
+model, x_0, t = student.averaged(), test_x[:100], judge_t[:100]
+x_t = forward.q_sample(x_0, t, schedule, judge_eps[:100])
 with torch.no_grad():
-    assert torch.equal(model(x_t, judge_t[:100]), model(x_t, judge_t[:100]))
-    calm = judge(model)
+    calm = model(x_t, t)
+    assert torch.equal(calm, model(x_t, t))
     model.train()  # the mode a network is in after a step of training
-    answers = torch.stack([model(x_t, judge_t[:100]) for _ in range(4)])
-    nervous = [judge(model) for _ in range(4)]
+    answers = torch.stack([model(x_t, t) for _ in range(8)])
 assert not torch.equal(answers[0], answers[1])
 middle = answers.mean(0)
-parts = (test_x[:100] - middle).square().mean(), (answers - middle).square().mean()
-assert torch.allclose((test_x[:100] - answers).square().mean(), sum(parts), rtol=1e-5)
-varies(f"loss in eval mode {calm:.4f}, in train mode {sum(nervous) / 4:.4f}")
-varies(f"of the squared error in train mode {parts[1] / sum(parts):.1%} is the masks' spread")
-assert min(nervous) > calm
+one_mask = (x_0 - answers).square().mean()
+mean_answer, spread = (x_0 - middle).square().mean(), (answers - middle).square().mean()
+assert torch.allclose(one_mask, mean_answer + spread, rtol=1e-5)
+varies(f"squared error: under one mask {one_mask:.5f}, of which spread {spread:.5f}")
+varies(f"of the mean of eight answers {mean_answer:.5f}")
+varies(f"of eval mode {(x_0 - calm).square().mean():.5f}")
 
 # %% [markdown]
-# It is not much at each call. A sampler calls 25 or 1,000 times, each time with other masks; the samples are no longer
+# It is not much at each call. A sampler calls 10 or 1,000 times, each time with other masks; the samples are no longer
 # a function of the noise, and every comparison of samplers (lessons 10 to 14) is spoiled. BatchNorm is worse: in
 # train mode a picture's answer depends on its neighbours in the batch. **`averaged()` and `load_denoiser` return
 # networks in eval mode, and `train` switches back by itself.**
 #
-# **(c) A resume that is none.** The student crashed at step 300. Four ways to go on: it was all a dream (never
-# stopped); a right resume; the optimizer forgotten, weights and step alone loaded; the step forgotten, so that data,
+# **(c) A resume that is none.** The student crashed at step 240. Four ways to go on: it was all a dream (never
+# stopped); a right resume; the optimizer forgotten, parameters and step alone loaded; the step forgotten, so that data,
 # noise and learning rate begin anew. *Predict: which of the mistakes will you see in the loss?*
 
 
 # %%
-def go_on_student(run: Training, n: int = 12) -> tuple[Tensor, list[float], list[Tensor]]:
-    """n more steps: the weights as one vector, the loss on test digits after each step, and each step's times."""
+def flat(run: Training) -> Tensor:
+    """All parameters of a run as one vector."""
+    return torch.cat([p.detach().flatten() for p in run.model.parameters()])
+
+
+def go_on_student(run: Training, n: int = 8) -> tuple[list[float], list[Tensor]]:
+    """n more steps: the loss on 100 test digits and the times of each."""
     curve, times = [], []
     for record in train(run, images, labels, **endless):
-        curve.append(judge(run.model.eval(), 150))
+        curve.append(judge(run.model.eval(), 100))
         times.append(record.t)
         if len(curve) == n:
-            break
-    return torch.cat([p.detach().flatten() for p in run.model.parameters()]), curve, times
+            return curve, times
 
 
 def from_file() -> Training:
@@ -1023,38 +1226,53 @@ def from_file() -> Training:
 no_optimizer, no_step = from_file(), from_file()
 no_optimizer.optimizer.state.clear()
 no_step.step = 0
-start = torch.cat([p.detach().flatten() for p in from_file().model.parameters()])
-ways = {"never stopped": student, "right": from_file(), "no optimizer": no_optimizer, "no step": no_step}
+start = flat(from_file())
+ways = {
+    "never stopped": student,
+    "right": from_file(),
+    "no optimizer": no_optimizer,
+    "no step": no_step,
+}
 after = {way: go_on_student(run) for way, run in ways.items()}
-travelled = (after["never stopped"][0] - start).norm()
-for way, (weights, *_) in after.items():
-    varies(f"{way:14} off by {(weights - after['never stopped'][0]).norm() / travelled:.2f} of the way travelled")
-off = {way: ((weights - after["never stopped"][0]).norm() / travelled).item() for way, (weights, *_) in after.items()}
-assert off["right"] == 0 or lesson.device.type != "cpu"  # a GPU adds up in an order of its own
-assert min(off["no optimizer"], off["no step"]) > 0.5
 
-# %% tags=["figure"]
+# %% [markdown]
+# How far is each from where the run would have been, as a share of the way that this one travelled in eight steps?
+
+# %%
+travelled = (flat(student) - start).norm()
+off = {
+    way: ((flat(run) - flat(student)).norm() / travelled).item()
+    for way, run in ways.items()
+}
+for way, share in off.items():
+    varies(f"{way:14} off by {share:.2f} of the way travelled")
+if lesson.device.type == "cpu":  # a GPU adds up in an order of its own
+    assert off["right"] == 0
+assert min(off["no optimizer"], off["no step"]) > 0.5
+assert max(after["no optimizer"][0][:3]) > 1.1 * max(after["right"][0][:3])
+assert torch.equal(after["no step"][1][0], first_times)  # step 241 is step 1 again
+
+# %% tags=["figure", "fold"]
+# @title The loss after each of the four
 figure, axis = plt.subplots(figsize=(6.5, 2.8))
-for (way, (_, curve, _)), (colour, style) in zip(
-    after.items(), [(BLACK, "-"), (GREEN, "--"), (ORANGE, "-"), (PINK, "-")], strict=True
-):
-    axis.plot(range(301, 301 + len(curve)), curve, style, color=colour, label=way)
-axis.set(xlabel="step", ylabel="loss on 150 test digits")
+looks = [(BLACK, "-"), (GREEN, "--"), (ORANGE, "-"), (PINK, "-")]
+for (way, (curve, _)), (colour, style) in zip(after.items(), looks, strict=True):
+    axis.plot(range(241, 241 + len(curve)), curve, style, color=colour, label=way)
+axis.set(xlabel="step", ylabel="loss on 100 test digits")
 axis.legend(ncols=2, fontsize=8)
 show(
     figure,
-    "The loss after a resume at step 300. Never stopped and right lie on each other. Without the optimizer it jumps up at once and "
-    "comes down slowly. Without the step it looks like the right one, or better.",
+    "The loss after a resume at step 240. Never stopped and right lie on each other. "
+    "Without the optimizer it jumps up at once. Without the step it stays where the "
+    "right one is, give or take the jitter.",
 )
-assert max(after["no optimizer"][1][:3]) > 1.1 * max(after["right"][1][:3])
-assert torch.equal(after["no step"][2][0], first_times)  # what should be step 301 is step 1 over again
 
 # %% [markdown]
-# The forgotten optimizer shows: Adam starts anew, and its first steps move every weight by the full rate, (7.11), out of
-# a place that had been found with care. The forgotten step does not show at all. That run is looking at the digits,
-# times and noise of its first steps once more; the assertion has compared the times. A run that crashes every hundred steps
-# and begins its stream again each time sees the same hundred batches for ever, and its training loss only gets better:
-# that is how a network learns a part of its training set by heart.
+# The forgotten optimizer shows: Adam starts anew, and its first steps move every parameter by the full rate, (7.11), out
+# of a place that had been found with care. The forgotten step hides in the jitter. That run is looking at the digits,
+# times and noise of its first steps once more; the assertion has compared the times. A run that crashes every hundred
+# steps and begins its stream again each time sees the same hundred batches for ever, and its training loss only gets
+# better: that is how a network learns a part of its training set by heart.
 #
 # ## 9 · The answer
 #
@@ -1065,8 +1283,9 @@ assert torch.equal(after["no step"][2][0], first_times)  # what should be step 3
 
 # %%
 best = min(verdict, key=verdict.__getitem__)
-varies(f"your guess: {guess.value}; lowest loss for the same cost: {best}; most of the right class: DAE, wiped")
-assert verdict["U-Net"] < verdict["CNN"] < verdict["DAE"]
+most = max(wiped_share, key=wiped_share.__getitem__)
+varies(f"your guess: {guess.value}; lowest loss for the same cost: {best}")
+varies(f"most of the right class, wiped: {most}")
 
 # %% [markdown]
 # ### In your own words
@@ -1095,12 +1314,12 @@ assert verdict["U-Net"] < verdict["CNN"] < verdict["DAE"]
 #
 # * Losses on $x_0$, $\epsilon$, $v$ and the score are one loss with different $w(t)$, (7.2). What counts is
 #   $w(t)$ times the error that is left: $\epsilon$ looks at little noise, $x_0$ at much, $v$ at all, (7.4).
-# * Weights jitter with a variance proportional to the learning rate, (7.7); their moving average keeps a computable
+# * Parameters jitter with a variance proportional to the learning rate, (7.7); their moving average keeps a computable
 #   fraction of it, (7.9), and its decay must be warmed up, (7.10).
 # * Adam's first step has the same size everywhere, (7.11): warm up. Then fast, then quiet, (7.12). Clip by the length
 #   of the whole gradient, (7.13).
-# * Matrix products may be in 16 bits; weights and their averages may not.
-# * What a step draws is a function of seed and step, so a run can be stopped and resumed bit for bit, if weights,
+# * Matrix products may be in 16 bits; parameters and their averages may not.
+# * What a step draws is a function of seed and step, so a run can be stopped and resumed bit for bit, if parameters,
 #   optimizer, EMA and step are all saved.
 # * Compare networks at equal floating-point operations. Sample from the average, in eval mode.
 

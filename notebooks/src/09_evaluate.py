@@ -2,9 +2,11 @@
 # # 09 · How good is it?
 #
 # *You will put a number on a pile of pictures, find out how much of the number is chance, and catch a cheat whom the
-# most famous number of the field cannot tell from people. About 80 minutes; five exercises.*
+# most famous number of the field cannot tell from people. About 80 minutes to read and run, 85 to solve its five
+# exercises. A natural break comes after section 4.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports and data
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
@@ -14,8 +16,19 @@ from course_utils import forward, metrics, samplers, variational
 from course_utils.classifier import look_at
 from course_utils.data import denormalize, load_images, normalize
 from course_utils.exercises import check, progress
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, image_grid, show, use_style
-from course_utils.pretrained import load_classifier, load_denoiser
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    SKY,
+    YELLOW,
+    image_grid,
+    show,
+    use_style,
+)
+from course_utils.pretrained import load_classifier, load_denoiser, load_samples
 from course_utils.runtime import varies
 from course_utils.toy import IdealDenoiser
 from course_utils.widgets import choice, explore, slider
@@ -24,6 +37,7 @@ use_style()
 seen, seen_labels = load_images("mnist", "train")  # what the network was trained on
 new, new_labels = load_images("mnist", "test")
 classifier = load_classifier("mnist", lesson.device)
+classifier = classifier.to(memory_format=torch.channels_last)  # half the time
 unet = load_denoiser("mnist-unet", lesson.device)
 schedule = unet.schedule
 
@@ -31,36 +45,50 @@ schedule = unet.schedule
 # ## The question
 #
 # "My network draws digits." *How good are they?* You could look at ten of them. But a network that draws one perfect
-# seven, and nothing else, would pass that test. So let there be many pictures, 2,000 in each of three sets:
+# seven, and nothing else, would pass that test. So let there be many pictures, 10,000 in each of three sets:
 #
-# * **A, by people.** Digits from MNIST's test split, which the network has never seen.
-# * **B, by the network** of lesson 07, class by class, in ten steps (with a sampler that lesson 10 derives).
+# * **A, by people.** MNIST's test split, which the network has never seen, in random order.
+# * **B, by the network** of lesson 07, asked for the same classes, in ten steps (with a sampler that lesson 10 derives).
+#   To draw them takes minutes, so it was done once, by `data/samples.py`; the first six are drawn again here, to see that
+#   they are what they claim to be.
 # * **C, by the perfect denoiser** of all the training digits. Nobody denoises them better. Lesson 00 saw what a
 #   sampler makes of it: training digits, each as often as any other. So there is no need to run it. Section 6 will,
 #   on a small scale.
 
 # %%
-N = 2000
-A = new[torch.randperm(len(new), generator=lesson.generator)[:N]]
-B, wish = metrics.draw_images(
-    unet, schedule, (1, 28, 28), N, num_classes=10, timesteps=samplers.uniform_grid(schedule, 10),
-    generator=lesson.generator, device=lesson.device, precision=lesson.dtype,
+N = len(new)
+A = new[torch.randperm(N, generator=lesson.generator)]
+B, wish = load_samples("mnist-unet")
+again, _ = metrics.draw_images(
+    unet, schedule, (1, 28, 28), 6, num_classes=10, labels=wish[:6],
+    timesteps=samplers.uniform_grid(schedule, 10), generator=torch.Generator().manual_seed(0), device=lesson.device,
 )  # fmt: skip
+assert (again.float() - B[:6].float()).abs().mean() < 1  # grey levels of 255
 copies = torch.randint(len(seen), (N,), generator=lesson.generator)
 C = seen[copies]
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Twelve of each set
 show(
-    image_grid(torch.cat([A[:12], B[:12], C[:12]]), columns=12, row_labels=["A", "B", "C"], size=0.62),
-    "Three rows of twelve digits each, by people, by the network and by the perfect denoiser; all look like handwriting.",
+    image_grid(
+        torch.cat([A[:12], B[:12], C[:12]]),
+        columns=12,
+        row_labels=["A", "B", "C"],
+        size=0.62,
+    ),
+    "Three rows of twelve digits each, by people, by the network and by the perfect "
+    "denoiser; all look like handwriting.",
 )
 
 # %% [markdown]
 # To the eye all three are handwriting. Nearly every paper about pictures ranks such sets by one number, the FID: a
 # distance from the training pictures, so *lower is better*. *Predict: which set gets the best FID?*
 
-# %% tags=["widget"]
-guess = choice("", ["A, people", "B, the network", "C, the perfect denoiser", "A and C tie"])
+# %% tags=["widget", "fold"]
+# @title Your guess
+guess = choice(
+    "", ["A, people", "B, the network", "C, the perfect denoiser", "A and C tie"]
+)
 guess
 
 # %% [markdown]
@@ -72,9 +100,19 @@ guess
 # figures and ours cannot be compared; the ideas are the same.)
 
 # %%
-reference = look_at(classifier, seen)[0]  # 60,000 of them: what all sets are compared with
-features = {"A": look_at(classifier, A)[0], "B": look_at(classifier, B)[0], "C": reference[copies]}
+reference = look_at(classifier, seen)[0]  # what all sets are compared with
 assert reference.shape == (60_000, 64)
+
+# %% [markdown]
+# That was the training split, the **reference**. C is made of its pictures, so C's features are known already; A's and
+# B's are not:
+
+# %%
+features = {
+    "A": look_at(classifier, A)[0],
+    "B": look_at(classifier, B)[0],
+    "C": reference[copies],
+}
 
 # %% [markdown]
 # **Second, a distance.** Think of each set as a heap of sand in feature space. How much work is it to turn one heap
@@ -102,14 +140,15 @@ assert reference.shape == (60_000, 64)
 #
 # $$x \mapsto \mu_r + T(x - \mu), \qquad T = R^{1/2}\,(R^{1/2} S R^{1/2})^{-1/2}\,R^{1/2}, \qquad T S T = R. \tag{9.3}$$
 #
-# That can be tried: move the network's 2,000 feature vectors by (9.3), and measure how far they went. Beside it, the
+# That can be tried: move the network's 10,000 feature vectors by (9.3), and measure how far they went. Beside it, the
 # cost of plans with some other $U$.
 
 
 # %%
 # Eq. (9.3)
 def power(S: Tensor, p: float) -> Tensor:
-    """S to the power p, for a symmetric matrix without negative eigenvalues; directions without variance stay out."""
+    """S to the power p, for a symmetric matrix without negative eigenvalues;
+    directions without variance stay out."""
     values, axes = torch.linalg.eigh(S)
     live = values > 1e-10 * values.max()
     return (axes[:, live] * values[live] ** p) @ axes[:, live].T
@@ -126,8 +165,12 @@ fid_B = metrics.fid(features["B"], reference)  # by torchmetrics
 varies(f"moved by the plan: {walked:.6f}; by (9.2), torchmetrics: {fid_B:.6f}")
 assert abs(walked - fid_B) < 1e-4
 for _ in range(50):
-    U = torch.linalg.qr(torch.randn(64, 64, dtype=torch.float64, generator=lesson.generator))[0]
-    assert gap.square().sum() + torch.trace(S + R - 2 * power(S, 0.5) @ U @ root) > fid_B
+    U = torch.linalg.qr(
+        torch.randn(64, 64, dtype=torch.float64, generator=lesson.generator)
+    )[0]
+    assert (
+        gap.square().sum() + torch.trace(S + R - 2 * power(S, 0.5) @ U @ root) > fid_B
+    )
 
 # %% [markdown]
 # The way that the features really went is the number that the library prints, and no other plan was shorter. So this
@@ -136,7 +179,7 @@ for _ in range(50):
 # therefore a lower bound of (9.1): shape beyond the covariance, FID does not see.)
 #
 # ### Exercise 1 · FID
-# *15 minutes · medium · Eq. (9.2).* The features of two sets in, one number out. You need no root of a matrix:
+# *25 minutes · medium · Eq. (9.2).* The features of two sets in, one number out. You need no root of a matrix:
 # $R^{1/2} S R^{1/2}$ and $SR$ have the same eigenvalues, and the trace of a root is the sum of the roots of the
 # eigenvalues. The check compares yours with torchmetrics.
 
@@ -144,11 +187,17 @@ for _ in range(50):
 # %% tags=["exercise"] exercise="09.fid" points=2
 # Exercise 09.fid
 def fid(features: Tensor, reference: Tensor) -> Tensor:
-    """The squared Fréchet distance, Eq. (9.2). features: (n, d), reference: (m, d), float64."""
+    """The squared Fréchet distance, Eq. (9.2).
+    features: (n, d), reference: (m, d), float64."""
     ### BEGIN SOLUTION
     S, R = torch.cov(features.T), torch.cov(reference.T)
     cross = torch.linalg.eigvals(S @ R).sqrt().real.sum()
-    return (features.mean(0) - reference.mean(0)).square().sum() + S.trace() + R.trace() - 2 * cross
+    return (
+        (features.mean(0) - reference.mean(0)).square().sum()
+        + S.trace()
+        + R.trace()
+        - 2 * cross
+    )
     ### END SOLUTION
 
 
@@ -169,12 +218,11 @@ check("09.fid", fid)
 figures = {name: metrics.fid(x, reference) for name, x in features.items()}
 varies("   ".join(f"{name}: {value:.4f}" for name, value in figures.items()))
 varies(f"your guess: {guess.value}")
-assert abs(figures["A"] - figures["C"]) < 0.3 * figures["A"]
-assert figures["B"] > max(figures["A"], figures["C"])
+assert figures["B"] > figures["A"]
 
 # %% [markdown]
 # **A and C are level,** up to chance, which we shall learn to measure. *Copies* pass as new handwriting, and the
-# network, which drew every one of its digits itself, comes out last. Keep that in mind through this lesson. What
+# network, which drew every one of its digits itself, stands behind people. Keep that in mind through this lesson. What
 # people score is the yardstick: nothing new can be expected to do better than real pictures, as many. It is the
 # **floor**; a FID without it says nothing, because it depends on the features and on the number of pictures.
 #
@@ -205,13 +253,14 @@ assert figures["B"] > max(figures["A"], figures["C"])
 # of the number of features,** because there are about $d^2$ correlations to get wrong.
 #
 # ### Exercise 2 · The chance
-# *10 minutes · easy · Eq. (9.6).* The variances along the principal axes, and the sizes of both sets.
+# *15 minutes · easy · Eq. (9.6).* The variances along the principal axes, and the sizes of both sets.
 
 
 # %% tags=["exercise"] exercise="09.chance" points=1
 # Exercise 09.chance
 def chance(variances: Tensor, n: int, m: int) -> Tensor:
-    """The FID of two samples of one Gaussian, on average, by Eq. (9.6). variances: (d,)."""
+    """The FID of two samples of one Gaussian, on average, by Eq. (9.6).
+    variances: (d,)."""
     ### BEGIN SOLUTION
     pairs = variances[:, None] * variances / (variances[:, None] + variances)
     return (1 / n + 1 / m) * (1.25 * variances.sum() + 0.5 * pairs.sum())
@@ -257,24 +306,36 @@ spread = torch.linalg.eigvalsh(R).clamp(min=0)
 law = [metrics.gaussian_chance_fid(torch.ones(16), n, n) for n in ns]
 law_digits = [metrics.chance_fid(reference, n, n) for n in ns]
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title What two real piles score
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.1))
 for axis, points, curve, name, label in [
     (axes[0], by_gauss, law, "Gaussian, 16 features", "Eq. (9.6)"),
-    (axes[1], by_digits, law_digits, "real digits, 64 features", "Eq. (9.4), variances measured"),
+    (
+        axes[1],
+        by_digits,
+        law_digits,
+        "real digits, 64 features",
+        "Eq. (9.4), variances measured",
+    ),
 ]:
     axis.loglog(ns, [mean for mean, _ in points], "o", color=ORANGE, label="measured")
     axis.loglog(ns, curve, color=BLUE, label=label)
     axis.set(xlabel="n, images in each pile", ylabel="FID", title=name)
 axes[0].loglog(ns, [16**2 / (2 * n) for n in ns], ":", color=BLACK, label=r"$d^2 / 2n$")
 axes[1].loglog(
-    ns, [metrics.gaussian_chance_fid(spread, n, n) for n in ns], ":", color=BLACK, label="Eq. (9.6), if Gaussian"
+    ns,
+    [metrics.gaussian_chance_fid(spread, n, n) for n in ns],
+    ":",
+    color=BLACK,
+    label="Eq. (9.6), if Gaussian",
 )
 for axis in axes:
     axis.legend(fontsize=8)
 show(
     figure,
-    "FID of two piles from the same source against n, on logarithmic axes: straight lines falling as 1/n, with the measured "
+    "FID of two piles from the same source against n, on logarithmic axes: straight "
+    "lines falling as 1/n, with the measured "
     "points on them, for a Gaussian and for the features of real digits.",
 )
 
@@ -283,14 +344,19 @@ show(
 
 # %%
 for n, (mean, error), predicted in zip(ns, by_gauss, law, strict=True):
-    assert abs(mean - predicted) < 4 * error + predicted * 2 * 16 / n  # up to the next order in d / n
+    assert (
+        abs(mean - predicted) < 4 * error + predicted * 2 * 16 / n
+    )  # up to the next order in d / n
 for n, (mean, error), predicted in zip(ns, by_digits, law_digits, strict=True):
-    varies(f"n = {n:5}: two piles of real digits {mean:.4f} ± {error:.4f}, expected {predicted:.4f}")
+    varies(
+        f"n = {n:5}: two piles of real digits {mean:.4f} ± {error:.4f}, expected "
+        f"{predicted:.4f}"
+    )
     assert n < 500 or abs(mean - predicted) < 4 * error + 0.25 * predicted
 
 # %% [markdown]
 # Nothing in this figure has to do with quality: both piles are real. FID falls as $1/n$, for ever. Of a network with
-# FID 0.1 at $n = 2{,}000$ one cannot say whether it is good before one knows what chance scores there. And two FIDs
+# FID 0.05 at $n = 2{,}000$ one cannot say whether it is good before one knows what chance scores there. And two FIDs
 # at different $n$ cannot be compared at all.
 #
 # ## 3 · How sure is the number?
@@ -313,7 +379,9 @@ for n, (mean, error), predicted in zip(ns, by_digits, law_digits, strict=True):
 # Mind the turn: if resamples can come out far too *high*, then so may our figure have, and the mean lies *below* it.
 #
 # ### Exercise 3 · The interval
-# *10 minutes · medium · Eq. (9.8).* A figure, the figures of its resamples, and a level such as 0.95.
+# *15 minutes · medium · Eq. (9.8).* A figure, the figures of its resamples, and a level such as 0.95. A quantile falls
+# between two of the resamples as a rule; go between them in a straight line, as `torch.quantile` does unless told
+# otherwise.
 
 
 # %% tags=["exercise"] exercise="09.interval" points=2
@@ -353,27 +421,44 @@ def fid_to_unit(x: Tensor) -> Tensor:
     return mean.square().sum(-1) + (variances.clamp(min=0).sqrt() - 1).square().sum(-1)
 
 
-wide, middle = 1.15 * torch.ones(8, dtype=torch.float64), 0.1 * torch.ones(8, dtype=torch.float64)
+wide, middle = (
+    1.15 * torch.ones(8, dtype=torch.float64),
+    0.1 * torch.ones(8, dtype=torch.float64),
+)
 truth = middle.square().sum() + (wide - 1).square().sum()
-sets = torch.randn(100, 300, 8, dtype=torch.float64, generator=lesson.generator) * wide + middle
+sets = (
+    torch.randn(100, 300, 8, dtype=torch.float64, generator=lesson.generator) * wide
+    + middle
+)
 values, corrected, ours, shortcut = fid_to_unit(sets), [], [], []
 for x, value in zip(sets, values, strict=True):
-    resampled = fid_to_unit(x[torch.randint(300, (200, 300), generator=lesson.generator)])
+    resampled = fid_to_unit(
+        x[torch.randint(300, (200, 300), generator=lesson.generator)]
+    )
     error = resampled - resampled.mean()
     ours.append((value - error.quantile(0.975), value - error.quantile(0.025)))
     shortcut.append((resampled.quantile(0.025), resampled.quantile(0.975)))
     corrected.append(value - (resampled.mean() - value))
-held = [sum(low < values.mean() < high for low, high in ends).item() for ends in (ours, shortcut)]
+held = [
+    sum(low < values.mean() < high for low, high in ends).item()
+    for ends in (ours, shortcut)
+]
 
 # %% [markdown]
 # How often did each hold the mean figure, and where is the truth?
 
 # %%
 unbiased = torch.stack(corrected).mean()
-varies(f"true distance {truth:.4f}; FID on average {values.mean():.4f}, corrected {unbiased:.4f}")
-varies(f"intervals that hold the mean figure: Eq. (9.8) {held[0]} of 100, the shortcut {held[1]}")
-assert held[0] >= 88  # 95, less more than three standard errors
-assert held[1] < 85
+varies(
+    f"true distance {truth:.4f}; FID on average {values.mean():.4f}, corrected "
+    f"{unbiased:.4f}"
+)
+varies(
+    f"intervals that hold the mean figure: Eq. (9.8) {held[0]} of 100, the shortcut "
+    f"{held[1]}"
+)
+assert held[0] >= 86  # 95, less four standard errors
+assert held[1] < 90
 assert abs(unbiased - truth) < 4 * values.std() / 10 < values.mean() - truth
 
 # %% [markdown]
@@ -383,52 +468,64 @@ assert abs(unbiased - truth) < 4 * values.std() / 10 < values.mean() - truth
 
 
 # %%
-def interval_at(name: str, n: int, seed: int = 0, resamples: int = 60) -> metrics.Estimate:
+def interval_at(
+    name: str, n: int, seed: int = lesson.seed, resamples: int = 60
+) -> metrics.Estimate:
     """FID of n pictures of a set, chosen at random, with its interval and bias."""
     generator = torch.Generator().manual_seed(seed)
+    chosen = metrics.subset(features[name], n, generator)
     return metrics.fid_interval(
-        metrics.subset(features[name], n, generator), reference, resamples=resamples, generator=generator
+        chosen, reference, resamples=resamples, generator=generator
     )
 
 
-sizes = (150, 200, 300, 500, 1000, 2000)
-curves = {
-    name: [metrics.fid(metrics.subset(x, k, lesson.generator), reference) for k in sizes]
-    for name, x in features.items()
-}
+sizes = (150, 200, 300, 500, 1000, 2000, 10_000)
+curves = {}
+for name, x in features.items():
+    handfuls = [metrics.subset(x, k, lesson.generator) for k in sizes]
+    curves[name] = [metrics.fid(handful, reference) for handful in handfuls]
+
+# %% [markdown]
+# *Slide n to the right end and back: which sets can be told apart at n = 200?*
+
+# %% tags=["widget", "fold"]
+# @title FID against 1/n: choose n, and which pictures
 
 
 def against_n(n: int, seed: int) -> plt.Figure:
-    """The three sets' FID on subsets, and at n with its interval and without its bias."""
+    """The three sets' FID on subsets, and at n with its interval and without its
+    bias."""
     figure, axis = plt.subplots(figsize=(6.6, 3.1))
     for i, (name, colour) in enumerate(zip("BAC", (ORANGE, BLUE, GREEN), strict=True)):
         here = interval_at(name, n, seed)
         ends = [[here.value - here.low], [here.high - here.value]]
         axis.plot([1 / k for k in sizes], curves[name], "o", ms=3, color=colour)
-        axis.plot([0, 1 / 150], [here.corrected, here.corrected + here.bias * n / 150], ":", lw=1, color=colour)
-        axis.errorbar(1 / n + 5e-5 * (i - 1), here.value, ends, fmt="o", ms=7, color=colour, capsize=4, label=name)
+        line = [here.corrected, here.corrected + here.bias * n / 150]
+        axis.plot([0, 1 / 150], line, ":", lw=1, color=colour)
+        look = {"fmt": "o", "ms": 7, "color": colour, "capsize": 4, "label": name}
+        axis.errorbar(1 / n + 5e-5 * (i - 1), here.value, ends, **look)
         axis.plot(0, here.corrected, "s", color=colour, mfc="white")
-    axis.set(xlabel="1 / n", ylabel="FID", title=f"95 % intervals at n = {n}; squares: without the bias")
+    axis.set(xlabel="1 / n", ylabel="FID")
+    axis.set_title(f"95 % intervals at n = {n}; squares: without the bias")
     axis.legend(fontsize=8, loc="upper left")
     return figure
 
 
-# %% [markdown]
-# *Slide n to the right end and back: which sets can be told apart at n = 200?*
-
-# %% tags=["widget"]
 explore(
     against_n,
-    alt="FID of the three sets against 1/n: dots around straight lines; intervals at the chosen n; squares at 1/n = 0 without the bias.",
-    n=slider("n", 150, N, 500, step=50),
+    alt="FID of the three sets against 1/n: dots around straight lines; intervals at "
+    "the chosen n; squares at 1/n = 0 without the bias.",
+    n=slider("n", 150, 3000, 500, step=50),
     seed=slider("which pictures: seed", 0, 9, 0),
 )
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title FID against 1/n, with intervals at n = 500
 show(
-    against_n(500, 0),
-    "FID of sets A, B and C against 1/n: points that rise with 1/n and scatter around straight lines, most where pictures are few. "
-    "At n = 500 error bars that overlap; at 1/n = 0 white squares, the figures without their bias, near zero.",
+    against_n(500, lesson.seed),
+    "FID of sets A, B and C against 1/n: points that rise with 1/n and scatter around "
+    "straight lines, most where pictures are few. At n = 500 error bars that overlap; "
+    "at 1/n = 0 white squares, the figures without their bias, near zero.",
 )
 
 # %% [markdown]
@@ -438,15 +535,69 @@ show(
 estimates = {name: interval_at(name, N, resamples=200) for name in "ABC"}
 for name, e in estimates.items():
     varies(f"{name}: FID {e}, of which bias {e.bias:.4f}; without it {e.corrected:.4f}")
-assert estimates["B"].corrected > max(estimates["A"].corrected, estimates["C"].corrected)
-assert estimates["B"].low < max(estimates["A"].high, estimates["C"].high)  # the intervals overlap
+assert estimates["B"].corrected > estimates["A"].corrected
+assert estimates["B"].low < estimates["A"].high  # the intervals overlap
 
 # %% [markdown]
-# A and C are nothing but chance: without their bias they stand at zero, or below it, as an unbiased figure may. B is
-# above them. But look at the intervals: they overlap. **Two thousand pictures do not suffice to tell this network from
-# people,** and whoever reports three digits of its FID reports chance. (Near the floor (9.8) is on the safe
-# side, too wide by up to a factor of $\sqrt 3$.) The intervals cover just the luck of the draw: another seed, the
-# same network, features and reference. They say nothing about another *training*, which may make a larger difference.
+# A and C are nothing but chance: without their bias they stand near zero, or below it, as an unbiased figure may. B is
+# above them. But the intervals of A and B overlap. Does that say that the two cannot be told apart?
+#
+# **It does not.** Let $a$ and $b$ be half of the intervals' lengths. They keep apart only if the figures differ by more
+# than $a + b$. But of two *independent* figures the variances add up, not the deviations, so chance makes their
+# difference no larger than about $\sqrt{a^2 + b^2}$. Whoever waits for the intervals to part waits too long, and whoever
+# wants to know about a difference has to bootstrap the *difference*: resample both sets, subtract, and read (9.8) with
+# the difference in the place of the FID. (Most of the bias drops out on the way, since both sets have the same $n$. And
+# resample the sets each for itself, as they were drawn. Two samplers that start from the same noises make *pairs*, and
+# those are resampled as pairs.)
+
+
+# %%
+# Eq. (9.8)
+def resampled_fids(x: Tensor, resamples: int = 200) -> Tensor:
+    """The FIDs of resamples of the features x, by (9.2)."""
+    n, figures, centre = len(x), [], reference.double().mean(0)
+    for _ in range(resamples):
+        z = x[torch.randint(n, (n,), generator=lesson.generator)].double()
+        S = torch.cov(z.T)
+        cross = torch.linalg.eigvalsh(root @ S @ root).clamp(min=0).sqrt().sum()
+        means = (z.mean(0) - centre).square().sum()
+        figures.append(means + S.trace() + R.trace() - 2 * cross)
+    return torch.stack(figures)
+
+
+apart = {}
+for n in (2000, N):
+    one, other = features["B"][:n], features["A"][:n]
+    difference = metrics.fid(one, reference) - metrics.fid(other, reference)
+    resampled = resampled_fids(one) - resampled_fids(other)
+    error = resampled - resampled.mean()
+    low, high = (difference - error.quantile(q).item() for q in (0.975, 0.025))
+    apart[n] = metrics.Estimate(difference, low, high)
+    inside = "inside" if low < 0 < high else "outside"
+    varies(
+        f"n = {n:6,}: FID of B less that of A {difference:+.4f}, "
+        f"95 % [{low:+.4f}, {high:+.4f}]: zero is {inside}"
+    )
+
+# %% [markdown]
+# Is the difference's own interval as short as it should be?
+
+# %%
+a, b = ((e.high - e.low) / 2 for e in (estimates["A"], estimates["B"]))
+half = (apart[N].high - apart[N].low) / 2
+varies(f"half of the difference's interval at n = {N:,}: {half:.4f}")
+varies(f"a + b: {a + b:.4f}; the root of a² + b²: {(a**2 + b**2) ** 0.5:.4f}")
+assert half < a + b
+assert apart[N].value > 0
+assert apart[2000].high - apart[2000].low > 1.5 * (apart[N].high - apart[N].low)
+
+# %% [markdown]
+# With 2,000 pictures of each, chance in the difference is larger than the difference itself: **so few do not suffice to
+# tell this network from people,** and whoever reports three digits of its FID reports chance. With 10,000 zero has come
+# to the very end of the interval: where the two intervals still overlapped, their difference all but decides. (Near the
+# floor (9.8) is on the safe side, too wide by up to a factor of $\sqrt 3$.) All these intervals cover just the luck of
+# the draw: another seed, the same network, features and reference. They say nothing about another *training*, which may
+# make a larger difference.
 #
 # ## 4 · A distance without bias
 #
@@ -466,18 +617,21 @@ assert estimates["B"].low < max(estimates["A"].high, estimates["C"].high)  # the
 # come out below zero.
 #
 # ### Exercise 4 · KID
-# *10 minutes · medium · Eq. (9.10).*
+# *15 minutes · medium · Eq. (9.10).*
 
 
 # %% tags=["exercise"] exercise="09.kid" points=2
 # Exercise 09.kid
 def kid(features: Tensor, reference: Tensor) -> Tensor:
-    """The unbiased squared kernel distance, one number. features: (n, d), reference: (m, d)."""
+    """The unbiased squared kernel distance, one number.
+    features: (n, d), reference: (m, d)."""
     ### BEGIN SOLUTION
     n, m, d = len(features), len(reference), features.shape[1]
     K = (features @ features.T / d + 1) ** 3
     L = (reference @ reference.T / d + 1) ** 3
-    within = (K.sum() - K.trace()) / (n * (n - 1)) + (L.sum() - L.trace()) / (m * (m - 1))
+    within = (K.sum() - K.trace()) / (n * (n - 1)) + (L.sum() - L.trace()) / (
+        m * (m - 1)
+    )
     return within - 2 * ((features @ reference.T / d + 1) ** 3).mean()
     ### END SOLUTION
 
@@ -497,26 +651,29 @@ check("09.kid", kid)
 
 # %%
 # Eq. (9.10)
-blurred = look_at(classifier, denormalize(F.avg_pool2d(normalize(A), 3, 1, 1)))[0]
+wrong = denormalize(F.avg_pool2d(normalize(A[:2000]), 3, 1, 1))
+blurred, g = look_at(classifier, wrong)[0], lesson.generator
 handfuls = {}
 for n in (20, 50, 200, 1000):
     pairs = [
-        (metrics.subset(blurred, n, lesson.generator), metrics.subset(reference, n, lesson.generator))
+        (metrics.subset(blurred, n, g), metrics.subset(reference, n, g))
         for _ in range(2000 // n)
     ]
-    by_kid = torch.tensor([metrics.kid(x, y, subsets=1, generator=lesson.generator) for x, y in pairs])
-    handfuls[n] = by_kid.mean().item(), by_kid.std().item()
-    by_fid = sum(metrics.fid(x, y) for x, y in pairs) / len(pairs)
-    varies(f"n = {n:4}: KID {handfuls[n][0]:.3f}, one handful ± {handfuls[n][1]:.3f}; FID {by_fid:.2f}")
-whole = metrics.kid(blurred, reference, subsets=20, generator=lesson.generator)
+    kids = torch.tensor([metrics.kid(*two, subsets=1, generator=g) for two in pairs])
+    by_fid = sum(metrics.fid(*two) for two in pairs) / len(pairs)
+    handfuls[n] = mean, spread = kids.mean().item(), kids.std().item()
+    varies(f"n = {n:4}: KID {mean:.3f}, one handful ± {spread:.3f}; FID {by_fid:.2f}")
+whole = metrics.kid(blurred, reference, subsets=20, generator=g)
 varies(f"KID of all of them, by subsets of 1,000: {whole:.3f}")
-for n, (mean, spread) in handfuls.items():
-    assert abs(mean - whole) < max(5 * spread / (2000 // n) ** 0.5, 0.1 * whole)
+for n, (mean, spread) in handfuls.items():  # of two handfuls a spread says little
+    assert abs(mean - whole) < max(5 * spread / (2000 // n) ** 0.5, 0.3 * whole)
 
 # %% [markdown]
 # KID's mean stays where it is, whatever $n$, where FID falls by a factor of several. But look at the spread, too: one
 # handful of twenty can be off by several times the value. **Without bias is not without chance.** KID has a scale of
 # its own, and it does not see copies either.
+#
+# *A natural break: up to here distances, from here on what they do not see.*
 #
 # ## 5 · Which half is missing?
 #
@@ -530,14 +687,15 @@ for n, (mean, spread) in handfuls.items():
 # the balls of the second around samples, of course, and as far as *their* neighbours.
 #
 # ### Exercise 5 · Precision
-# *10 minutes · medium · Eq. (9.11).* `torch.cdist(x, y)` is the table of distances, a row for each x. A picture is no
+# *15 minutes · medium · Eq. (9.11).* `torch.cdist(x, y)` is the table of distances, a row for each x. A picture is no
 # neighbour of its own.
 
 
 # %% tags=["exercise"] exercise="09.precision" points=2
 # Exercise 09.precision
 def precision(samples: Tensor, reference: Tensor, k: int) -> Tensor:
-    """Share of samples (n, d) that lie in the ball of at least one real picture of reference (m, d)."""
+    """Share of samples (n, d) that lie in the ball of at least one real picture of
+    reference (m, d)."""
     ### BEGIN SOLUTION
     radius = torch.cdist(reference, reference).sort(1).values[:, k]
     inside = torch.cdist(samples, reference) <= radius
@@ -564,25 +722,32 @@ check("09.precision", precision)
 # %%
 def spoilt(name: str) -> Tensor:
     """1,000 of A's pictures, and what becomes of them."""
-    x = A[:1000]
+    x, own = A[:1000], torch.Generator().manual_seed(lesson.seed)
     if name == "blurred":
         return denormalize(F.avg_pool2d(normalize(x), 3, 1, 1))
     if name == "noisy":
-        return denormalize(normalize(x) + 0.5 * forward.noise_like(normalize(x), torch.Generator().manual_seed(0)))
+        noise = forward.noise_like(normalize(x), own)
+        return denormalize(normalize(x) + 0.5 * noise)
     if name == "no 5 to 9":
         small = new[new_labels < 5]
-        return small[torch.randperm(len(small), generator=torch.Generator().manual_seed(0))[:1000]]
+        return small[torch.randperm(len(small), generator=own)[:1000]]
     return x[:40].repeat(25, 1, 1, 1)  # forty, over and over
 
 
-kinds = {name: look_at(classifier, spoilt(name))[0] for name in ("blurred", "noisy", "no 5 to 9", "only forty")}
+kinds = {
+    name: look_at(classifier, spoilt(name))[0]
+    for name in ("blurred", "noisy", "no 5 to 9", "only forty")
+}
 kinds |= {name: features[name][:1000] for name in "ABC"}
-real = metrics.subset(reference, 1000, lesson.generator)  # as many: the balls shrink as sets grow
+real = metrics.subset(reference, 1000, lesson.generator)  # as many: balls shrink
 plane = {name: metrics.precision_recall(x, real) for name, x in kinds.items()}
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Precision against recall
 figure, axis = plt.subplots(figsize=(5.6, 3.4))
-for (name, at), colour in zip(plane.items(), (PINK, YELLOW, SKY, BLACK, BLUE, ORANGE, GREEN), strict=True):
+for (name, at), colour in zip(
+    plane.items(), (PINK, YELLOW, SKY, BLACK, BLUE, ORANGE, GREEN), strict=True
+):
     axis.plot(at.recall, at.precision, "o", ms=8, color=colour, label=name)
 axis.set(
     xlabel="recall: how much of the real is covered",
@@ -593,7 +758,8 @@ axis.set(
 axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
 show(
     figure,
-    "Precision against recall. A and C, real digits, are at the upper right; B near them; half the classes: to the left of them; forty pictures repeated: "
+    "Precision against recall. A and C, real digits, are at the upper right; B near "
+    "them; half the classes: to the left of them; forty pictures repeated: "
     "far left at the top; blurred and noisy digits: lower.",
 )
 
@@ -603,10 +769,15 @@ show(
 # %%
 for name, at in plane.items():
     varies(
-        f"{name:11} precision {at.precision:.2f}, recall {at.recall:.2f}; FID {metrics.fid(kinds[name], reference):.2f}"
+        f"{name:11} precision {at.precision:.2f}, recall {at.recall:.2f}; FID "
+        f"{metrics.fid(kinds[name], reference):.2f}"
     )
 assert plane["noisy"].precision < plane["A"].precision - 0.2
-assert plane["no 5 to 9"].precision > plane["A"].precision - 0.1 > plane["no 5 to 9"].recall
+assert (
+    plane["no 5 to 9"].precision
+    > plane["A"].precision - 0.1
+    > plane["no 5 to 9"].recall
+)
 assert plane["only forty"].recall < 0.3 < 0.8 < plane["only forty"].precision
 
 # %% [markdown]
@@ -626,19 +797,44 @@ small = seen[:1000]
 ideal = IdealDenoiser(normalize(small), schedule)
 start = torch.randn(40, 1, 28, 28, generator=lesson.generator)
 grid = samplers.uniform_grid(schedule, 50)
-perfect = denormalize(samplers.sample_ddpm(ideal, start, schedule, grid, generator=lesson.generator))
+perfect = denormalize(
+    samplers.sample_ddpm(ideal, start, schedule, grid, generator=lesson.generator)
+)
 distance, index = {}, {}
-for name, x, among in [("A", A[:1000], seen), ("B", B[:1000], seen), ("C", perfect, small)]:
+for name, x, among in [
+    ("A", A[:1000], seen),
+    ("B", B[:1000], seen),
+    ("C", perfect, small),
+]:
     far, which = metrics.nearest(x, among)
-    distance[name], index[name] = far[:, 0] / 28, which[:, 0]  # root mean square, in grey levels of 255
+    distance[name], index[name] = (
+        far[:, 0] / 28,
+        which[:, 0],
+    )  # root mean square, in grey levels of 255
 assert distance["C"].max() == 0  # the very bytes
 
-# %% tags=["figure"]
-pairs = [A[:12], seen[index["A"][:12]], B[:12], seen[index["B"][:12]], perfect[:12], small[index["C"][:12]]]
-names = ["A, people", "nearest in training", "B, network", "nearest in training", "C, perfect", "nearest in training"]
+# %% tags=["figure", "fold"]
+# @title A wall of neighbours
+pairs = [
+    A[:12],
+    seen[index["A"][:12]],
+    B[:12],
+    seen[index["B"][:12]],
+    perfect[:12],
+    small[index["C"][:12]],
+]
+names = [
+    "A, people",
+    "nearest in training",
+    "B, network",
+    "nearest in training",
+    "C, perfect",
+    "nearest in training",
+]
 show(
     image_grid(torch.cat(pairs), columns=12, row_labels=names, size=0.56),
-    "A wall of neighbours. Digits by people and by the network, each above the nearest training digit: of the same kind, with other "
+    "A wall of neighbours. Digits by people and by the network, each above the "
+    "nearest training digit: of the same kind, with other "
     "strokes. Digits by the perfect denoiser, each above its very double.",
 )
 
@@ -646,26 +842,52 @@ show(
 # The network's digits have relatives, C's have doubles. But how near is too near? There is a natural yardstick: **how
 # near do unseen real digits come to the training set?** They cannot have been copied.
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title How far from the nearest training digit
 figure, axis = plt.subplots(figsize=(6.2, 2.6))
 edges = torch.linspace(0, 80, 41)
 for name, colour in (("A", BLUE), ("B", ORANGE)):
-    axis.stairs(torch.histogram(distance[name].float(), edges)[0] / 1000, edges, color=colour, lw=1.8, label=name)
+    axis.stairs(
+        torch.histogram(distance[name].float(), edges)[0] / 1000,
+        edges,
+        color=colour,
+        lw=1.8,
+        label=name,
+    )
 axis.axvline(0, color=GREEN, lw=3, label="C, all of them")
-axis.axvline(distance["A"].quantile(0.01).item(), color=BLACK, lw=1, ls=":", label="99 % of A lie to the right")
-axis.set(xlabel="distance to the nearest training digit (rms, grey levels)", ylabel="share of pictures")
+axis.axvline(
+    distance["A"].quantile(0.01).item(),
+    color=BLACK,
+    lw=1,
+    ls=":",
+    label="99 % of A lie to the right",
+)
+axis.set(
+    xlabel="distance to the nearest training digit (rms, grey levels)",
+    ylabel="share of pictures",
+)
 axis.legend(fontsize=8)
 show(
     figure,
-    "Histograms of the distance to the nearest training digit: people's and the network's lie over each other between 10 and "
+    "Histograms of the distance to the nearest training digit: people's and the "
+    "network's lie over each other between 10 and "
     "60 grey levels; the perfect denoiser's copies are all at zero.",
 )
 
 # %%
 mark = distance["A"].quantile(0.01)
-of_B, of_C = (metrics.share(int((distance[name] < mark).sum()), len(distance[name])) for name in "BC")
-varies(f"nearer than 99 % of new digits: B {of_B.value:.1%} [{of_B.low:.1%}, {of_B.high:.1%}], C {of_C.value:.0%}")
-varies(f"median distance: A {distance['A'].median():.1f}, B {distance['B'].median():.1f} grey levels")
+of_B, of_C = (
+    metrics.share(int((distance[name] < mark).sum()), len(distance[name]))
+    for name in "BC"
+)
+varies(
+    f"nearer than 99 % of new digits: B {of_B.value:.1%} [{of_B.low:.1%}, "
+    f"{of_B.high:.1%}], C {of_C.value:.0%}"
+)
+varies(
+    f"median distance: A {distance['A'].median():.1f}, B {distance['B'].median():.1f} "
+    "grey levels"
+)
 assert of_C.value == 1
 assert of_B.high < 0.1
 
@@ -692,14 +914,23 @@ assert of_B.high < 0.1
 # Eq. (9.12)
 @torch.no_grad()
 def bits(denoise, images: Tensor, stretches: int = 24) -> Tensor:
-    """The bound of each image, in bits a pixel, from one random step of each stretch."""
+    """The bound of each image, in bits a pixel, from one random step of each
+    stretch."""
     x_0 = normalize(images).to(lesson.device)
     edges = [1, *samplers.quadratic_grid(schedule, stretches)[-2::-1]]  # rising to T
     nats = variational.prior_kl(x_0.double(), schedule)
-    for low, high in zip([0, *edges[:-1]], edges, strict=True):  # the first is t = 1 alone, and gives L_0
-        t = torch.randint(low + 1, high + 1, (len(x_0),), generator=lesson.generator).to(lesson.device)
-        x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
-        nats = nats + (high - low) * variational.jump_cost(x_0, denoise(x_t, t), x_t, t, t - 1, schedule)
+    for low, high in zip(
+        [0, *edges[:-1]], edges, strict=True
+    ):  # the first is t = 1 alone, and gives L_0
+        t = torch.randint(
+            low + 1, high + 1, (len(x_0),), generator=lesson.generator
+        ).to(lesson.device)
+        x_t = forward.q_sample(
+            x_0, t, schedule, forward.noise_like(x_0, lesson.generator)
+        )
+        nats = nats + (high - low) * variational.jump_cost(
+            x_0, denoise(x_t, t), x_t, t, t - 1, schedule
+        )
     return variational.bits_per_dim(nats, 784).cpu()
 
 
@@ -710,8 +941,8 @@ def bits(denoise, images: Tensor, stretches: int = 24) -> Tensor:
 # %%
 place = 256 * torch.arange(784)
 counts = (seen[:20_000].flatten(1) + place).flatten().bincount(minlength=784 * 256)
-cost = -((counts + 0.01) / (20_000 + 2.56)).log2()  # of each grey level at each place, in bits
-pixelwise = cost[A.flatten(1) + place].mean()
+in_bits = -((counts + 0.01) / (20_000 + 2.56)).log2()  # of each grey level, by place
+pixelwise = in_bits[A[:2000].flatten(1) + place].mean()
 scored = {
     "network, seen": bits(unet, seen[:32]),
     "network, new": bits(unet, A[:32]),
@@ -724,14 +955,15 @@ for name, b in scored.items():
 assert scored["perfect, new"].mean() > 8 > 3 > scored["network, new"].mean()
 assert scored["perfect, seen"].mean() < 1 < pixelwise
 gap = scored["network, new"].mean() - scored["network, seen"].mean()
-assert abs(gap) < 4 * (scored["network, new"].var() / 32 + scored["network, seen"].var() / 32).sqrt()
+variance = scored["network, new"].var() / 32 + scored["network, seen"].var() / 32
+assert abs(gap) < 4 * variance.sqrt()
 
 # %% [markdown]
 # There it is. The network codes new digits as well as those it was trained on, as far as 32 of each can tell: no sign
-# of memorising. The perfect denoiser codes what it has seen best of all, and a new digit far worse than no compression at all. It would rather
-# have it be one of its thousand.
+# of memorising. The perfect denoiser codes what it has seen best of all, and a new digit far worse than no compression
+# at all. It would rather have it be one of its thousand.
 #
-# And the network is no better than the code that takes each pixel by itself! Its last step is to blame: a Gaussian
+# And the network is hardly better than the code that takes each pixel by itself! Its last step is to blame: a Gaussian
 # as wide as the last noise. Spread over the grey levels next to the right one it costs most of a bit a pixel, even if
 # the denoiser knows the picture (see "perfect, seen"). Ink and paper are mostly pure black and white, which a table
 # of frequencies gets nearly for free. Lesson 12 chooses better variances.
@@ -751,16 +983,23 @@ assert abs(gap) < 4 * (scored["network, new"].var() / 32 + scored["network, seen
 
 # %%
 # Eq. (9.13)
-settings = dict(steps=200, widths=(16, 32, 32), device=lesson.device, precision=lesson.dtype)  # noqa: C408
-chosen = torch.randperm(len(seen), generator=lesson.generator)[:N]
-taught_by = {
-    "real digits": metrics.samples_only_accuracy(seen[chosen], seen_labels[chosen], new, new_labels, **settings),
-    "the network's": metrics.samples_only_accuracy(B, wish, new, new_labels, **settings),
-}
-for name, accuracy in taught_by.items():
-    varies(f"a classifier that saw only {N} of {name}: {accuracy.value:.1%} [{accuracy.low:.1%}, {accuracy.high:.1%}]")
-    for p in (accuracy.low, accuracy.high):
-        assert abs(abs(accuracy.value - p) - 1.96 * (p * (1 - p) / 10_000) ** 0.5) < 1e-5
+settings = {"steps": 150, "widths": (16, 32, 32), "seed": lesson.seed}
+settings |= {"device": lesson.device, "precision": lesson.dtype}
+chosen = torch.randperm(len(seen), generator=lesson.generator)[:2000]
+taught_by = {}
+for name, pictures, their in (
+    ("real digits", seen[chosen], seen_labels[chosen]),
+    ("the network's", B[:2000], wish[:2000]),
+):
+    accuracy = metrics.samples_only_accuracy(
+        pictures, their, new, new_labels, **settings
+    )
+    taught_by[name], ends = accuracy, (accuracy.low, accuracy.high)
+    interval_text = f"[{accuracy.low:.1%}, {accuracy.high:.1%}]"
+    varies(f"saw only 2,000 of {name}: {accuracy.value:.1%} {interval_text}")
+    for p in ends:
+        surprise = 1.96 * (p * (1 - p) / 10_000) ** 0.5
+        assert abs(abs(accuracy.value - p) - surprise) < 1e-5
 assert taught_by["real digits"].low > 0.95
 assert taught_by["the network's"].low > 0.9
 
@@ -771,13 +1010,13 @@ assert taught_by["the network's"].low > 0.9
 # ## 8 · What usually goes wrong
 #
 # ### FID at different n, compared
-# A table in a paper: "people: 100 pictures, ours: 2,000".
+# A table in a paper: "people: 100 pictures, ours: 10,000".
 
 # %%
-few = sum(metrics.fid(metrics.subset(features["A"], 100, lesson.generator), reference) for _ in range(10)) / 10
-varies(
-    f"people at n = 100: {few:.3f}; the network at n = 2,000: {figures['B']:.3f}; people at n = 2,000: {figures['A']:.3f}"
-)
+handfuls = [metrics.subset(features["A"], 100, lesson.generator) for _ in range(10)]
+few = sum(metrics.fid(handful, reference) for handful in handfuls) / 10
+varies(f"people at n = 100: {few:.3f}; the network at n = 10,000: {figures['B']:.3f}")
+varies(f"people at n = 10,000: {figures['A']:.3f}")
 assert few > figures["B"] > figures["A"]
 
 # %% [markdown]
@@ -790,58 +1029,72 @@ assert few > figures["B"] > figures["A"]
 
 # %%
 everyone = look_at(classifier, new)[0]
+at_random = [metrics.subset(everyone, 5000, lesson.generator) for _ in range(6)]
 halves = {
     "the first 5,000": metrics.fid(everyone[:5000], reference),
     "the last 5,000": metrics.fid(everyone[5000:], reference),
-    "5,000 at random": metrics.fid(metrics.subset(everyone, 5000, lesson.generator), reference),
+    "5,000 at random": sum(metrics.fid(x, reference) for x in at_random) / 6,
     "all 10,000": metrics.fid(everyone, reference),
 }
 for name, value in halves.items():
     varies(f"{name:16} FID {value:.4f}")
-assert halves["the first 5,000"] > 1.3 * halves["5,000 at random"] > 1.3 * halves["all 10,000"]
+assert halves["the first 5,000"] > 1.3 * halves["5,000 at random"]
+assert halves["5,000 at random"] > halves["all 10,000"]
 
 # %% [markdown]
 # Either half by itself is off by a factor: each has its own writers, and only together are they like the training
 # set. `metrics.subset` draws at random.
 #
 # ### Resizing
-# Many networks want 32 × 32 pixels, so digits are enlarged, and made small again at the end. Take *real* digits, send
-# them there and back, and measure.
+# Many networks want 32 × 32 pixels, so digits are enlarged, and made small again at the end. Take 2,000 *real* digits,
+# send them there and back, and measure; beside it 2,000 of the network's, as they are.
 
 
 # %%
 def there_and_back(size: int, **how: object) -> Tensor:
-    """A's pictures, resized to `size` and back, as bytes."""
-    x = F.interpolate(normalize(A), size=(size, size), **how)
+    """2,000 of A's pictures, resized to `size` and back, as bytes."""
+    x = F.interpolate(normalize(A[:2000]), size=(size, size), **how)
     return denormalize(F.interpolate(x, size=(28, 28), **how))
 
 
 smooth = {"mode": "bilinear", "antialias": True}
 journeys = {
-    "as they are": A,
-    "padded to 32": F.pad(A, (2, 2, 2, 2))[..., 2:-2, 2:-2],
+    "as they are": A[:2000],
+    "padded to 32": F.pad(A[:2000], (2, 2, 2, 2))[..., 2:-2, 2:-2],
     "32, nearest": there_and_back(32, mode="nearest"),
     "32, bilinear": there_and_back(32, mode="bilinear"),
     "32, bicubic": there_and_back(32, mode="bicubic", antialias=True),
     "64, bilinear": there_and_back(64, **smooth),
     "14, bilinear": there_and_back(14, **smooth),
 }
-travelled = {name: metrics.fid(look_at(classifier, x)[0], reference) for name, x in journeys.items()}
+travelled = {
+    name: metrics.fid(look_at(classifier, x)[0], reference)
+    for name, x in journeys.items()
+}
 
-# %% tags=["figure"]
+cost = {name: value - travelled["as they are"] for name, value in travelled.items()}
+for name, value in cost.items():
+    varies(f"{name:12} FID {travelled[name]:.3f}, for the journey {value:+.3f}")
+varies(f"2,000 of the network's: {metrics.fid(features['B'][:2000], reference):.3f}")
+assert cost["padded to 32"] == 0
+assert cost["32, bilinear"] > estimates["B"].corrected
+assert cost["14, bilinear"] > 10 * cost["32, bilinear"]
+
+# %% tags=["figure", "fold"]
+# @title Two digits after seven journeys
 show(
     image_grid(
-        torch.cat([x[:1] for x in journeys.values()] + [x[1:2] for x in journeys.values()]),
+        torch.cat(
+            [x[:1] for x in journeys.values()] + [x[1:2] for x in journeys.values()]
+        ),
         columns=7,
         titles=[f"{name}\nFID {travelled[name]:.3f}" for name in journeys],
         size=1.2,
     ),
-    "Two digits after seven journeys there and back, with the FID of 2,000 real digits so treated: nearly the same to the eye, but for "
-    "the half-sized ones, and FIDs that differ many times over.",
+    "Two digits after seven journeys there and back, with the FID of 2,000 real "
+    "digits so treated: nearly the same to the eye, but for the half-sized ones, and "
+    "FIDs that differ many times over.",
 )
-assert travelled["padded to 32"] == travelled["as they are"]
-assert travelled["32, bilinear"] > figures["B"] > travelled["as they are"]
-assert travelled["14, bilinear"] > 10 * travelled["as they are"]
 
 # %% [markdown]
 # Nothing was generated here; all of it is real. A resize that the eye can hardly find costs more FID than a whole
@@ -853,10 +1106,14 @@ assert travelled["14, bilinear"] > 10 * travelled["as they are"]
 # "Our model beats real test images." Anybody's can: draw C twenty times, and publish the best seed.
 
 # %%
-tries = [metrics.fid(reference[torch.randint(60_000, (N,), generator=lesson.generator)], reference) for _ in range(20)]
+tries = []
+for _ in range(20):
+    drawn = reference[torch.randint(60_000, (N,), generator=lesson.generator)]
+    tries.append(metrics.fid(drawn, reference))
 below = sum(value < figures["A"] for value in tries)
-varies(f"copies, 20 draws: FID {min(tries):.4f} … {max(tries):.4f}; {below} of them below people's {figures['A']:.4f}")
-assert min(tries) < figures["A"]
+varies(f"copies, 20 draws: FID {min(tries):.4f} … {max(tries):.4f}")
+varies(f"{below} of them below people's {figures['A']:.4f}")
+assert min(tries) < figures["A"] < max(tries)
 
 # %% [markdown]
 # Everything else that we have measured, in one table:
@@ -867,11 +1124,10 @@ for name, x in (("A, people", A), ("B, network", B), ("C, copies", C)):
     key, at = name[0], plane[name[0]]
     too_near = (metrics.nearest(x[:500], seen)[0] / 28 < mark).double().mean().item()
     rows[key] = figures[key], at.precision, at.recall, too_near
-    varies(
-        f"{name:11} FID {figures[key]:.4f}   precision {at.precision:.2f}   recall {at.recall:.2f}   "
-        f"nearer to training than 99 % of new digits: {too_near:.0%}"
-    )
-assert abs(rows["C"][1] - rows["A"][1]) < 0.1 > abs(rows["C"][2] - rows["A"][2])
+    both = f"precision {at.precision:.2f}   recall {at.recall:.2f}"
+    varies(f"{name:11} FID {figures[key]:.4f}   {both}")
+    varies(f"{'':11} nearer to training than 99 % of new digits: {too_near:.0%}")
+assert abs(rows["C"][1] - rows["A"][1]) < 0.12 > abs(rows["C"][2] - rows["A"][2])
 assert rows["C"][3] == 1 > 0.1 > rows["B"][3]
 
 # %% [markdown]

@@ -3,10 +3,11 @@
 #
 # *You will put a price on every jump a sampler could make, find the cheapest path of any length at once, prove when one
 # more step can do no harm; then you let gradient descent move the steps. On the way the best grid by the bound draws
-# poor digits, and a grid that looks best turns out to have been fitted to its test. About 80 minutes; five
-# exercises.*
+# poor digits, and a grid that looks best turns out to have been fitted to its test. About 80 minutes to read and run,
+# 80 to solve its five exercises.*
 
-# %%
+# %% tags=["fold"]
+# @title Imports and data
 import itertools
 import math
 import time
@@ -21,7 +22,18 @@ from course_utils.classifier import look_at
 from course_utils.data import denormalize, load_images, normalize
 from course_utils.exercises import check, progress
 from course_utils.metrics import fid, subset
-from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, image_grid, show, use_style
+from course_utils.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    SKY,
+    YELLOW,
+    image_grid,
+    show,
+    use_style,
+)
 from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.runtime import varies
 from course_utils.samplers import step_selection
@@ -47,7 +59,7 @@ COLOURS = {
 # answers in common use. Each has its paper and its reasons; none has asked the network.
 
 
-# %% tags=["figure"]
+# %%
 def common_grids(n: int, schedule: schedules.Schedule = schedule) -> dict[str, list]:
     """The fixed grids of lessons 10 and 11."""
     return {
@@ -58,19 +70,34 @@ def common_grids(n: int, schedule: schedules.Schedule = schedule) -> dict[str, l
     }
 
 
+# %% tags=["figure", "fold"]
+# @title Where four common grids call the network
 def strips(grids: dict[str, list]) -> plt.Figure:
     """Where the network is asked, by each grid: whole times on a log axis."""
     figure, axis = plt.subplots(figsize=(7.5, 0.5 + 0.3 * len(grids)))
     for row, (name, grid) in enumerate(grids.items()):
-        axis.plot(grid[:-1], [row] * (len(grid) - 1), "o", color=COLOURS[name], ms=6, clip_on=False)
-    axis.set(xscale="log", xlim=(0.9, 1050), ylim=(len(grids) - 0.5, -0.5), xlabel="t at which the network is called")
+        axis.plot(
+            grid[:-1],
+            [row] * (len(grid) - 1),
+            "o",
+            color=COLOURS[name],
+            ms=6,
+            clip_on=False,
+        )
+    axis.set(
+        xscale="log",
+        xlim=(0.9, 1050),
+        ylim=(len(grids) - 0.5, -0.5),
+        xlabel="t at which the network is called",
+    )
     axis.set_yticks(range(len(grids)), list(grids))
     return figure
 
 
 show(
     strips(common_grids(8)),
-    "Four rows of eight dots on a log axis of t. All begin at 1000. Uniform ends at 125; quadratic at 16; log-SNR and "
+    "Four rows of eight dots on a log axis of t. All begin at 1000. Uniform ends at "
+    "125; quadratic at 16; log-SNR and "
     "Karras reach 1, log-SNR with even gaps.",
 )
 
@@ -79,7 +106,8 @@ show(
 # in the same second (Watson et al., 2021). *Commit to a guess before you read on.* The eight steps with the best
 # likelihood of all, given to DDIM, draw digits that are, next to those of the four grids above,
 
-# %% tags=["widget"]
+# %% tags=["widget", "fold"]
+# @title Your guess
 guess = choice("", ["the best", "about as good", "clearly worse"])
 guess
 
@@ -128,7 +156,7 @@ guess
 # (13.4), those onto the data.** Nobody has to try one.
 #
 # ### Exercise 1 · What every jump costs
-# *10 minutes · medium · Eq. (13.3).* The whole table at once, for the noisy times alone (13.4 comes from elsewhere). Row:
+# *15 minutes · medium · Eq. (13.3).* The whole table at once, for the noisy times alone (13.4 comes from elsewhere). Row:
 # where a jump starts; column: where it ends. `snr` falls from left to right, so only columns to the *left* of the
 # diagonal are jumps; everything else costs infinity.
 
@@ -136,7 +164,8 @@ guess
 # %% tags=["exercise"] exercise="13.jump_costs" points=2
 # Exercise 13.jump_costs
 def jump_costs(snr: Tensor, mse: Tensor, dims: int) -> Tensor:
-    """C(t, s) of Eq. (13.3) in nats, (T, T); inf where s >= t. snr, mse: (T,), for t = 1 … T."""
+    """C(t, s) of Eq. (13.3) in nats, (T, T); inf where s >= t.
+    snr, mse: (T,), for t = 1 … T."""
     ### BEGIN SOLUTION
     told = snr[None, :] - snr[:, None]
     costs = dims / 2 * torch.log1p(told.clamp(min=0) * mse[:, None])
@@ -168,7 +197,9 @@ for t, s in [(1000, 700), (600, 599), (500, 40), (30, 2)]:
     x_t = forward.q_sample(x_0, t, schedule, forward.noise_like(x_0, lesson.generator))
     x0_hat = world.denoise(x_t, t, schedule)
     m_t = (x0_hat - x_0).square().mean()
-    kl = variational.jump_cost(x_0, x0_hat, x_t, t, s, schedule, variational.optimal_variance({t: m_t.item()}))
+    kl = variational.jump_cost(
+        x_0, x0_hat, x_t, t, s, schedule, variational.optimal_variance({t: m_t.item()})
+    )
     told = schedule.log_snr(s).exp() - schedule.log_snr(t).exp()
     assert torch.isclose(kl.mean(), 2 / 2 * torch.log1p(told * m_t), rtol=1e-6)
 print("four jumps, long and short: the KL is the formula")
@@ -195,7 +226,13 @@ eps = forward.noise_like(x_0, lesson.generator)
 m = torch.stack([exact_error(t, x_0, eps) for t in range(1, 1001)])
 density = torch.log(2 * math.pi * math.e * m)  # d / 2 = 1
 toy_costs = step_selection.cost_matrix(m, density, schedule, dims=2)
-print("a matrix of", tuple(toy_costs.shape), "with", int(toy_costs.isfinite().sum()), "jumps")
+print(
+    "a matrix of",
+    tuple(toy_costs.shape),
+    "with",
+    int(toy_costs.isfinite().sum()),
+    "jumps",
+)
 
 # %% [markdown]
 # ## 2 · The cheapest path
@@ -217,13 +254,14 @@ for K in (2, 4, 8, 16):
 # $B_K(T)$ is the price of the best grid, and the places of the minima, followed from $T$ down, are the grid itself.
 #
 # ### Exercise 2 · One more step
-# *5 minutes · easy · Eq. (13.6).* From $B_{k-1}$ to $B_k$, for all $t$ at once.
+# *10 minutes · easy · Eq. (13.6).* From $B_{k-1}$ to $B_k$, for all $t$ at once.
 
 
 # %% tags=["exercise"] exercise="13.one_more_step" points=1
 # Exercise 13.one_more_step
 def one_more_step(costs: Tensor, best: Tensor) -> Tensor:
-    """B_k for t = 0 … T, (T + 1,). costs[t, s]: (T + 1, T + 1), inf where s >= t; best: B_{k-1}, (T + 1,)."""
+    """B_k for t = 0 … T, (T + 1,). costs[t, s]: (T + 1, T + 1), inf where s >= t;
+    best: B_{k-1}, (T + 1,)."""
     ### BEGIN SOLUTION
     return (costs + best).min(1).values
     ### END SOLUTION
@@ -241,14 +279,15 @@ check("13.one_more_step", one_more_step)
 
 # %% [markdown]
 # ### Exercise 3 · The best grid
-# *15 minutes · hard · Eq. (13.6).* The same rounds, but remember *where* each minimum was. Then walk: from $T$, with $n$
+# *25 minutes · hard · Eq. (13.6).* The same rounds, but remember *where* each minimum was. Then walk: from $T$, with $n$
 # steps left, the last round's table says where to go; from there the table before it; and so on.
 
 
 # %% tags=["exercise"] exercise="13.best_path" points=3
 # Exercise 13.best_path
 def best_path(costs: Tensor, n: int) -> Tensor:
-    """The times of the cheapest n steps from T to 0: whole numbers, (n + 1,), falling. costs: (T + 1, T + 1)."""
+    """The times of the cheapest n steps from T to 0: whole numbers, (n + 1,), falling.
+    costs: (T + 1, T + 1)."""
     ### BEGIN SOLUTION
     best, choices = costs[:, 0], []
     for _ in range(n - 1):
@@ -279,11 +318,20 @@ check("13.best_path", best_path)
 # Eq. (13.6)
 short = schedules.linear(10, 1e-2, 0.4)
 tiny = torch.rand(11, 11, generator=lesson.generator).double().tril(-1)
-tiny = tiny.masked_fill(tiny == 0, math.inf)  # any numbers at all: the method knows nothing of bounds
+# any numbers at all: the method knows nothing of bounds
+tiny = tiny.masked_fill(tiny == 0, math.inf)
 for n, path in enumerate(step_selection.best_paths(tiny, 10), start=1):
-    every = [[10, *inner, 0] for inner in itertools.combinations(range(9, 0, -1), n - 1)]
-    assert path.timesteps == min(every, key=lambda grid: step_selection.path_cost(tiny, grid))
-print("best of all", sum(math.comb(9, n) for n in range(10)), "grids, for each number of steps from 1 to 10")
+    every = [
+        [10, *inner, 0] for inner in itertools.combinations(range(9, 0, -1), n - 1)
+    ]
+    assert path.timesteps == min(
+        every, key=lambda grid: step_selection.path_cost(tiny, grid)
+    )
+print(
+    "best of all",
+    sum(math.comb(9, n) for n in range(10)),
+    "grids, for each number of steps from 1 to 10",
+)
 
 # %% [markdown]
 # And now all grids from 1 to 64 steps for the five spots, out of the full matrix. Look at the matrix, and at the
@@ -291,16 +339,26 @@ print("best of all", sum(math.comb(9, n) for n in range(10)), "grids, for each n
 # the diagonal, where the next one begins.
 
 
-# %%
-def staircase(costs: Tensor, paths: list, K: int, unit: float, label: str) -> plt.Figure:
-    """The cost matrix on log axes with the path of K steps, and what the best path of each length costs."""
+# %% tags=["fold"]
+# @title Drawing the matrix of prices and a path through it
+def staircase(
+    costs: Tensor, paths: list, K: int, unit: float, label: str
+) -> plt.Figure:
+    """The cost matrix on log axes with the path of K steps, and what the best path of
+    each length costs."""
     ts = torch.unique(torch.logspace(0, 3, 90).round().long())
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.9), width_ratios=(1.25, 1))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(9.5, 3.9), width_ratios=(1.25, 1)
+    )
     picture = (costs[ts][:, ts] / unit).T
     lowest = picture[picture.isfinite()].quantile(0.1).item()
     norm = LogNorm(lowest, picture[picture.isfinite()].max())
-    shades = left.pcolormesh(ts, ts, picture, norm=norm, cmap="viridis_r", rasterized=True)
-    left.axhspan(0.5, 0.75, color="0.9")  # onto clean data; 0 has no place on a log axis
+    shades = left.pcolormesh(
+        ts, ts, picture, norm=norm, cmap="viridis_r", rasterized=True
+    )
+    left.axhspan(
+        0.5, 0.75, color="0.9"
+    )  # onto clean data; 0 has no place on a log axis
     grid = [t or 0.6 for t in paths[K - 1].timesteps]
     corners = [(t, level) for t, s in itertools.pairwise(grid) for level in (t, s)]
     left.plot(*zip(*corners, strict=True), color=ORANGE, lw=1.5)
@@ -312,7 +370,9 @@ def staircase(costs: Tensor, paths: list, K: int, unit: float, label: str) -> pl
     left.set_yticks([0.6, 1, 10, 100, 1000], ["0", "1", "10", "100", "1000"])
     left.grid(False)
     figure.colorbar(shades, ax=left)
-    right.plot(range(1, len(paths) + 1), [path.cost / unit for path in paths], color=BLACK)
+    right.plot(
+        range(1, len(paths) + 1), [path.cost / unit for path in paths], color=BLACK
+    )
     right.set_xscale("log")
     right.plot(K, paths[K - 1].cost / unit, "o", color=ORANGE)
     right.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
@@ -320,25 +380,31 @@ def staircase(costs: Tensor, paths: list, K: int, unit: float, label: str) -> pl
     return figure
 
 
+# %%
 start = time.perf_counter()
 toy_paths = step_selection.best_paths(toy_costs, 64)
 varies(f"64 best grids out of a thousand times: {time.perf_counter() - start:.2f} s")
 
-# %% tags=["widget"]
+# %% tags=["widget", "fold"]
+# @title The matrix of prices and the best path of K steps
 explore(
     lambda K: staircase(toy_costs, toy_paths, K, 1.0, "nats"),
-    alt="The cost matrix with the best path of K steps as a staircase, and the price of the best path against K.",
+    alt="The cost matrix with the best path of K steps as a staircase, and the price "
+    "of the best path against K.",
     K=slider("steps", 1, 32, 6),
 )
 
 # %% [markdown]
 # *Move K from 1 upwards. Which jumps stay long?* For a page without a kernel, six steps:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Six steps through the five spots
 show(
     staircase(toy_costs, toy_paths, 6, 1.0, "nats"),
-    "Left: the cost matrix on log axes, cheap near the diagonal; a staircase of six steps goes through it. Right: the "
-    "price of the best path falls with the number of steps, steeply at first, then hardly.",
+    "Left: the cost matrix on log axes, cheap near the diagonal; a staircase of six "
+    "steps goes through it. Right: the "
+    "price of the best path falls with the number of steps, steeply at first, then "
+    "hardly.",
 )
 
 # %% [markdown]
@@ -348,13 +414,14 @@ show(
 # $$C(t_{i-1}, t_{i+1}) - C(t_{i-1}, t_i) - C(t_i, t_{i+1}). \tag{13.7}$$
 #
 # ### Exercise 4 · The step that is missed least
-# *10 minutes · medium · Eq. (13.7).* Return the grid without it. $T$ and 0 have to stay.
+# *15 minutes · medium · Eq. (13.7).* Return the grid without it. $T$ and 0 have to stay.
 
 
 # %% tags=["exercise"] exercise="13.remove_one" points=2
 # Exercise 13.remove_one
 def remove_one(costs: Tensor, grid: Tensor) -> Tensor:
-    """The grid with one time fewer, (n,). costs: (T + 1, T + 1); grid: falling whole numbers from T to 0, (n + 1,)."""
+    """The grid with one time fewer, (n,). costs: (T + 1, T + 1);
+    grid: falling whole numbers from T to 0, (n + 1,)."""
     ### BEGIN SOLUTION
     before, here, after = grid[:-2], grid[1:-1], grid[2:]
     missed = costs[before, after] - costs[before, here] - costs[here, after]
@@ -381,7 +448,10 @@ check("13.remove_one", remove_one)
 for n in (2, 3, 5, 8, 16):
     greedy, best = step_selection.greedy_path(toy_costs, n), toy_paths[n - 1]
     even = step_selection.path_cost(toy_costs, samplers.uniform_grid(schedule, n))
-    print(f"{n:3} steps: best {best.cost:.3f} nats, greedy {greedy.cost:.3f}, uniform {even:.3f}")
+    print(
+        f"{n:3} steps: best {best.cost:.3f} nats, greedy {greedy.cost:.3f}, uniform "
+        f"{even:.3f}"
+    )
     assert best.cost <= greedy.cost + 1e-9 <= even + 1e-9
 
 # %% [markdown]
@@ -403,7 +473,9 @@ for n in (2, 3, 5, 8, 16):
 # With the **optimal** variance more steps do no harm, if the denoiser is exact. The reason is the measurement of (13.1).
 # At $t$ we know $x_0$ up to a variance $V$ a pixel (it depends on $x_t$; its average is $m_t$). Now comes a fresh look
 # with SNR $\Delta$. The best *linear* use of it leaves $V/(1 + \Delta V)$, precisions add; the best use of all leaves no
-# more. And $V/(1 + \Delta V)$ bends downwards, so its average is at most its value at the average (Jensen):
+# more. What it leaves is $m_s$: the best use has both $x_t$ and the look, so both $x_t$ and $x_s$, and $x_t$ is $x_s$ with
+# more noise, which tells nothing about $x_0$ that $x_s$ has not told. And $V/(1 + \Delta V)$ bends downwards, so its
+# average is at most its value at the average (Jensen; then take reciprocals):
 #
 # $$m_s \ \le\ \mathbb E\,\frac{V}{1 + \Delta V}\ \le\ \frac{m_t}{1 + \Delta\,m_t}
 # \qquad\text{or}\qquad \frac1{m_s} \ge \frac1{m_t} + \mathrm{SNR}_s - \mathrm{SNR}_t. \tag{13.9}$$
@@ -422,15 +494,23 @@ one = sigma**2  # m_t of N(0, 1)
 fixed_width = step_selection.cost_matrix(
     one, 0.5 * torch.log(2 * math.pi * sigma**2) + 0.5, ending, 1, variance="posterior"
 )
-optimal_width = step_selection.cost_matrix(one, 0.5 * torch.log(2 * math.pi * math.e * one), ending, 1)
+optimal_width = step_selection.cost_matrix(
+    one, 0.5 * torch.log(2 * math.pi * math.e * one), ending, 1
+)
 entropy = 0.5 * math.log(2 * math.pi * math.e)
 for name, costs in {"posterior": fixed_width, "optimal": optimal_width}.items():
-    extra = [max(0.0, path.cost - entropy) for path in step_selection.best_paths(costs, 10)]
+    extra = [
+        max(0.0, path.cost - entropy) for path in step_selection.best_paths(costs, 10)
+    ]
     print(
         f"{name:9} variance, N(0, 1), nats too many at 1, 2, 4, 10 steps:",
         *(f"{extra[n - 1]:.3f}" for n in (1, 2, 4, 10)),
     )
-    assert (sorted(extra) == extra and extra[-1] > 1) if name == "posterior" else max(map(abs, extra)) < 1e-9
+    assert (
+        (sorted(extra) == extra and extra[-1] > 1)
+        if name == "posterior"
+        else max(map(abs, extra)) < 1e-9
+    )
 r = 1 / one
 for s in range(1, 10):
     stop = step_selection.path_cost(fixed_width, [10, s, 0]) - entropy
@@ -439,14 +519,17 @@ for s in range(1, 10):
 # %%
 # Eq. (13.9)
 snr = schedule.log_snr(torch.arange(1, 1001)).exp()
-assert ((1 / m - snr).diff() <= 1e-3 * (1 / m)[:-1]).all()  # the exact denoiser of the five spots keeps to it
+# the exact denoiser of the five spots keeps to it
+assert ((1 / m - snr).diff() <= 1e-3 * (1 / m)[:-1]).all()
 totals = torch.tensor([path.cost for path in toy_paths])
 assert (totals.diff() < 0).all()
-print(f"64 numbers of steps, and each costs less than the one before: {totals[0]:.3f} … {totals[-1]:.3f} nats")
+print(
+    f"64 numbers of steps, and each costs less than the one before: {totals[0]:.3f} … "
+    f"{totals[-1]:.3f} nats"
+)
 
 # %% [markdown]
-# A trained network is not exact, and may break (13.9): at low noise its error stops falling as fast as a Gaussian's
-# would. Watch for that next.
+# A trained network is not exact, and nothing forbids it to break (13.9). The next section looks whether this one does.
 #
 # ## 4 · The digits
 #
@@ -454,14 +537,17 @@ print(f"64 numbers of steps, and each costs less than the one before: {totals[0]
 # likelihood comes from the same forty calls.
 
 # %%
-unet, classifier = load_denoiser("mnist-unet", lesson.device), load_classifier("mnist", lesson.device)
+unet = load_denoiser("mnist-unet", lesson.device)
+classifier = load_classifier("mnist", lesson.device)
 train_x, train_y = load_images("mnist", "train")
 test_x, test_y = load_images("mnist", "test")
 
 
 def denoise(x_t: Tensor, t: float | Tensor, **cond: Tensor) -> Tensor:
     """The network, in this machine's fastest precision."""
-    with torch.autocast(lesson.device.type, lesson.dtype, enabled=lesson.dtype != torch.float32):
+    with torch.autocast(
+        lesson.device.type, lesson.dtype, enabled=lesson.dtype != torch.float32
+    ):
         return unet(x_t, t, **cond)
 
 
@@ -471,36 +557,51 @@ def some(images: Tensor, labels: Tensor, n: int) -> tuple[Tensor, Tensor]:
     return normalize(images[chosen]).to(lesson.device), labels[chosen].to(lesson.device)
 
 
+# %% [markdown]
+# Sixty-four training digits, forty times, and from these the price of every jump and the best path of every length:
+
+# %%
+# Eqs. (13.3) and (13.4)
 forty = sorted({1, *samplers.quadratic_grid(schedule, 40)[:-1]})
 x_0, y = some(train_x, train_y, 64)
-measured = step_selection.measure(denoise, x_0, schedule, forty, generator=lesson.generator, label=y)
-costs = step_selection.cost_matrix(measured.errors, measured.decoder, schedule, dims=784)
+measured = step_selection.measure(
+    denoise, x_0, schedule, forty, generator=lesson.generator, label=y
+)
+costs = step_selection.cost_matrix(
+    measured.errors, measured.decoder, schedule, dims=784
+)
 paths = step_selection.best_paths(costs, 64)
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title The network's errors, and Eq. (13.9) put to the test
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 2.9))
 t = torch.arange(1, 1001)
 sigma2 = schedule.coeffs(t)[1] ** 2
 left.loglog(t, measured.errors, color=ORANGE, label="the U-Net, $m_t$")
-left.loglog(t, sigma2 / (1 - sigma2), ":", color=BLACK, label="the noise itself, 1 / SNR")
+left.loglog(
+    t, sigma2 / (1 - sigma2), ":", color=BLACK, label="the noise itself, 1 / SNR"
+)
 left.set(xlabel="t", ylabel="squared error a pixel", ylim=(1e-5, 2))
 left.legend(fontsize=8)
 right.loglog(t, 1 / measured.errors - (1 - sigma2) / sigma2, color=ORANGE)
 right.set(xlabel="t", ylabel=r"$1 / m_t - \mathrm{SNR}_t$")
 show(
     figure,
-    "Left: the network's error a pixel against t on log axes, rising from a few hundred-thousandths to a fifth, below the "
-    "noise everywhere. Right: 1 / m minus the SNR, which falls with t all the way.",
+    "Left: the network's error a pixel against t on log axes, rising from a few "
+    "hundred-thousandths to a fifth, below the "
+    "noise everywhere. Right: 1 / m minus the SNR, which falls with t.",
 )
 
 # %% [markdown]
-# On the right (13.9) is put to the test: an exact denoiser's curve may only fall from left to right. The network's does
-# too, so for it, more steps should not cost more.
+# On the right (13.9) is put to the test: an exact denoiser's curve may only fall from left to right. The network's falls
+# too, over four orders of magnitude. (At its right end, where next to nothing can be seen, 64 digits do not tell a fall
+# from a rise.) So for this network more steps should not cost more.
 
 # %%
 prices = torch.tensor([path.cost for path in paths])
 varies(
-    f"of 63 extra steps, {int((prices.diff() <= 0).sum())} lower the bound; 64 steps: {prices[-1] / 784 / math.log(2):.3f} bits"
+    f"of 63 extra steps, {int((prices.diff() <= 0).sum())} lower the bound; 64 steps: "
+    f"{prices[-1] / 784 / math.log(2):.3f} bits"
 )
 assert (prices.diff() <= 0).sum() >= 60
 
@@ -531,7 +632,9 @@ names = list(grids[8])
 varies("steps " + "".join(f"{name:>11}" for name in names))
 for n in STEPS:
     varies(f"{n:5} " + "".join(f"{bits(grids[n][name]):11.3f}" for name in names))
-    assert all(bits(grids[n]["best path"]) <= bits(grid) + 1e-9 for grid in grids[n].values())
+    assert all(
+        bits(grids[n]["best path"]) <= bits(grid) + 1e-9 for grid in grids[n].values()
+    )
 
 # %% [markdown]
 # Was the table of prices honest? It was made of forty measurements, some interpolation, and training digits. So walk
@@ -541,37 +644,53 @@ for n in STEPS:
 x_0, y = some(test_x, test_y, 64)
 for name in ("uniform", "log-SNR", "best path"):
     walked = variational.bound(
-        denoise, x_0, schedule, grids[8][name], variance=measured.variance, generator=lesson.generator, label=y
+        denoise,
+        x_0,
+        schedule,
+        grids[8][name],
+        variance=measured.variance,
+        generator=lesson.generator,
+        label=y,
     )
     found = variational.bits_per_dim(walked.total, 784)
-    varies(f"8 steps, {name:10} walked on test digits {found.mean():.3f} bits, by the table {bits(grids[8][name]):.3f}")
-    assert abs(found.mean() / bits(grids[8][name]) - 1) < 0.1
+    varies(
+        f"8 steps, {name:10} walked on test digits {found.mean():.3f} bits, by the "
+        f"table {bits(grids[8][name]):.3f}"
+    )
+    # two samples of 64 digits: one that priced the jumps, one that walked them
+    assert abs(found.mean() - bits(grids[8][name])) < 6 * found.std() / 8
 
 # %% [markdown]
 # The table tells what a walk costs. And the cheapest path itself, where does it call the network?
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Where six grids of eight steps call the network
 show(
     strips(grids[8]),
-    "Six rows of eight dots on a log axis of t: the four fixed grids; the best path and the greedy one, which begin at 1000 too, "
-    "make their second call below 400, and go on from there in nearly even gaps.",
+    "Six rows of eight dots on a log axis of t: the four fixed grids; the best path "
+    "and the greedy one, which begin at 1000 too, "
+    "make their second call near 400, and go on from there in nearly even gaps.",
 )
 
 # %% [markdown]
 # Its first jump is the longest by far. While there is much noise, the SNR is next to nothing, $\Delta\,m_t$ is small,
 # and the way is cheap. *Move K: with how many steps does it call the network a second time above t = 500?*
 
-# %% tags=["widget"]
+# %% tags=["widget", "fold"]
+# @title The U-Net's prices and the best path of K steps
 explore(
     lambda K: staircase(costs, paths, K, UNIT, "bits a pixel"),
-    alt="The U-Net's cost matrix with the best path of K steps as a staircase, and the bound of the best path against K.",
+    alt="The U-Net's cost matrix with the best path of K steps as a staircase, and "
+    "the bound of the best path against K.",
     K=slider("steps", 1, 64, 8),
 )
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Eight steps through the U-Net's prices
 show(
     staircase(costs, paths, 8, UNIT, "bits a pixel"),
-    "Left: the U-Net's cost matrix with the best path of eight steps. Right: the price of the best path against the number "
+    "Left: the U-Net's cost matrix with the best path of eight steps. Right: the "
+    "price of the best path against the number "
     "of steps, falling and flattening.",
 )
 
@@ -584,9 +703,10 @@ show(
 
 
 # %%
-def drawn(grid: list[int], n: int, seed: int = 0, ancestral: bool = False) -> Tensor:
-    """n digits 0 … 9 in turn, as bytes: by DDIM, or by ancestral sampling with the bound's variances."""
-    generator, out = torch.Generator().manual_seed(seed), []
+def drawn(grid: list[int], n: int, ancestral: bool = False) -> Tensor:
+    """n digits 0 … 9 in turn, as bytes, always from the same noises: by DDIM, or by
+    ancestral sampling with the bound's variances."""
+    generator, out = torch.Generator().manual_seed(lesson.seed), []
     for label in (torch.arange(n) % 10).split(250):
         x = torch.randn(len(label), 1, 28, 28, generator=generator).to(lesson.device)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -598,11 +718,15 @@ def drawn(grid: list[int], n: int, seed: int = 0, ancestral: bool = False) -> Te
     return torch.cat(out)
 
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Ten digits, eight DDIM steps, five grids
 shown = {name: drawn(grid, 10) for name, grid in grids[8].items() if name != "greedy"}
 show(
-    image_grid(torch.cat(list(shown.values())), columns=10, row_labels=list(shown), size=0.75),
-    "Ten digits from the same noise for each of five grids of eight DDIM steps: all are digits, mostly the same ones.",
+    image_grid(
+        torch.cat(list(shown.values())), columns=10, row_labels=list(shown), size=0.75
+    ),
+    "Ten digits from the same noise for each of five grids of eight DDIM steps: all "
+    "are digits, mostly the same ones.",
 )
 
 # %% [markdown]
@@ -610,7 +734,8 @@ show(
 # the figure to compare with is that of as many *real* test digits, ten classes in equal parts as in the samples.
 
 # %%
-N = 120 if lesson.device.type == "cpu" else 2000
+N = 100 if lesson.device.type == "cpu" else 2000
+reference = look_at(classifier, subset(train_x, 10_000, lesson.generator))[0]
 
 
 def distance(images: Tensor) -> float:
@@ -618,50 +743,81 @@ def distance(images: Tensor) -> float:
     return fid(look_at(classifier, images)[0], reference)
 
 
-reference = look_at(classifier, subset(train_x, 10_000, lesson.generator))[0]
-floor = distance(torch.cat([test_x[test_y == digit][: N // 10] for digit in range(10)]))
-table = {name: [distance(drawn(grids[n][name], N, seed=1)) for n in STEPS] for name in shown}
-varies(f"DDIM, n = {N}, FID of real digits {floor:.3f}\nsteps " + "".join(f"{name:>11}" for name in table))
-for i, n in enumerate(STEPS):
-    varies(f"{n:5} " + "".join(f"{table[name][i]:11.3f}" for name in table))
+floor = distance(torch.cat([test_x[test_y == d][: N // 10] for d in range(10)]))
+varies(f"n = {N}, FID of real digits {floor:.3f}")
+
+# %% [markdown]
+# All five grids with eight DDIM steps, from the same noises:
+
+# %%
+eight = {name: distance(drawn(grids[8][name], N)) for name in shown}
+varies("8 DDIM steps: " + ", ".join(f"{name} {fid:.3f}" for name, fid in eight.items()))
+
+# %% [markdown]
+# And the two ends of the list of bits, the best path and the plain uniform grid, with fewer steps and more:
+
+# %%
+duel = {
+    name: [
+        eight[name] if n == 8 else distance(drawn(grids[n][name], N))
+        for n in (5, 8, 10)
+    ]
+    for name in ("uniform", "best path")
+}
+for name, scores in duel.items():
+    varies(f"{name:10} 5, 8, 10 steps: " + ", ".join(f"{fid:.3f}" for fid in scores))
 
 # %% [markdown]
 # Both verdicts, one beside the other:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Bits and FID of the grids, side by side
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.3))
-for name in table:
-    style = {"color": COLOURS[name], "lw": 2.6 if name == "best path" else 1.4, "label": name}
-    left.plot(STEPS, [bits(grids[n][name]) for n in STEPS], "o-", ms=4, **style)
-    right.plot(STEPS, table[name], "o-", ms=4, **style)
+for name in shown:
+    wide = 2.6 if name == "best path" else 1.4
+    left.plot(
+        STEPS,
+        [bits(grids[n][name]) for n in STEPS],
+        "o-",
+        ms=4,
+        color=COLOURS[name],
+        lw=wide,
+        label=name,
+    )
+    right.plot(8, eight[name], "o", ms=5, color=COLOURS[name])
+for name, scores in duel.items():
+    wide = 2.6 if name == "best path" else 1.4
+    right.plot((5, 8, 10), scores, "o-", ms=4, color=COLOURS[name], lw=wide)
 right.axhline(floor, color=BLACK, lw=1, ls=":", label="real digits")
-for axis, title in [(left, "bound (bits a pixel): lower is better"), (right, f"FID of DDIM, n = {N}: lower is better")]:
+for axis, ticks, title in [
+    (left, STEPS, "bound (bits a pixel): lower is better"),
+    (right, (5, 8, 10), f"FID of DDIM, n = {N}: lower is better"),
+]:
     axis.set(xscale="log", xlabel="steps", title=title)
-    axis.set_xticks(STEPS, list(map(str, STEPS)))
+    axis.set_xticks(ticks, list(map(str, ticks)))
     axis.minorticks_off()
+right.set(ylim=(0, None))
 left.legend(fontsize=8)
-right.legend(handles=right.lines[-1:], fontsize=8)
+right.legend(fontsize=8)
 show(
     figure,
-    "Left: bits a pixel against steps; the best path is lowest everywhere, Karras highest with few "
-    "steps. Right: FID against steps; the best path is among the highest.",
+    "Left: bits a pixel against steps; the best path is lowest everywhere, Karras "
+    "highest with few steps. Right: FID against steps for the best path and the "
+    "uniform grid, and five points at eight steps; the best path lies above the "
+    "uniform grid.",
 )
 
 # %%
-for i, n in enumerate(STEPS[:4]):
-    others = {name: scores[i] for name, scores in table.items() if name != "best path"}
-    winner = min(others, key=others.__getitem__)
-    varies(f"{n:3} steps: best path FID {table['best path'][i]:.3f}, {winner} {others[winner]:.3f}")
-assert sum(table["best path"][:4]) > sum(table["uniform"][:4])  # the same noises for both
-by_chance = {name: distance(drawn(grids[8][name], N, seed=1, ancestral=True)) for name in shown}
-varies("8 ancestral steps: " + ", ".join(f"{name} {value:.3f}" for name, value in by_chance.items()))
+assert sum(duel["best path"]) > sum(duel["uniform"])  # the same noises for both
+by_chance = {name: distance(drawn(grids[8][name], N, ancestral=True)) for name in duel}
+varies("8 ancestral steps:", ", ".join(f"{k} {v:.3f}" for k, v in by_chance.items()))
 
 # %% [markdown]
 # **Two orders, and they do not agree.** By the bound the best path wins at every number of steps, as it must; with few
-# steps log-SNR and Karras are far behind. By the pictures that DDIM draws, at eight and ten steps the best path is well
-# behind grids that the bound despises; at five those are as bad. Ancestral sampling, to which the bound belongs, is kinder to it: the noise of each step covers some of the errors
-# before, all figures lie near those of real digits, and the best path's place among the five is chance at
-# this $n$.
+# steps log-SNR and Karras are far behind. The pictures that DDIM draws say otherwise: over these numbers of steps the
+# best path is behind the plain uniform grid. How far, and where the other three lie, changes with the noises: at this $n$
+# only the large differences are more than chance. By ancestral sampling, to which the bound belongs, it is not ahead
+# by more than chance either.
 #
 # Why? Look at the first jump. It costs hardly any bits, since there are hardly any to be had: the SNR up there is next to
 # nothing. But up there a picture makes its large decisions.
@@ -669,19 +825,27 @@ varies("8 ancestral steps: " + ", ".join(f"{name} {value:.3f}" for name, value i
 # %%
 first, second = grids[8]["best path"][:2]
 varies(
-    f"the first jump, {first} to {second}: {costs[first, second] / UNIT:.3f} of {bits(grids[8]['best path']):.3f} bits"
+    f"the first jump, {first} to {second}: {costs[first, second] / UNIT:.3f} of "
+    f"{bits(grids[8]['best path']):.3f} bits"
 )
 above = {name: sum(t > 500 for t in grids[8][name]) for name in shown}
-varies("of eight calls, above t = 500:", ", ".join(f"{name} {count}" for name, count in above.items()))
-helped = [1000, 800, 600, *grids[8]["best path"][1:]]
 varies(
-    f"ten steps: the best path {table['best path'][2]:.3f}, the best of eight with 800 and 600 added "
-    f"{distance(drawn(helped, N, seed=1)):.3f}; in bits {bits(grids[10]['best path']):.3f} and {bits(helped):.3f}"
+    "of eight calls, above t = 500:",
+    ", ".join(f"{name} {count}" for name, count in above.items()),
 )
+helped = [1000, 800, 600, *grids[8]["best path"][1:]]
+rescued = distance(drawn(helped, N))
+varies(
+    f"ten steps: the best path {duel['best path'][-1]:.3f}, the best of eight with "
+    f"800 and 600 added {rescued:.3f}; in bits "
+    f"{bits(grids[10]['best path']):.3f} and {bits(helped):.3f}"
+)
+assert rescued < duel["best path"][-1]
+assert bits(helped) > bits(grids[10]["best path"])
 
 # %% [markdown]
-# The two calls that the bound had better uses for are the ones that these pictures needed (one comparison, few digits). Watson et al. found the same on
-# larger pictures, and say so: their grids improve the likelihood (with 8 steps to 4.59 bits, where even steps have
+# The two calls that the bound had better uses for are the ones that these pictures needed. Watson et al. found the same
+# on larger pictures, and say so: their grids improve the likelihood (with 8 steps to 4.59 bits, where even steps have
 # 6.95) and not the FID.
 #
 # ## 6 · Steps that move
@@ -701,7 +865,7 @@ varies(
 # $$g = \operatorname{softmax}(\theta), \qquad t_0 = 1, \qquad t_i = t_{i-1} - g_i, \qquad t_K = 0. \tag{13.11}$$
 #
 # ### Exercise 5 · Times that cannot cross
-# *10 minutes · easy · Eq. (13.11).* From $n$ free numbers to $n + 1$ falling times. The gradient has to get through.
+# *15 minutes · easy · Eq. (13.11).* From $n$ free numbers to $n + 1$ falling times. The gradient has to get through.
 
 
 # %% tags=["exercise"] exercise="13.times" points=2
@@ -738,61 +902,87 @@ def ends(x_T: Tensor) -> Tensor:
     return samplers.sample_heun(exact, x_T, twin, samplers.quadratic_grid(twin, 300))
 
 
-def spots_noise(n: int, seed: int) -> tuple[Tensor, Tensor]:
+def spots_noise(n: int) -> tuple[Tensor, Tensor]:
     """n noises and their ends."""
-    x_T = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x_T = torch.randn(n, 2, generator=lesson.generator, dtype=torch.float64)
     return x_T, ends(x_T)
 
 
 def miss(grid: list[float], x_T: Tensor, target: Tensor) -> float:
     """How far DDIM on this grid ends from the teacher, root mean square."""
-    return (samplers.sample_ddim(exact, x_T, twin, grid) - target).square().mean().sqrt().item()
+    return (
+        (samplers.sample_ddim(exact, x_T, twin, grid) - target)
+        .square()
+        .mean()
+        .sqrt()
+        .item()
+    )
 
 
-many, judges = spots_noise(256, seed=1), spots_noise(2000, seed=2)
+many, judges = spots_noise(256), spots_noise(2000)
 start_from = samplers.quadratic_grid(twin, 5)
 
-# %% tags=["widget"]
+# %% tags=["widget", "open"]
 # Eq. (13.10)
 history = list(
-    watch(step_selection.learn_times(exact, *many, twin, start_from, steps=150, lr=0.1, order=1), 150, label="times")
+    watch(
+        step_selection.learn_times(
+            exact, *many, twin, start_from, steps=150, lr=0.1, order=1
+        ),
+        150,
+        label="times",
+    )
 )
 
 # %% [markdown]
 # Against it: the fixed grids, the best path by the bound, and a greedy one that removes, from twelve quadratic steps,
 # always the time without which the end points move least.
 
-# %% tags=["figure"]
+# %%
 candidates = common_grids(5, twin)
 candidates["best path"] = [t / 1000 for t in toy_paths[4].timesteps]
 fine = samplers.quadratic_grid(twin, 12)
 candidates["greedy"] = step_selection.prune(fine, lambda grid: miss(grid, *many), 5)
 candidates["learned"] = history[-1].timesteps
 held_out = {name: miss(grid, *judges) for name, grid in candidates.items()}
+
+# %% tags=["figure", "fold"]
+# @title The times as they move, and how far each grid ends from the teacher
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3), width_ratios=(1.2, 1))
 left.plot(
-    [[1000 * t for t in start_from[:-1]], *([1000 * t for t in r.timesteps[:-1]] for r in history)], color=BLACK, lw=1.2
+    [
+        [1000 * t for t in start_from[:-1]],
+        *([1000 * t for t in r.timesteps[:-1]] for r in history),
+    ],
+    color=BLACK,
+    lw=1.2,
 )
 left.set(yscale="log", xlabel="step of gradient descent", ylabel="the five times")
-right.barh(list(held_out), list(held_out.values()), color=[COLOURS[name] for name in held_out])
+right.barh(
+    list(held_out), list(held_out.values()), color=[COLOURS[name] for name in held_out]
+)
 right.set(xlabel="distance to the teacher, noises never met")
 right.invert_yaxis()
 show(
     figure,
-    "Left: five times against the steps of gradient descent; they move and settle without crossing. Right: the distance to "
+    "Left: five times against the steps of gradient descent; they move and settle "
+    "without crossing. Right: the distance to "
     "the teacher for seven grids; the learned one is shortest.",
 )
 
 # %%
 for name, value in held_out.items():
     varies(f"{name:10} {value:.4f}")
-assert held_out["learned"] < min(0.9 * min(held_out[name] for name in common_grids(5)), held_out["greedy"])
+assert held_out["learned"] < min(
+    0.9 * min(held_out[name] for name in common_grids(5)), held_out["greedy"]
+)
 assert all(t > s for record in history for t, s in itertools.pairwise(record.timesteps))
 
 # %% [markdown]
-# The spots are settled. Now the digits: DPM-Solver++(2M) of lesson 11, *five* steps, starting from the uniform grid; the
-# teacher takes forty. The gradient runs back through five network calls; each is computed a second time on the way, so
-# that memory never holds more than one.
+# The spots are settled. Now the digits: DPM-Solver++(2M) of lesson 11, *three* steps, starting from the uniform grid; the
+# teacher takes 25. The gradient runs back through three network calls; each is computed a second time on the way, so
+# that memory never holds more than one. Sixty-four noises, all of them in each of five steps: a step that draws a few anew each
+# time pushes the times about, and where they end depends on which came last.
 
 # %%
 moving = step_selection.in_continuous_time(unet)
@@ -800,81 +990,94 @@ moving = step_selection.in_continuous_time(unet)
 
 def denoise_at(x_t: Tensor, t: float | Tensor, **cond: Tensor) -> Tensor:
     """The network at any time in [0, 1]."""
-    with torch.autocast(lesson.device.type, lesson.dtype, enabled=lesson.dtype != torch.float32):
+    with torch.autocast(
+        lesson.device.type, lesson.dtype, enabled=lesson.dtype != torch.float32
+    ):
         return moving(x_t, t, **cond)
 
 
-def solved(grid: list[float], n: int, seed: int) -> Tensor:
-    """n digits 0 … 9 in turn from this seed's noise, by DPM-Solver++(2M)."""
-    x_T = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed)).to(lesson.device)
-    label = (torch.arange(n) % 10).to(lesson.device)
+def solved(grid: list[float], x_T: Tensor) -> Tensor:
+    """Digits 0 … 9 in turn from these noises, by DPM-Solver++(2M)."""
+    label = (torch.arange(len(x_T)) % 10).to(lesson.device)
     return samplers.sample_dpmpp_2m(denoise_at, x_T, moving.schedule, grid, label=label)
 
 
-slow = samplers.log_snr_grid(moving.schedule, 40)
-homework = torch.randn(40, 1, 28, 28, generator=torch.Generator().manual_seed(1)).to(lesson.device)
-cond = {"label": (torch.arange(40) % 10).to(lesson.device)}
+def noises(n: int) -> Tensor:
+    """n noises of digits."""
+    return torch.randn(n, 1, 28, 28, generator=lesson.generator).to(lesson.device)
 
-# %% tags=["widget"]
+
+slow, homework = samplers.log_snr_grid(moving.schedule, 25), noises(64)
+wanted = solved(slow, homework)
+
+# %% tags=["widget", "open"]
+# Eq. (13.10)
 descent = step_selection.learn_times(
     denoise_at,
     homework,
-    solved(slow, 40, seed=1),
+    wanted,
     moving.schedule,
-    samplers.uniform_grid(moving.schedule, 5),
-    steps=30,
-    lr=0.1,
-    batch_size=10,
-    generator=torch.Generator().manual_seed(0),
-    **cond,
+    samplers.uniform_grid(moving.schedule, 3),
+    steps=5,
+    lr=0.15,
+    label=(torch.arange(64) % 10).to(lesson.device),
 )
-digit_history = list(watch(descent, 30, label="times"))
+digit_history = list(watch(descent, 5, label="times"))
 
 # %% [markdown]
-# The verdict, on sixty noises from which nothing was learned:
+# The verdict, on eighty noises from which nothing was learned:
 
 # %%
-five = common_grids(5, moving.schedule)
-five["best path"] = [t / 1000 for t in paths[4].timesteps]
-five["learned"] = digit_history[-1].timesteps
-target = solved(slow, 60, seed=2)
-drift = {name: (solved(grid, 60, seed=2) - target).square().mean().sqrt().item() for name, grid in five.items()}
+three = common_grids(3, moving.schedule)
+three["best path"] = [t / 1000 for t in paths[2].timesteps]
+three["learned"] = digit_history[-1].timesteps
+unseen = noises(80)
+target = solved(slow, unseen)
+drift = {
+    name: (solved(grid, unseen) - target).square().mean().sqrt().item()
+    for name, grid in three.items()
+}
 for name, value in drift.items():
     varies(f"{name:10} {value:.4f} from the teacher")
-for name in ("uniform", "learned"):
-    varies(f"{name:10} FID {distance(denormalize(solved(five[name], N, seed=3)).cpu()):.3f}")
-assert drift["learned"] < 0.95 * min(value for name, value in drift.items() if name != "learned")
+assert drift["learned"] < min(v for name, v in drift.items() if name != "learned")
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Where six grids of three steps call the network
 show(
-    strips({name: [1000 * t for t in grid] for name, grid in five.items()}),
-    "Six rows of five dots on a log axis of t: the four fixed grids, the best path by the bound, and the learned grid, which "
-    "lies between the uniform and the quadratic one.",
+    strips({name: [1000 * t for t in grid] for name, grid in three.items()}),
+    "Six rows of three dots on a log axis of t: the four fixed grids, the best path by "
+    "the bound, and the learned grid, which lies between the uniform and the quadratic "
+    "one.",
 )
 
 # %% [markdown]
-# The gradient found a grid between the uniform and the quadratic one: the first call is fixed, and the other four have
-# moved towards the picture, the second most of all. What the bound wanted is far from all three. Note what is *not* claimed. Nearer to the teacher is what it was trained for. Whether its digits
-# are better, too, is another question, and $n$ digits a grid are too few to answer it.
+# The gradient found a grid between the uniform and the quadratic one: the first call is fixed, and the other two have
+# moved towards the picture. What the bound wanted lies further on, and ends further from the teacher than either. Note
+# what is *not* claimed. Nearer to the teacher is what it was trained for. Whether its digits are better, too, is another
+# question, and a few dozen of them could not answer it. And sixty-four noises do for two free times. Five
+# steps have four, and twenty noises are too few for them: of two such grids that we learned, one was nearer than the
+# uniform grid on noises that it never met, and one further away. Section 7 has more of that.
 #
 # ## 7 · What usually goes wrong
 #
 # **"The best likelihood makes the best sampler."** Section 5 ran both: the grid with the best bound of all, and those
-# that people use. The bound's grid had the better bits at every number of steps and, over five to sixteen of them, worse
+# that people use. The bound's grid had the better bits at every number of steps and, over five to ten of them, worse
 # DDIM digits than the plain uniform one. Whoever optimises one number and reports another should measure both.
 #
 # **A grid that was tuned on its test seeds.** Ten steps have nine free times. Tune them on two noises, and report how
-# well they do on these two; then ask two thousand others. (Four different pairs, and the mean of what came out: a single
-# pair could be picked to show anything.) *Predict: of the gain on the pair, how much is left on the others?*
+# well they do on these two; then ask two thousand others. (Twelve different pairs, and the mean of what came out: a
+# single pair could be picked to show anything, and four still could.) *Predict: of the gain on the pair, how much is left on the others?*
 
 # %%
 begin = samplers.quadratic_grid(twin, 10)
-pairs = [spots_noise(2, seed) for seed in range(5, 9)]
+pairs = [spots_noise(2) for _ in range(12)]
 
 
 def tuned(noises: tuple[Tensor, Tensor]) -> list[float]:
     """Ten DDIM steps whose times were moved for these noises."""
-    *_, last = step_selection.learn_times(exact, *noises, twin, begin, steps=100, lr=0.1, order=1)
+    *_, last = step_selection.learn_times(
+        exact, *noises, twin, begin, steps=50, lr=0.15, order=1
+    )
     return last.timesteps
 
 
@@ -890,39 +1093,61 @@ verdict = {
         mean([miss(grid, *pair) for grid, pair in zip(on_pairs, pairs, strict=True)]),
         mean([miss(grid, *judges) for grid in on_pairs]),
     ),
-    "tuned on 256": (mean([miss(on_many, *pair) for pair in pairs]), miss(on_many, *judges)),
+    "tuned on 256": (
+        mean([miss(on_many, *pair) for pair in pairs]),
+        miss(on_many, *judges),
+    ),
 }
 
 # %% [markdown]
 # Each verdict twice, on the two noises and on two thousand others:
 
-# %% tags=["figure"]
+# %% tags=["figure", "fold"]
+# @title Each verdict twice
 figure, axis = plt.subplots(figsize=(6.5, 2.4))
 places = torch.arange(3).double()
-axis.barh(places - 0.18, [own for own, _ in verdict.values()], 0.34, color=SKY, label="on the two noises")
-axis.barh(places + 0.18, [others for _, others in verdict.values()], 0.34, color=BLUE, label="on 2,000 others")
+axis.barh(
+    places - 0.18,
+    [own for own, _ in verdict.values()],
+    0.34,
+    color=SKY,
+    label="on the two noises",
+)
+axis.barh(
+    places + 0.18,
+    [others for _, others in verdict.values()],
+    0.34,
+    color=BLUE,
+    label="on 2,000 others",
+)
 axis.set_yticks(range(3), list(verdict))
-axis.set(xlabel="distance to the teacher, ten DDIM steps", xlim=(0, 0.17))
+axis.set(xlabel="distance to the teacher, ten DDIM steps", xlim=(0, None))
 axis.invert_yaxis()
-axis.legend(fontsize=8, loc="right")
+axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 show(
     figure,
-    "Pairs of bars. Tuned on two noises, the distance on these two is halved, and on two thousand others hardly smaller than "
-    "without tuning; tuned on 256 it is smallest on the others.",
+    "Pairs of bars. Tuned on two noises, the distance on these two falls by about a "
+    "third, and on two thousand others by a tenth; tuned on 256 it is smallest on the "
+    "others.",
 )
 
 # %%
 gain = {
-    name: tuple(1 - after / before for after, before in zip(verdict[name], verdict["not tuned"], strict=True))
+    name: tuple(
+        1 - after / before
+        for after, before in zip(verdict[name], verdict["not tuned"], strict=True)
+    )
     for name in ("tuned on the two", "tuned on 256")
 }
 for name, (own, others) in gain.items():
-    varies(f"{name:17} on the two noises {own:.0%} nearer, on 2,000 others {others:.0%}")
-assert gain["tuned on the two"][0] > 2.5 * gain["tuned on the two"][1]
+    varies(
+        f"{name:17} on the two noises {own:.0%} nearer, on 2,000 others {others:.0%}"
+    )
+assert gain["tuned on the two"][0] > 1.5 * gain["tuned on the two"][1]
 assert gain["tuned on 256"][1] > 1.2 * gain["tuned on the two"][1]
 
 # %% [markdown]
-# Nine numbers have much room to fit four coordinates. What the pair reports is several times what is there. The same
+# Nine numbers have much room to fit four coordinates. What the pair reports is a few times what is there. The same
 # happens, more quietly, to whoever tries a hundred grids on one seed and reports the best. **What chose the grid may not
 # judge it.**
 #

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
 
 from course_utils.desk.floors import floors
-from course_utils.desk.lesson import ROOT
+from course_utils.desk.lesson import ROOT, title
 
 BOOK = ROOT / "docs" / "book"
 WORDS = ["CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "data/checkpoints/README.md"]
@@ -86,9 +85,6 @@ def lesson_page(path: Path) -> NotebookNode:
             cell.outputs = solved[cell.id].outputs
             cell.execution_count = solved[cell.id].execution_count
             _say_what_is_shown(cell)
-        if "setup" in tags:
-            cells.append(new_markdown_cell(_folded("Setup", f"```ipython3\n{cell.source}\n```")))
-            cell.metadata.tags = ["remove-input"]
         if "manual" in tags:
             cell.source = _folded("An answer", solved[cell.id].source)
             if cell.id in rubrics:
@@ -107,20 +103,22 @@ def _tags(cell: NotebookNode) -> list[str]:
 
 
 def _title(source: str, name: str) -> str:
-    """The first cell with two plain links in place of the badge, whose picture lies on another host."""
-    colab = re.match(r"\[!\[Open in Colab\]\([^)]*\)\]\(([^)]*)\)\s*", source)
-    links = [f"[Open in Colab]({colab[1]})"] if colab else []
-    links += [f"{{download}}`Download the notebook <../download/{name}>`"]
-    title, _, rest = source[colab.end() if colab else 0 :].partition("\n")
+    """The first cell with its links as buttons: to Colab, where the course has an address, and to the notebook."""
+    colab = re.search(r"\n\n(\[Open in Colab\]\([^)]*\))$", source)
+    links = [*([colab[1]] if colab else []), f"{{download}}`Download the notebook <../download/{name}>`"]
+    title, _, rest = (source[: colab.start()] if colab else source).partition("\n")
     return f"{title}\n\n```{{container}} buttons\n{' '.join(links)}\n```\n{rest}"
 
 
 def _say_what_is_shown(cell: NotebookNode) -> None:
-    """Alt text and width for a picture, words for a widget."""
+    """Alt text and width for a picture, words for a widget, and for folded code what it does."""
+    cell.metadata.mystnb = {}
+    if named := title(cell):
+        cell.metadata.mystnb |= {"code_prompt_show": named, "code_prompt_hide": named}
     for output in cell.outputs:
         for kind, about in output.get("metadata", {}).items():
             if kind.startswith("image/"):
-                cell.metadata.mystnb = {"image": {key: about[key] for key in ("alt", "width") if key in about}}
+                cell.metadata.mystnb["image"] = {key: about[key] for key in ("alt", "width") if key in about}
         if output.get("data", {}).get("text/plain", "").startswith("A live widget"):
             output.data = NotebookNode({"text/markdown": NEEDS_KERNEL})
 
@@ -133,8 +131,7 @@ def _folded(summary: str, text: str) -> str:
 
 
 def front_page(text: str) -> str:
-    """The README with a button to begin before its sections. Badges become words."""
-    text = re.sub(r"\[!\[Open in Colab\]\([^)]*\)\]", "[Open in Colab]", text)
+    """The README with a button to begin before its sections."""
     return text.replace("\n## ", f"\n{START}## ", 1)
 
 

@@ -45,28 +45,39 @@ from course_utils.desk.lesson import (
 )
 from course_utils.runtime import VARIES
 
-GENERATOR = 1  # raise it when this file changes what it writes
+GENERATOR = 2  # raise it when this file changes what it writes
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python", "pygments_lexer": "ipython3"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDGET_STANDS_IN = "A live widget: run this cell to use it."
 IMAGE_LIMIT = 1_000_000  # bytes of images in one notebook; beyond that, git and GitHub's viewer suffer
 
-# Ten lines that test_authoring runs for real, where there is no course yet. The address stands alone, since a pip that
-# is not new refuses a `name @` before some of them.
+# A few lines that test_authoring runs for real, where there is no course yet. The address stands alone, since a pip
+# that is not new refuses a `name @` before some of them.
 SETUP = """\
+# @title Setup (on Colab: File ▸ Save a copy in Drive keeps what you write)
 import os
 import sys
 from importlib import metadata, util
+from pathlib import Path
 
-sys.path += [os.path.abspath(up) for up in ("..", "../..") if os.path.isdir(f"{{up}}/course_utils")]
-if not util.find_spec("course_utils"):  # install it, and keep the PyTorch and NumPy that are here
-    repo = os.environ.get("COURSE_REPO", "{repo}")
-    keep = [f"{{pkg}}=={{metadata.version(pkg)}}" for pkg in ("torch", "torchvision", "numpy") if util.find_spec(pkg)]
-    !"{{sys.executable}}" -m pip install -q {{" ".join(keep)}} "git+{{repo}}"
+near = Path.cwd().parents[:2]
+sys.path += [str(folder) for folder in near if (folder / "course_utils").is_dir()]
+if not util.find_spec("course_utils"):  # install it; keep the PyTorch and NumPy here
+{address}
+    keep = [p for p in ("torch", "torchvision", "numpy") if util.find_spec(p)]
+    keep = " ".join(f"{{p}}=={{metadata.version(p)}}" for p in keep)
+    !"{{sys.executable}}" -m pip install -q {{keep}} "git+{{repo}}"
 from course_utils.runtime import setup
 
 lesson = setup("{lesson}", seed=0)"""
+
+ADDRESS = """\
+    repo = "{repo}"
+    repo = os.environ.get("COURSE_REPO", repo)"""
+NO_ADDRESS = """\
+    repo = os.environ.get("COURSE_REPO")
+    assert repo, "This copy has no address yet; make lessons REPO=https://… gives it one\""""
 
 
 # ---------------------------------------------------------------- from source to notebooks
@@ -88,7 +99,7 @@ def learner_notebook(source_path: Path, repo_url: str | None = None) -> Notebook
     for cell in nb.cells:
         cells.append(cell)
         if "check" in tags(cell):
-            cells.append(_fold(cell.metadata.exercise, solutions[cell.metadata.exercise]))
+            cells.append(_solution(cell.metadata.exercise, solutions[cell.metadata.exercise]))
     nb.cells = cells
     return _validated(nb, source_path)
 
@@ -119,11 +130,14 @@ def _notebook(source_path: Path, repo_url: str | None, folder: str) -> NotebookN
         _grading_metadata(cell, points, source_path)
         if tags(cell) & {"varies", "widget"}:
             cell.metadata.tags = [*cell.metadata.tags, "nbval-ignore-output"]
-    title, *rest = nb.cells
-    if badge := _badge(repo_url, f"{folder}/{source_path.stem}.ipynb"):
-        title.source = f"{badge}\n\n{title.source}"
-    source = SETUP.format(lesson=lesson, repo=repo_url)
-    nb.cells = [title, new_code_cell(source, metadata={"tags": ["setup"]}), *rest]
+    opening, *rest = nb.cells
+    opening.source += f"\n\n{badge(repo_url, f'{folder}/{source_path.stem}.ipynb')}"
+    address = ADDRESS.format(repo=repo_url) if has_address(repo_url) else NO_ADDRESS
+    source = SETUP.format(lesson=lesson, address=address)
+    nb.cells = [opening, new_code_cell(source, metadata={"tags": ["setup", "fold"]}), *rest]
+    for cell in nb.cells:
+        if "fold" in tags(cell):
+            _fold(cell)
     _number(nb.cells)
     nb.metadata = {
         "kernelspec": dict(KERNEL),
@@ -161,26 +175,38 @@ def _grading_metadata(cell: NotebookNode, points: dict[str, int | float | None],
     } | ({} if kind == "exercise" else {"points": worth})
 
 
-def _fold(exercise: str, solution: str) -> NotebookNode:
+def _fold(cell: NotebookNode) -> None:
+    """Hide a cell's code, one click from view; its outputs stay. Each reader of notebooks has its own word for it."""
+    cell.metadata.jupyter = {"source_hidden": True}  # JupyterLab, VS Code
+    cell.metadata.cellView = "form"  # Colab, which shows what follows `# @title`
+    cell.metadata.tags = [*cell.metadata.tags, "hide-input"]  # the web page
+
+
+def _solution(exercise: str, solution: str) -> NotebookNode:
     text = f"<details><summary>Solution</summary>\n\n```python\n{solution}\n```\n\n</details>"
     cell = new_markdown_cell(text, metadata={"tags": ["solution-fold"]})
     cell.id = grade_id(exercise) + "-solution"
     return cell
 
 
-def _badge(repo_url: str, path: str) -> str | None:
-    """A link that opens the notebook on Colab; None for a repository that is not on GitHub."""
-    match = re.fullmatch(r"https://github\.com/([^/]+/[^/]+?)(\.git)?/?", repo_url)
-    if not match:
-        return None
-    colab = "https://colab.research.google.com"
-    return f"[![Open in Colab]({colab}/assets/colab-badge.svg)]({colab}/github/{match[1]}/blob/main/{path})"
+def has_address(repo_url: str) -> bool:
+    """Whether the course can be fetched from here: no address ends in .invalid (RFC 2606)."""
+    return not re.match(r"\w+://[^/]*\.invalid(/|$)", repo_url)
+
+
+def badge(repo_url: str, path: str) -> str:
+    """A link that opens the notebook on Colab, or why there is none. Words, for a picture would need a network."""
+    if not has_address(repo_url):
+        return "*On Colab after `make lessons REPO=https://github.com/…`*"
+    if match := re.fullmatch(r"https://github\.com/([^/]+/[^/]+?)(\.git)?/?", repo_url):
+        return f"[Open in Colab](https://colab.research.google.com/github/{match[1]}/blob/main/{path})"
+    return "*Colab opens notebooks from GitHub alone.*"
 
 
 def with_badges(page: str, repo_url: str) -> str:
-    """A markdown page with its Colab badges pointed at this repository: the README's lesson table, for a fork."""
-    badge = r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*/blob/main/([^)]*)\)"
-    return re.sub(badge, lambda found: _badge(repo_url, found[1]) or "", page)
+    """A markdown page with badges for this repository: the last cell of each row that begins with a lesson's link."""
+    row = r"(?m)^(\| \[[^]]*\]\((notebooks/[^)]*\.ipynb)\) \|.*\| )[^|]+( \|)$"
+    return re.sub(row, lambda found: found[1] + badge(repo_url, found[2]) + found[3], page)
 
 
 def _number(cells: list[NotebookNode]) -> None:
@@ -363,9 +389,10 @@ def as_text(nb: NotebookNode) -> str:
 
 
 def _code(nb: NotebookNode) -> list[Any]:
-    """All that can change an output: the code of each cell and its tags, but not where the course is cloned from."""
+    """All that can change an output: code and tags, but not where the course is cloned from, nor what is folded."""
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    return [(re.sub(r"(?m)^    repo = os\.environ.*$", "", cell.source), sorted(tags(cell))) for cell in code]
+    address = r"(?m)^    (repo = |assert repo).*\n"
+    return [(re.sub(address, "", cell.source), sorted(tags(cell) - {"fold", "open", "hide-input"})) for cell in code]
 
 
 def _carry_outputs(old: NotebookNode, new: NotebookNode, *, always: bool) -> None:

@@ -9,14 +9,15 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from course_utils.desk.authoring.build import learner_notebook, output_problems, solved_notebook, stored
-from course_utils.desk.lesson import LessonError, checked_exercise, read_source, solved_path, tags
+from course_utils.desk.lesson import LessonError, checked_exercise, read_source, solved_path, tags, title
 
-LINES = 40  # in a code cell
-MEDIAN = 10
+WIDTH = 88  # columns of code: what the web page, JupyterLab beside its side bar, and Colab show
+LINES = 40  # in a code cell that stands open
+MEDIAN = 12
 RUN = 3  # this many code cells without words between them are too many
-STUB_LINES = 10
+STUB_LINES = 12
 EXERCISES = range(3, 7)
-KNOWN_TAGS = {"exercise", "check", "manual", "rubric", "varies", "widget", "figure"}
+KNOWN_TAGS = {"exercise", "check", "manual", "rubric", "varies", "widget", "figure", "fold", "open"}
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/(?:content|home|mnt|root|tmp|Users|usr|var|work)/|\b[A-Z]:\\Users")
 
 
@@ -31,33 +32,67 @@ def lint_lesson(path: Path, repo_url: str | None = None) -> list[str]:
     except LessonError as error:
         return [str(error)]
     cells = read_source(path).cells
-    problems = _title(path, cells) + _cells(solved) + _tags(cells) + _text(path, cells) + _learner(learner)
-    problems += _equations(path, cells) + _exercises(path, cells)
+    problems = _title(path, cells) + _cells(solved) + _folds(cells) + _tags(cells) + _text(path, cells)
+    problems += _learner(learner) + _width(solved, learner)
+    problems += _equations(path, cells) + _letters(path, cells) + _exercises(path, cells)
     if executed := stored(solved_path(path)):
         problems += output_problems(executed)
     return problems
 
 
 def _title(path: Path, cells: list[NotebookNode]) -> list[str]:
-    wanted = f"# {path.stem[:2]} · "
-    return [] if cells[0].source.startswith(wanted) else [f"the first cell must begin with the title {wanted!r}"]
+    wanted, first = f"# {path.stem[:2]} · ", cells[0].source
+    problems = [] if first.startswith(wanted) else [f"the first cell must begin with the title {wanted!r}"]
+    words = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    solving = sum(map(int, re.findall(r"(?m)^\*(\d+) minutes? · ", words)))  # what the exercises say, one by one
+    if not re.search(rf"\d+\sminutes\sto\sread\sand\srun,\s{solving}\sto\ssolve", first):
+        problems.append(f'the first cell must say "… minutes to read and run, {solving} to solve"')
+    return problems
 
 
 def _cells(nb: NotebookNode) -> list[str]:
-    """Long cells, and runs of code without words, as a reader of the solved copy meets them."""
+    """Long cells, and runs of code without words, as a reader of the solved copy meets them: folds closed."""
     problems = []
-    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    cells = [cell for cell in nb.cells if "fold" not in tags(cell)]
+    code = [cell for cell in cells if cell.cell_type == "code"]
     for cell in code:
         if (lines := _lines(cell.source)) > LINES:
             problems.append(f"{_named(cell)} has {lines} lines, at most {LINES}")
-    for is_code, group in groupby(nb.cells, key=lambda cell: cell.cell_type == "code"):
+    for is_code, group in groupby(cells, key=lambda cell: cell.cell_type == "code"):
         run = list(group)
         if is_code and len(run) >= RUN:
             problems.append(f"{len(run)} code cells in a row without words, from {_named(run[0])}")
-    median = statistics.median(_lines(cell.source) for cell in code)  # there is always the setup cell
+    median = statistics.median(_lines(cell.source) for cell in code) if code else 0
     if median > MEDIAN:
         problems.append(f"the median code cell has {median:g} lines, at most {MEDIAN}")
     return problems
+
+
+def _folds(cells: list[NotebookNode]) -> list[str]:
+    """Imports and drawing that stand open, mathematics that does not, folds that do not say what is in them."""
+    problems, code = [], [cell for cell in cells if cell.cell_type == "code"]
+    for cell in code:
+        mathematics = cell.source.startswith("# Eq")
+        if "fold" in tags(cell):
+            if mathematics or tags(cell) & {"exercise", "check", "manual", "open"}:
+                problems.append(f"{_named(cell)} is folded: equations, exercises and checks stand open")
+            if not title(cell):
+                problems.append(f"{_named(cell)} is folded and does not begin with `# @title` and what it does")
+        elif title(cell):
+            problems.append(f'{_named(cell)} has a `# @title` and no tag "fold"')
+        elif tags(cell) & {"figure", "widget"} and not mathematics and "open" not in tags(cell):
+            problems.append(f'{_named(cell)} draws: tag it "fold", or "open" if its code is to be read')
+    if code and "fold" not in tags(code[0]):
+        problems.append(f'{_named(code[0])} imports: tag it "fold"')
+    return problems
+
+
+def _width(*copies: NotebookNode) -> list[str]:
+    """Lines of code that some box would cut. An address cannot be broken."""
+    code = [cell for nb in copies for cell in nb.cells if cell.cell_type == "code"]
+    lines = dict.fromkeys(line for cell in code for line in cell.source.split("\n"))
+    wide = [line for line in lines if len(line) > WIDTH and "://" not in line]
+    return [f"{len(line)} columns, at most {WIDTH}: {line.strip()[:60]!r}" for line in wide]
 
 
 def _tags(cells: list[NotebookNode]) -> list[str]:
@@ -99,6 +134,44 @@ def _equations(path: Path, cells: list[NotebookNode]) -> list[str]:
         problems += [] if tagged else ["no equation has a \\tag{n.m}"]
         problems += [] if quoted else ["no code cell begins with # Eq. (n.m)"]
     return problems
+
+
+def _letters(path: Path, cells: list[NotebookNode]) -> list[str]:
+    """Letters with several meanings that lesson 00 explains, but not for this lesson."""
+    start = next(path.parent.glob("00_*.py"), None)
+    used = _formulas(cells)
+    known = declared_letters(read_source(start).cells if start and start != path else cells)
+    return [
+        f"lesson 00 does not say what ${letter}$ means in lesson {path.stem[:2]}"
+        for letter, meant in known.items()
+        if int(path.stem[:2]) not in meant and re.search(rf"(?<![A-Za-z\\]){re.escape(letter)}(?![A-Za-z])", used)
+    ]
+
+
+def declared_letters(cells: list[NotebookNode]) -> dict[str, set[int]]:
+    """Each letter of lesson 00's table of letters with several meanings, and the lessons that its row names."""
+    words = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    _, _, table = words.partition("\n### Letters with several meanings\n")
+    known: dict[str, set[int]] = {}
+    for letter, meanings in re.findall(r"(?m)^\| \$(\\?[A-Za-z]+)\$ \| (.*) \|$", table.partition("\n#")[0]):
+        named = re.findall(r"\(((?:\d\d(?:, | to )?)+)\)", meanings)
+        known[letter] = {n for spans in named for span in spans.split(", ") for n in _span(span)}
+    return known
+
+
+def _span(text: str) -> range:
+    """ "03" or "10 to 13" as lessons."""
+    first, _, last = text.partition(" to ")
+    return range(int(first), int(last or first) + 1)
+
+
+def _formulas(cells: list[NotebookNode]) -> str:
+    """All formulas of a page, without the words in them; code and the table of letters itself are none."""
+    words = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    words = re.sub(r"(?s)```.*?```|`[^`\n]*`|\n### Letters with several meanings\n.*?(?=\n#)", " ", words)
+    found = re.findall(r"(?s)\$\$(.+?)\$\$|\$([^$]+)\$", words)
+    named = r"\\(?:text|mathrm|operatorname|begin|end|tag)\*?\{[^}]*\}"
+    return "\n".join(re.sub(named, " ", display or within) for display, within in found)
 
 
 def _exercises(path: Path, cells: list[NotebookNode]) -> list[str]:

@@ -122,11 +122,11 @@ runs.keep_freed_memory = lambda: None
 CONVOLUTION = """
 import time, torch
 from course_utils import runtime
-best = 0.0
+best, precision = 0.0, runtime.pick_precision(torch.device("cpu"))
 for channels, side in ((64, 14), (128, 14), (128, 7), (256, 14)):
     conv = torch.nn.Conv2d(channels, channels, 3, padding=1).to(memory_format=torch.channels_last)
     x = torch.randn(128, channels, side, side).to(memory_format=torch.channels_last).requires_grad_()
-    with torch.autocast("cpu", runtime.pick_precision(torch.device("cpu"))):
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         for warm in range(3):
             conv(x).sum().backward()
         start = time.perf_counter()
@@ -495,7 +495,14 @@ def faults(n: int = 100) -> Iterator[str]:
     yield f"of {n} small faults in the code of the maths and sample floors the tests notice {noticed}"
 
 
-PARTS: dict[str, Callable[[], Iterator[str]]] = {
+def assertions(*names: str) -> Iterator[str]:
+    """The assertions of the lessons named, of all of them otherwise, with other seeds, threads and precisions."""
+    from course_utils.desk.upkeep.robust import robust
+
+    yield from robust(names)
+
+
+PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "size": repository_size,
     "imports": imports,
     "forward": forward_process,
@@ -507,4 +514,6 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "grading": grading,
     "faults": faults,
     "race": race,
+    "robust": assertions,
 }
+LONG = ("steps", "grading", "faults", "race", "robust")  # only if named
