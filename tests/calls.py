@@ -402,6 +402,7 @@ CALLS = {
         "dtype": torch.float32, "drop_last": True, "epochs": 1, "skip": 0,
     },
     "pretrained.load_denoiser": {"name": "mnist-cnn", "device": "cpu"},
+    "pretrained.load_samples": {"name": "mnist-unet"},
     "pretrained.load_network": {"name": "mnist-cnn", "device": "cpu"},
     "pretrained.load_classifier": {"dataset": "mnist", "device": "cpu"},
     "pretrained.read_manifest": {"folder": None},
