@@ -10,8 +10,9 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            lesson · work · floors                          a lesson's format; learners' copies; this very picture
   show     leaderboard/ · exercises/                       every sampler compared; answers to the learner
            plotting · widgets                              figures, sliders
-  learn    metrics · pretrained · classifier               how good it is, and what ships trained
-           recipes · training · losses                     the training loop
+  learn    metrics/ · pretrained · classifier              how good it is, and what ships trained
+           recipes · training                              a whole training by name; the one loop for all
+           tasks/ · runs · losses                          what is minimised, and what that changes
            checkpoints · runtime · data                    files and devices
   sample   reverse_steps/                                  better steps: learned variances, a latent
            denoisers/ · guidance · samplers/               networks; from noise to images

@@ -2,18 +2,19 @@
 
 import itertools
 from collections.abc import Collection, Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
 
 
-def require_count(name: str, n: object, least: int = 1) -> None:
-    """Raise unless `n` is a whole number, `least` or more."""
-    if isinstance(n, bool) or not isinstance(n, int):
+def require_count(name: str, n: object, least: int = 1) -> int:
+    """`n` as an int, if it is a whole number, `least` or more; of numpy's too, which PyTorch does not always take."""
+    if isinstance(n, bool) or not isinstance(n, Integral):
         raise TypeError(f"{name}: wanted a whole number, got {n!r}")
     if n < least:
         raise ValueError(f"{name}: wanted {least} or more, got {n}")
+    return int(n)
 
 
 def require_counts(least: int = 1, **counts: object) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from course_utils._validate import as_device, require_type
 from course_utils.data import write_atomically
 
 DIGEST = hashlib.sha256().digest_size
+PLAIN = (bool, int, float, str, bytes, type(None))
 
 
 class CheckpointError(RuntimeError):
@@ -27,12 +29,32 @@ class CheckpointError(RuntimeError):
 def save_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     """Write tensors, numbers, strings, lists and dicts of them: to a neighbour, flushed to the disk, then renamed.
 
-    Raises DataError if the disk is full or the folder read-only; what was there before is there still.
+    Raises:
+        TypeError: anything else in it, such as a number of numpy's, which `load_checkpoint` would not read.
+        DataError: the disk is full, or the folder read-only; what was there before is there still.
     """
+    _require_plain("content", content)
     buffer = io.BytesIO()
     torch.save(content, buffer)
     buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
     write_atomically(Path(path), buffer.getvalue())
+
+
+def _require_plain(name: str, value: object) -> None:
+    """Raise unless it is what `load_checkpoint` reads: by its very type, for numpy's float64 is a kind of float."""
+    if isinstance(value, dict) and type(value) in (dict, OrderedDict):
+        for key, inner in value.items():
+            _require_plain(f"a key of {name}", key)
+            _require_plain(f"{name}[{key!r}]", inner)
+    elif type(value) in (list, tuple):
+        for i, inner in enumerate(value):  # type: ignore[arg-type, var-annotated]
+            _require_plain(f"{name}[{i}]", inner)
+    elif type(value) not in PLAIN and not isinstance(value, Tensor):
+        kind = type(value)
+        raise TypeError(
+            f"{name}: wanted tensors, numbers, text, lists and dicts, got {kind.__module__}.{kind.__qualname__}, which "
+            "could not be read again; float(…), int(…) or str(…) makes it plain"
+        )
 
 
 def load_checkpoint(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -12,15 +12,12 @@ from course_utils._validate import (
     require_bytes,
     require_count,
     require_counts,
-    require_float,
-    require_in,
     require_input,
     require_sizes,
     require_type,
-    require_whole,
 )
-from course_utils.data import normalize, random_flip
-from course_utils.training import Loss, Training
+from course_utils.data import moved, normalize
+from course_utils.denoisers.layers import pad_to_multiple
 
 
 def _conv(channels_in: int, channels_out: int, *shrink: nn.Module) -> nn.Sequential:
@@ -38,6 +35,8 @@ class Classifier(nn.Module):
         num_classes: length of the answer.
         stem: side of the pixel blocks that become channels first (space-to-depth), as in `denoisers.UNet`.
 
+    Sides that the stem does not divide, or too short for the stages, are filled up with their last row and column.
+
     Raises:
         ValueError: an input with other channels.
     """
@@ -46,7 +45,8 @@ class Classifier(nn.Module):
         super().__init__()
         require_counts(channels=channels, num_classes=num_classes, stem=stem)
         require_sizes("widths", widths)
-        self.channels, self.num_features = channels, widths[-1]
+        self.channels, self.num_features, self.stem = channels, widths[-1], stem
+        self.least = stem * 2 ** (len(widths) - 1)  # shorter sides have nothing left at the end
         stages = [
             nn.Sequential(_conv(before, width, nn.MaxPool2d(2)), _conv(width, width))
             for before, width in itertools.pairwise(widths)
@@ -57,7 +57,9 @@ class Classifier(nn.Module):
     def features(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b features"]:
         """The penultimate layer, for images in [-1, 1]."""
         require_input(self, x)
-        return self.body(x).mean((2, 3))
+        height, width = (max(self.least - side, 0) for side in x.shape[2:])
+        x = F.pad(x, (0, width, 0, height), mode="replicate") if height or width else x
+        return self.body(pad_to_multiple(x, self.stem)).mean((2, 3))
 
     def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
         """Logits, for images in [-1, 1]."""
@@ -76,47 +78,13 @@ def look_at(
     """
     require_type("classifier", classifier, Classifier, "a Classifier")
     require_bytes("images", images, ndim=4)
-    require_count("batch_size", batch_size)
+    batch_size = require_count("batch_size", batch_size)
     require_count("number of images", len(images))
-    device = next(classifier.eval().parameters()).device
+    weight = next(classifier.eval().parameters())
     features, classes = [], []
     for chunk in images.split(batch_size):
-        with torch.autocast(device.type, enabled=False):
-            f = classifier.features(normalize(chunk.to(device)))
-        features.append(f.cpu())
-        classes.append(classifier.head(f).argmax(1).cpu())
+        with torch.autocast(weight.device.type, enabled=False):
+            f = classifier.features(normalize(moved(chunk, weight.device), weight.dtype))
+            classes.append(classifier.head(f).argmax(1).cpu())
+        features.append(f.float().cpu())
     return torch.cat(features), torch.cat(classes)
-
-
-def shifted(x: Float[Tensor, "b c h w"], by: Int64[Tensor, "b 2"]) -> Float[Tensor, "b c h w"]:
-    """Each image moved by its own (rows, columns), what comes in at the edge being mirrored."""
-    require_float("x", x)
-    require_whole("by", by)
-    if x.ndim != 4 or by.shape != (len(x), 2):
-        raise ValueError(f"by: wanted (rows, columns) for each image of {tuple(x.shape)}, got {tuple(by.shape)}")
-    most = int(by.abs().max()) if len(by) else 0
-    if most >= min(x.shape[2:]):
-        raise ValueError(f"by: wanted moves shorter than the images, {tuple(x.shape[2:])}, got {most}")
-    padded = F.pad(x, (most, most, most, most), mode="reflect")
-    rows = torch.arange(x.shape[2], device=x.device) + (most - by[:, :1])  # (b, h)
-    columns = torch.arange(x.shape[3], device=x.device) + (most - by[:, 1:])  # (b, w)
-    image = torch.arange(len(x), device=x.device)
-    return padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-
-def classification(shift: int = 0, flip: bool = False, smoothing: float = 0.1) -> Loss:
-    """Cross-entropy for `training.train`, on images moved by up to `shift` pixels and, if `flip`, mirrored at random.
-
-    `smoothing` of the target's mass is spread over all classes (Szegedy et al. 2016, section 7).
-    """
-    require_count("shift", shift, least=0)
-    require_in("smoothing", smoothing, "[0, 1)")
-
-    def loss(run: Training, x: Tensor, label: Tensor | None, generator: torch.Generator) -> tuple[Tensor, None]:
-        if label is None:
-            raise ValueError("labels: a classifier needs them")
-        by = torch.randint(-shift, shift + 1, (len(x), 2), generator=generator).to(x.device)
-        x = shifted(random_flip(x, generator) if flip else x, by)[run.share]
-        return F.cross_entropy(run.forward(x), label[run.share], reduction="none", label_smoothing=smoothing), None
-
-    return loss

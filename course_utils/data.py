@@ -21,14 +21,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64, Integer, Shaped, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from course_utils._validate import (
     as_device,
     require_bytes,
     require_count,
     require_dtype,
+    require_finite,
     require_float,
     require_generator,
     require_one_of,
@@ -127,9 +129,12 @@ def parse_json(path: Path, content: bytes, way_out: str) -> dict[str, Any]:
             raise DataError(f"{path}: is damaged: it has no {key!r}. {way_out}")
 
     try:
-        return json.loads(content, object_hook=Entry)
+        found = json.loads(content, object_hook=Entry)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
     except ValueError as error:
         raise DataError(f"{path}: is damaged ({error}). {way_out}") from error
+    return found
 
 
 def pixels_sha256(images: np.ndarray) -> str:
@@ -382,57 +387,95 @@ def denormalize(x: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     return ((x + 1) * 127.5).round().clamp(0, 255).nan_to_num(0).to(torch.uint8)
 
 
-def random_flip(x: Float[Tensor, "b c h w"], generator: torch.Generator) -> Float[Tensor, "b c h w"]:
+def random_flip(x: Float[Tensor, "b *shape"], generator: torch.Generator) -> Float[Tensor, "b *shape"]:
     """Half of the images mirrored left to right, drawn for each; the generator lives on the CPU."""
     require_float("x", x)
     require_generator(generator)
-    mirrored = torch.rand(len(x), generator=generator) < 0.5
-    return torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(-1), x)
+    mirrored = torch.rand(len(x), generator=generator, dtype=torch.float32) < 0.5
+    return torch.where(moved(mirrored, x.device).reshape(-1, *[1] * (x.ndim - 1)), x.flip(-1), x)
+
+
+def shifted(x: Float[Tensor, "b c h w"], by: Int64[Tensor, "b 2"]) -> Float[Tensor, "b c h w"]:
+    """Each image moved by its own (rows, columns), what comes in at the edge being mirrored; `by` lives on the CPU."""
+    require_float("x", x)
+    require_whole("by", by)
+    if x.ndim != 4 or by.shape != (len(x), 2):
+        raise ValueError(f"by: wanted (rows, columns) for each image of {tuple(x.shape)}, got {tuple(by.shape)}")
+    most = int(by.abs().max()) if len(by) else 0
+    if most >= min(x.shape[2:]):
+        raise ValueError(f"by: wanted moves shorter than the images, {tuple(x.shape[2:])}, got {most}")
+    by = moved(by, x.device)
+    padded = F.pad(x, (most, most, most, most), mode="reflect")
+    rows = torch.arange(x.shape[2], device=x.device) + (most - by[:, :1])  # (b, h)
+    columns = torch.arange(x.shape[3], device=x.device) + (most - by[:, 1:])  # (b, w)
+    image = torch.arange(len(x), device=x.device)
+    return padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """x on the device; to a GPU without waiting until all that it still has to do is done."""
+    return x.to(device, non_blocking=x.device.type == "cpu")  # the other way round Python must wait for the numbers
+
+
+def as_batch(x: Shaped[Tensor, "b *shape"], device: torch.device, dtype: torch.dtype) -> Shaped[Tensor, "b *shape"]:
+    """What a network is shown: bytes are images, and go to [-1, 1]; floats get the dtype; tokens are int64."""
+    x = moved(x, device)
+    return normalize(x, dtype) if x.dtype == torch.uint8 else x.to(dtype if x.is_floating_point() else torch.long)
+
+
+def as_labels(label: Shaped[Tensor, "b *shape"], device: torch.device) -> Shaped[Tensor, "b *shape"]:
+    """Whole numbers as int64; floats, such as a pitch, as they are."""
+    label = moved(label, device)
+    return label if label.is_floating_point() else label.long()
 
 
 def batches(
-    images: UInt8[Tensor, "n channels height width"],
-    labels: Int64[Tensor, "n"] | None = None,
+    images: Shaped[Tensor, "n *shape"],
+    labels: Integer[Tensor, "n"] | None = None,
     batch_size: int = 128,
     *,
     generator: torch.Generator,
     device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
     drop_last: bool = True,
     epochs: int | None = None,
     skip: int = 0,
 ) -> Iterator[Any]:
-    """Shuffled batches of normalised images, each image once an epoch, in a new order every epoch.
+    """Shuffled batches, each image once an epoch, in a new order every epoch; images of bytes are normalised.
 
     There are no worker processes, because there is nothing for them to do: the images are in memory as bytes (47 MB for
     MNIST, 154 MB for CIFAR-10), a batch is one lookup, and only bytes travel to the device, where they become floats of
     four times the size. Pass images that live on the GPU already and nothing travels at all.
 
     Args:
-        images: uint8 in 0 … 255, on any device; kept as they are.
-        labels: one per image, or None.
+        images: uint8 (n, channels, height, width), clips with frames before height, on any device; kept as they are.
+            Floats (latents, waveforms) and tokens, whole numbers, of any shape (n, …), are not normalised.
+        labels: one per image, whole numbers of any kind (bytes, as the data files have them), or None.
         batch_size: images per batch.
         generator: draws one permutation an epoch; the global random stream is left alone.
-        device: where batches go; None: where `images` is.
+        device, dtype: where batches go, None: where `images` is; and of what floating-point kind they are.
         drop_last: leave out an epoch's last batch if it is short.
         epochs: how often to go through the images; None: for ever.
         skip: batches to leave out at the start, unbuilt. With the generator as it was at the beginning, a resumed run
             finds its place: `batches(…, skip=k)` is what was left after k batches.
 
     Yields:
-        (x, y), or x if there are no labels: x float32 in [-1, 1], shape (batch_size, C, H, W); y int64, (batch_size,).
+        (x, y), or x if there are no labels: x (batch_size, …), float32 in [-1, 1] if the images are bytes; y int64,
+        (batch_size,).
 
     Raises:
-        TypeError: images are not uint8.
-        ValueError: labels do not match the images, or there is not one whole batch.
+        TypeError: images are not numbers.
+        ValueError: images as bytes without channels, or floats with NaN; labels that do not match the images, or not
+            one whole batch.
 
     Used by lessons 04 … 19.
     """
-    require_bytes("images", images)
+    _require_data(images)
     require_generator(generator)
-    require_count("batch_size", batch_size)
-    require_count("skip", skip, least=0)
+    require_dtype("dtype", dtype)
+    batch_size, skip = require_count("batch_size", batch_size), require_count("skip", skip, least=0)
     if epochs is not None:
-        require_count("epochs", epochs, least=0)
+        epochs = require_count("epochs", epochs, least=0)
     n, device = len(images), images.device if device is None else as_device(device)
     if labels is not None:
         require_whole("labels", labels)
@@ -450,7 +493,19 @@ def batches(
 
     def generate() -> Iterator[Any]:
         for chosen in itertools.islice(indices(), skip, None):
-            x = normalize(images[chosen].to(device))
-            yield x if labels is None else (x, labels[chosen.to(labels.device)].to(x.device))
+            x = as_batch(images[chosen], device, dtype)
+            yield x if labels is None else (x, as_labels(labels[chosen.to(labels.device)], device))
 
     return generate()  # a function of its own, so that wrong arguments are reported at the call, not at the first batch
+
+
+def _require_data(images: object) -> None:
+    if isinstance(images, Tensor) and images.is_floating_point():
+        require_finite("images", images)
+    elif not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        require_whole("images", images)
+    elif images.ndim < 4:
+        raise ValueError(
+            f"images: wanted bytes of shape (n, channels, height, width), got {tuple(images.shape)}; images[:, None] "
+            "has one channel"
+        )

@@ -8,6 +8,7 @@ only in w:
     "v":       w = SNR + 1 / s²                  v-prediction; with s the data's standard deviation, the unit-variance
                                                  target of `denoisers.Denoiser` (Salimans & Ho 2022; Karras et al. 2022)
     "min_snr": w = min(SNR, gamma)               (Hang et al. 2023, Eq. 7 and section 3.3)
+    "u":       w = (1 + sqrt(SNR))²              |u - u_hat|², u = eps - x_0: flow matching (Lipman et al. 2023, Eq. 14)
 
 Lesson 03 derives the first three, lesson 07 compares them.
 """
@@ -23,7 +24,7 @@ from course_utils.forward import q_sample
 from course_utils.schedules import Schedule, Time, require_schedule
 from course_utils.tensors import broadcast
 
-WEIGHTINGS = ("x0", "eps", "v", "min_snr")
+WEIGHTINGS = ("x0", "eps", "v", "min_snr", "u")
 
 
 def loss_weight(
@@ -45,6 +46,8 @@ def loss_weight(
         return snr.clamp(max=gamma)
     if snr.isinf().any():
         raise ValueError(f"t: {weighting!r} weights clean images infinitely; wanted t > 0")
+    if weighting == "u":
+        return (1 + snr.sqrt()) ** 2
     return snr if weighting == "eps" else snr + 1 / data_std**2
 
 

@@ -20,6 +20,7 @@ from course_utils.checkpoints import CheckpointError, load_weights
 from course_utils.classifier import Classifier
 from course_utils.data import (
     CLASSES,
+    DataError,
     data_dir,
     decode_mosaic,
     load_images,
@@ -28,7 +29,7 @@ from course_utils.data import (
     write_atomically,
 )
 from course_utils.denoisers import Denoiser
-from course_utils.recipes import Recipe, make_model, settings_of
+from course_utils.recipes import Recipe, make_model, recipe_from, settings_of
 from course_utils.training import Training
 
 FOLDER, SAMPLES, MANIFEST, CARDS = "checkpoints", "samples", "manifest.json", "README.md"
@@ -42,13 +43,28 @@ def load_denoiser(name: str = "mnist-unet", device: torch.device | str = "cpu") 
         ValueError: there is no such denoiser; the message lists those there are.
         DataError: its file is missing or damaged.
     """
-    return _load(name, Denoiser, device)
+    return load_network(name, device, task="denoising", what="denoiser")
 
 
 def load_classifier(dataset: str = "mnist", device: torch.device | str = "cpu") -> Classifier:
     """The classifier of a dataset, whose features serve the metrics; in eval mode. Raises as `load_denoiser` does."""
     require_one_of("dataset", dataset, CLASSES)
-    return _load(f"{dataset}-classifier", Classifier, device)
+    return load_network(f"{dataset}-classifier", device, task="classification", what="classifier")
+
+
+def load_network(
+    name: str, device: torch.device | str = "cpu", *, task: str | None = None, what: str = "network"
+) -> Any:
+    """A trained network by its recipe's name, of one task or of any. Raises as `load_denoiser` does."""
+    device, manifest = as_device(device), read_manifest()
+    offered = [n for n in manifest if task in (None, recipe_from(manifest[n]["recipe"]).task["kind"])]
+    if name not in offered:
+        raise ValueError(f"name: no {what} {name!r} is shipped; there are {', '.join(offered)}")
+    path = data_dir() / FOLDER / f"{name}.safetensors"
+    content = read_verified(path, manifest[name])
+    model = make_model(_recipe_in(content), tuple(manifest[name]["pixel_moments"]) or None).float()
+    load_weights(model, safetensors.torch.load(content), str(path))  # copied into float32 as they are
+    return model.to(device).eval().requires_grad_(False)
 
 
 def load_samples(name: str = "mnist-unet") -> tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, "n"]]:
@@ -79,25 +95,13 @@ def recipe_of(name: str) -> Recipe:
     """The recipe that a shipped network was trained by."""
     manifest = read_manifest()
     require_one_of("name", name, manifest)
-    return Recipe(**manifest[name]["recipe"])
-
-
-def _load(name: str, kind: type, device: torch.device | str) -> Any:
-    device, manifest = as_device(device), read_manifest()
-    offered = [n for n in manifest if (manifest[n]["recipe"]["architecture"] == "classifier") == (kind is Classifier)]
-    if name not in offered:
-        raise ValueError(f"name: no {kind.__name__.lower()} {name!r} is shipped; there are {', '.join(offered)}")
-    path = data_dir() / FOLDER / f"{name}.safetensors"
-    content = read_verified(path, manifest[name])
-    model = make_model(_recipe_in(content), tuple(manifest[name]["pixel_moments"]) or None)
-    load_weights(model, safetensors.torch.load(content), str(path))  # copied into float32 as they are
-    return model.to(device).eval().requires_grad_(False)
+    return recipe_from(manifest[name]["recipe"])
 
 
 def _recipe_in(content: bytes) -> Recipe:
     """The recipe that a file of weights carries in its header, whose length its first eight bytes tell."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return Recipe(**json.loads(header["__metadata__"]["recipe"]))
+    return recipe_from(json.loads(header["__metadata__"]["recipe"]))
 
 
 def ship(run: Training, recipe: Recipe, folder: str | os.PathLike[str] | None = None) -> Path:
@@ -149,7 +153,10 @@ def with_table(page: str, manifest: dict[str, Any]) -> str:
             f"| `{name}` | {entry['parameters']:,} | {entry['bytes']:,} | {data} | "
             f"{recipe['steps']:,} × {recipe['batch_size']} | {entry['measured'] or 'not yet'} |"
         )
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise DataError(f"{CARDS}: wanted the lines {BEGIN} and {END}, between which the table stands, in this order")
     return f"{before}{BEGIN}\n\n" + "\n".join(rows) + f"\n\n{END}{after}"
 
 

@@ -7,8 +7,9 @@ on with other settings than it began with.
 import dataclasses
 import functools
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,50 +17,72 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, nn
 
+from course_utils import schedules
 from course_utils._validate import require_type
 from course_utils.checkpoints import CheckpointError
-from course_utils.classifier import Classifier, classification
-from course_utils.data import load_images, write_atomically
+from course_utils.classifier import Classifier
+from course_utils.data import DataError, load_images, parse_json, write_atomically
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
-from course_utils.schedules import linear
+from course_utils.schedules import Schedule
+from course_utils.tasks import TASKS, Task
 from course_utils.training import Record, Training, train
 
 CHECKPOINT, LOG, SETTINGS = "checkpoint.pt", "log.csv", "recipe.json"
 COLUMNS = "step,loss,lr,gradient_norm"
-ARCHITECTURES: dict[str, type[nn.Module]] = {
+
+# What a part of a recipe may be called: {"kind": a name of these, and its arguments}.
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "cnn": PlainCNN,
     "dae": DAE,
     "attention": AttentionDenoiser,
     "unet": UNet,
     "classifier": Classifier,
 }
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "linear": schedules.linear,
+    "cosine": schedules.cosine,
+    "sigmoid": schedules.sigmoid,
+    "exponential": schedules.exponential,
+    "vp_linear": schedules.VPLinear,
+    "vp_cosine": schedules.VPCosine,
+    "ve": schedules.VE,
+    "flow": schedules.FlowMatching,
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train, on what, and how."""
+    """What to train, on what, and how: data · network · schedule · task · optimizer.
+
+    `schedule` and `task` are {"kind": name, and the arguments of what SCHEDULES and TASKS know by that name}.
+    """
 
     name: str
+    # data
     dataset: str
+    full: bool = False  # all of it, downloaded, instead of the embedded part
+    # network
     architecture: str = "unet"
     network: dict[str, Any] = field(default_factory=dict)  # the architecture's arguments
-    full: bool = False  # all of the dataset, downloaded, instead of the embedded part
+    # schedule: a network that has one is a denoiser, and predicts what is said
+    schedule: dict[str, Any] | None = field(default_factory=lambda: {"kind": "linear", "T": 1000})
+    predict: str = "v"
+    # task
+    task: dict[str, Any] = field(default_factory=lambda: {"kind": "denoising"})
+    # optimizer: AdamW, and where parts of the network differ from it, see `runs.Training`
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    parts: dict[str, dict[str, Any]] | None = None
+    ema: float = 0.999
     steps: int = 4000
     batch_size: int = 128
-    lr: float = 1e-3
     warmup: int = 200
-    weight_decay: float = 0.0
-    ema: float = 0.999
-    flip: bool = False
     seed: int = 0
-    # of denoisers alone
-    T: int = 1000
-    predict: str = "v"
-    weighting: str = "v"
-    times: str = "uniform"
-    label_drop: float = 0.1
-    # of classifiers alone
-    shift: int = 0
+
+    @property
+    def flip(self) -> bool:
+        """Whether half of the images are mirrored."""
+        return self.task.get("flip", False)
 
 
 RECIPES = {
@@ -68,52 +91,61 @@ RECIPES = {
         Recipe(
             "mnist-classifier",
             "mnist",
-            "classifier",
-            {"channels": 1, "widths": (32, 64, 64)},
+            architecture="classifier",
+            network={"channels": 1, "widths": (32, 64, 64)},
+            schedule=None,
+            task={"kind": "classification", "shift": 2},
             steps=4000,
             lr=3e-3,
             weight_decay=0.05,
-            shift=2,
         ),
         Recipe(
             "cifar10-classifier",
             "cifar10",
-            "classifier",
-            {"channels": 3, "widths": (32, 64, 128, 192), "stem": 1},
             full=True,
+            architecture="classifier",
+            network={"channels": 3, "widths": (32, 64, 128, 192), "stem": 1},
+            schedule=None,
+            task={"kind": "classification", "shift": 4, "flip": True},
             steps=9_000,
             lr=3e-3,
             weight_decay=0.05,
-            shift=4,
-            flip=True,
         ),
-        Recipe("mnist-cnn", "mnist", "cnn", {"channels": 1, "width": 48, "depth": 8, "num_classes": 10}, steps=2500),
         Recipe(
-            "mnist-dae", "mnist", "dae", {"channels": 1, "size": 28, "bottleneck": 64, "num_classes": 10}, steps=2500
+            "mnist-cnn",
+            "mnist",
+            architecture="cnn",
+            network={"channels": 1, "width": 48, "depth": 8, "num_classes": 10},
+            steps=2500,
+        ),
+        Recipe(
+            "mnist-dae",
+            "mnist",
+            architecture="dae",
+            network={"channels": 1, "size": 28, "bottleneck": 64, "num_classes": 10},
+            steps=2500,
         ),
         Recipe(
             "mnist-attention",
             "mnist",
-            "attention",
-            {"channels": 1, "width": 96, "blocks": 4, "patch": 4, "num_classes": 10},
+            architecture="attention",
+            network={"channels": 1, "width": 96, "blocks": 4, "patch": 4, "num_classes": 10},
             steps=2500,
         ),
         Recipe(
             "mnist-unet",
             "mnist",
-            "unet",
-            {"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10},
+            network={"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10},
+            task={"kind": "denoising", "times": "cosine"},
             steps=47_000,
             batch_size=64,
             lr=2e-3,
             warmup=500,
-            times="cosine",
         ),
         Recipe(
             "mnist-smoke",
             "mnist",
-            "unet",
-            {"channels": 1, "widths": (16, 32), "blocks": 1, "attention": (), "num_classes": 10},
+            network={"channels": 1, "widths": (16, 32), "blocks": 1, "attention": (), "num_classes": 10},
             steps=100,
             batch_size=32,
             warmup=10,
@@ -122,15 +154,13 @@ RECIPES = {
         Recipe(
             "cifar10-unet",
             "cifar10",
-            "unet",
-            {"channels": 3, "widths": (96, 144, 144), "blocks": 1, "attention": (1, 2), "num_classes": 10},
             full=True,
+            network={"channels": 3, "widths": (96, 144, 144), "blocks": 1, "attention": (1, 2), "num_classes": 10},
+            task={"kind": "denoising", "times": "cosine", "flip": True},
             steps=26_000,
             batch_size=64,
             lr=2e-3,
             warmup=500,
-            flip=True,
-            times="cosine",
         ),
     )
 }
@@ -139,6 +169,33 @@ RECIPES = {
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """The recipe as it is read back from a file: tuples have become lists."""
     return json.loads(json.dumps(dataclasses.asdict(recipe)))
+
+
+# What the first recipes said of their task and schedule, flat, and what was meant where nothing was said.
+_OF_DENOISERS = {"weighting": "v", "times": "uniform", "label_drop": 0.1}
+_FLAT = _OF_DENOISERS | {"flip": False, "shift": 0, "T": 1000}
+
+
+def recipe_from(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe of `settings_of`; also of the flat settings that the first files and runs carry."""
+    rest = {key: value for key, value in settings.items() if key not in _FLAT}
+    if "task" not in settings:
+        flat = _FLAT | {key: value for key, value in settings.items() if key in _FLAT}
+        if settings.get("architecture") == "classifier":
+            task: dict[str, Any] = {"kind": "classification", "shift": flat["shift"]}
+            rest |= {"schedule": None}
+        else:
+            task = {"kind": "denoising"} | {key: flat[key] for key in _OF_DENOISERS}
+            rest |= {"schedule": {"kind": "linear", "T": flat["T"]}}
+        task |= {"flip": flat["flip"]}
+        rest["task"] = {key: value for key, value in task.items() if key == "kind" or value != _FLAT[key]}
+    return Recipe(**rest)
+
+
+def _made(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any]) -> Any:
+    """The thing that a part of a recipe names, made with its arguments."""
+    settings = dict(part)
+    return table[settings.pop("kind")](**settings)
 
 
 def log_row(record: Record) -> str:
@@ -159,8 +216,8 @@ def pixel_moments(dataset: str) -> tuple[float, float]:
     return mean.item(), (share * (value - mean) ** 2).sum().sqrt().item()
 
 
-def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> Denoiser | Classifier:
-    """The recipe's network, as a denoiser unless it is a classifier, with the weights that training starts from.
+def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> Any:
+    """The recipe's network, a `Denoiser` if it has a schedule, with the weights that training starts from, float32.
 
     They are the same for the same seed. `moments` are the `pixel_moments` of the dataset, where they are known already.
     """
@@ -168,16 +225,22 @@ def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> De
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(recipe.seed)
         network = ARCHITECTURES[recipe.architecture](**recipe.network)
-    if isinstance(network, Classifier):
+    if recipe.schedule is None:
         return network
-    return Denoiser(network, linear(recipe.T), recipe.predict, *(moments or pixel_moments(recipe.dataset)))
+    schedule = _made(SCHEDULES, recipe.schedule)
+    return Denoiser(network, schedule, recipe.predict, *(moments or pixel_moments(recipe.dataset)))
+
+
+def make_task(recipe: Recipe) -> Task:
+    """What the recipe's training minimises."""
+    return _made(TASKS, recipe.task)
 
 
 def load_data(recipe: Recipe) -> tuple[Tensor, Tensor | None]:
-    """Training images, uint8, and their labels, None if the network knows no classes. Raises DataError."""
+    """Training images, uint8, and their labels, None if neither network nor task knows classes. Raises DataError."""
     require_type("recipe", recipe, Recipe, "a Recipe, such as RECIPES['mnist-unet']")
     images, labels = load_images(recipe.dataset, full=recipe.full)
-    return images, labels if recipe.architecture == "classifier" or recipe.network.get("num_classes") else None
+    return images, labels if recipe.schedule is None or recipe.network.get("num_classes") else None
 
 
 def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False, **options: Any) -> Training:
@@ -189,12 +252,7 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     """
     folder = Path(folder)
     settings = settings_of(recipe)
-    settled: dict[str, Any] = {
-        "lr": recipe.lr,
-        "weight_decay": recipe.weight_decay,
-        "ema": recipe.ema,
-        "seed": recipe.seed,
-    }
+    settled = {key: getattr(recipe, key) for key in ("lr", "weight_decay", "ema", "seed", "parts")}
     run = Training(make_model(recipe), **settled, **options)
     checkpoint = folder / CHECKPOINT
     if run.writes:
@@ -206,7 +264,7 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
         run.accelerator.wait_for_everyone()
     if checkpoint.exists():
         if (folder / SETTINGS).exists():
-            before = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+            before = settings_of(_recipe_in(folder / SETTINGS))
             other = [key for key in settings if key != "steps" and settings[key] != before.get(key)]
             if other:
                 raise CheckpointError(
@@ -217,6 +275,16 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     if run.writes:
         write_atomically(folder / SETTINGS, json.dumps(settings, indent=2).encode())
     return run
+
+
+def _recipe_in(path: Path) -> Recipe:
+    """The recipe that a run was begun with. Raises CheckpointError if the file is damaged."""
+    way_out = "Delete it, and the run goes on with the settings of today"
+    try:
+        return recipe_from(parse_json(path, path.read_bytes(), way_out))
+    except (DataError, TypeError) as error:
+        told = error if isinstance(error, DataError) else f"{path}: is damaged ({error}). {way_out}"
+        raise CheckpointError(str(told)) from error
 
 
 def train_recipe(
@@ -235,12 +303,8 @@ def train_recipe(
             *data,
             steps=recipe.steps,
             batch_size=recipe.batch_size,
-            weighting=recipe.weighting,
-            times=recipe.times,
+            task=make_task(recipe),
             warmup=recipe.warmup,
-            label_drop=recipe.label_drop,
-            flip=recipe.flip,
-            loss=classification(recipe.shift, recipe.flip) if recipe.architecture == "classifier" else None,
             checkpoint=folder / CHECKPOINT,
             every=every,
         ):
@@ -250,8 +314,29 @@ def train_recipe(
 
 
 def _open_log(path: Path, step: int) -> TextIO:
-    """The log, open for more, without the rows after `step`: a resumed run takes those steps again."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:] if path.exists() else []
-    kept = [line for line in lines if line.endswith("\n") and int(line.split(",")[0]) <= step]
+    """The log, open for more, without the rows after `step`: a resumed run takes those steps again.
+
+    Raises CheckpointError if something else than this course has written in it.
+    """
+    kept: list[str] = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else [f"{COLUMNS}\n"]
+        if lines and not f"{COLUMNS}\n".startswith(lines[0]):
+            raise ValueError(f"line 1 is {lines[0]!r:.60}")
+        for number, line in enumerate(lines[1:], 2):
+            if not line.endswith("\n"):  # a kill left half a row
+                break
+            try:
+                taken, *values = (float(value) for value in line.split(","))
+            except ValueError:
+                taken, values = math.nan, []
+            if len(values) != COLUMNS.count(",") or not taken.is_integer():
+                raise ValueError(f"line {number} is {line!r:.60}")
+            if taken <= step:
+                kept.append(line)
+    except ValueError as error:  # of bytes that are no text, too
+        raise CheckpointError(
+            f"{path}: is not as a training wrote it ({error}). Move it away, and the run goes on, with a new log"
+        ) from error
     write_atomically(path, "".join([COLUMNS + "\n", *kept]).encode())
     return open(path, "a", encoding="utf-8", buffering=1)  # flushed at every line

@@ -4,15 +4,16 @@
     for record in train(run, images, labels, steps=2000):
         ...                                   # print, plot, stop: whatever the page wants
 
-EMA, checkpoints, progress bars and live plots are small things around it. Data order, times, noise, dropped labels and
-dropout are functions of the seed and the step, so there is no random state to save: a run that was stopped and resumed
-ends with the same weights as one that was not, bit for bit on a CPU, wherever it was stopped.
+One loop for every task: `tasks` says what a step minimises, `runs` what it changes. EMA, checkpoints, progress bars and
+live plots are small things around it. Data, their order, times, noise, dropped labels and dropout are functions of the
+seed and the step, so there is no random state to save: a run that was stopped and resumed ends with the same weights as
+one that was not, bit for bit on a CPU, wherever it was stopped.
 """
 
-import copy
 import math
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,60 +23,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from course_utils._validate import (
-    as_device,
-    require_callable,
-    require_count,
-    require_counts,
-    require_dtype,
-    require_generator,
-    require_in,
-    require_one_of,
-    require_type,
-)
-from course_utils.checkpoints import CheckpointError, load_checkpoint, load_weights, require_fit, save_checkpoint
-from course_utils.data import batches, random_flip
-from course_utils.forward import noise_like
-from course_utils.losses import WEIGHTINGS, denoising_loss
-from course_utils.runtime import keep_freed_memory, pick_precision
-from course_utils.schedules import Schedule, require_schedule
+from course_utils._validate import require_callable, require_count, require_in, require_type
+from course_utils.data import as_batch, as_labels, batches
+from course_utils.runs import EMA, WHOLE, Training
+from course_utils.tasks import Denoising, Task
 
-TIMES = ("uniform", "cosine")
+__all__ = ["EMA", "Record", "Training", "TrainingError", "learning_rate", "train"]
+
+MAKING, DROPOUT = 2**32 - 1, 1  # what a seed is for; two numbers alone, of the run and the step, are the task's
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says at which step, and what to change."""
 
 
-class EMA:
-    """A running average of a model's weights: ema <- d ema + (1 - d) weights, d = min(decay, (1 + step) / (10 + step)).
+@dataclass(frozen=True)
+class Record:
+    """What one step did."""
 
-    The decay warms up, so that the average is right from the first step and forgets its random start soon.
-    """
-
-    def __init__(self, model: nn.Module, decay: float = 0.999):
-        require_type("model", model, nn.Module, "a network")
-        require_in("decay", decay, "[0, 1)")
-        self.decay = decay
-        self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Take in the model's weights after `step` steps (1, 2, …)."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        mine, theirs = [], []
-        for name, value in model.state_dict().items():
-            if value.is_floating_point():
-                mine.append(self.weights[name])
-                theirs.append(value)
-            else:
-                self.weights[name].copy_(value)  # counters have no average
-        torch._foreach_lerp_(mine, theirs, 1 - decay)  # one fused call; a loop in Python costs several per cent
-
-    def copy_to(self, model: nn.Module) -> nn.Module:
-        """Put the average into a model, and return it in eval mode."""
-        model.load_state_dict(self.weights)
-        return model.eval()
+    step: int  # steps done, this one included
+    loss: float  # of the first part, if the model has several
+    lr: float
+    gradient_norm: float  # before clipping, of all parts together
+    losses: Tensor = field(repr=False)  # unreduced, (b,), on the CPU; of several processes, this one's rows
+    t: Tensor | None = field(repr=False)  # (b,), on the CPU
+    skipped: bool = False  # float16 overflowed and the step was not taken
+    parts: Mapping[str, float] = field(default_factory=dict)  # the loss of each part
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -85,290 +58,141 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
-class Training:
-    """Everything a run changes as it goes, and so all that a checkpoint holds.
-
-    Args:
-        model: a `denoisers.Denoiser`, or whatever the `loss` of `train` calls; moved to `device`, and to channels-last
-            memory, which convolutions like.
-        lr: peak learning rate of AdamW.
-        ema: decay of the averaged weights.
-        seed: of data order, times, noise and dropout; 0 or more. The weights' start is the model's own affair.
-        device, precision: a precision of None is chosen by `runtime`; float32 means no autocast.
-        compile: let `torch.compile` translate the model first: minutes at the start, faster steps afterwards.
-        accelerator: an `accelerate.Accelerator`, for several processes. Each computes its share of every batch, and all
-            take the step that one process would have taken with the whole of it. Its device counts, not `device`.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        *,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        ema: float = 0.999,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        precision: torch.dtype | None = None,
-        compile: bool = False,
-        accelerator: Any = None,
-    ):
-        require_type("model", model, nn.Module, "a network")
-        require_in("lr", lr, "[0, inf)")
-        require_in("weight_decay", weight_decay, "[0, inf)")
-        require_in("ema", ema, "[0, 1)")
-        require_count("seed", seed, least=0)
-        if precision is not None:
-            require_dtype("precision", precision)
-        self.device = accelerator.device if accelerator else as_device(device)
-        self.precision = precision or pick_precision(self.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.lr, self.seed, self.step = lr, seed, 0
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
-        self.scaler = self._new_scaler()
-        self.ema = EMA(self.model, ema)
-        # What a step calls. It shares its weights with the model, whose names in checkpoints stay as they are.
-        self.forward: nn.Module = torch.compile(self.model) if compile else self.model  # type: ignore[assignment]
-        self.accelerator = accelerator
-        if accelerator:
-            self.forward = accelerator.prepare_model(self.forward)
-
-    def state(self) -> dict[str, Any]:
-        """All of it as tensors and plain data."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.weights,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "seed": self.seed,
-        }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint, whole or not at all. Call it between two steps."""
-        save_checkpoint(path, self.state())
-
-    def resume(self, path: str | os.PathLike[str]) -> "Training":
-        """Go on where a checkpoint stopped, on any device.
-
-        Raises CheckpointError, and changes nothing, if it is damaged, of another architecture or no training run's.
-        """
-        content = load_checkpoint(path)
-        if content.keys() != self.state().keys():
-            raise CheckpointError(f"{path}: wanted a training run with {', '.join(self.state())}, got {list(content)}")
-        require_fit(self.model, content["ema"], str(path))
-        load_weights(self.model, content["model"], str(path))
-        for name, value in self.ema.weights.items():
-            value.copy_(content["ema"][name])
-        self.optimizer.load_state_dict(content["optimizer"])
-        if content["scaler"]:  # empty if the run so far was not in float16
-            self.scaler.load_state_dict(content["scaler"])
-        self.step, self.seed = content["step"], content["seed"]
-        return self
-
-    def forget_step(self) -> None:
-        """Drop what an error or Ctrl-C left of a step, so that the next one can begin."""
-        self.optimizer.zero_grad(set_to_none=True)
-        state, self.scaler = self.scaler.state_dict(), self._new_scaler()
-        if state:  # a scaler remembers how far a step went, and would refuse to begin another
-            self.scaler.load_state_dict(state)
-
-    def _new_scaler(self) -> torch.amp.GradScaler:
-        # Only float16 needs its gradients scaled up; bfloat16 has float32's range.
-        return torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
-
-    @property
-    def share(self) -> slice:
-        """The images of a batch that are this process's to compute."""
-        return (
-            slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-            if self.accelerator
-            else slice(None)
-        )
-
-    @property
-    def writes(self) -> bool:
-        """Whether files are this process's to write: of several, only the first one's."""
-        return not self.accelerator or self.accelerator.is_main_process
-
-    def averaged(self) -> Any:
-        """A copy of the model with the averaged weights, in eval mode: what one samples from."""
-        return self.ema.copy_to(copy.deepcopy(self.model))
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one step did."""
-
-    step: int  # steps done, this one included
-    loss: float
-    lr: float
-    gradient_norm: float  # before clipping
-    losses: Tensor = field(repr=False)  # unreduced, (b,), on the CPU; of several processes, this one's share
-    t: Tensor | None = field(repr=False)  # (b,), on the CPU
-    skipped: bool = False  # float16 overflowed and the step was not taken
-
-
-# (run, x in [-1, 1], labels or None, generator) -> a loss for each image of the run's share, and the times, if any
-Loss = Callable[[Training, Tensor, Tensor | None, torch.Generator], tuple[Tensor, Tensor | None]]
-
-
 def train(
     run: Training,
-    images: Tensor,
+    images: Tensor | Callable[[int, torch.Generator], Any],
     labels: Tensor | None = None,
     *,
     steps: int,
+    task: Task | None = None,
     batch_size: int = 128,
-    weighting: str = "v",
-    times: str = "uniform",
     warmup: int = 200,
     clip: float = 1.0,
-    label_drop: float = 0.1,
-    flip: bool = False,
-    loss: Loss | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     every: int = 500,
+    **denoising: Any,
 ) -> Iterator[Record]:
     """Train until `steps` steps are done in all, yielding a Record after each one.
 
     Args:
         run: what to train; goes on from `run.step`.
-        images: uint8 (n, c, h, w); labels (n,) or None.
+        images: the data, (n, …): images as bytes; or, as they are, latents, waveforms and clips (floats) or tokens
+            (whole numbers). Or a function that makes a batch, or a pair of it and its labels: `images(n, generator)`.
+        labels: (n,) or None.
         steps: in all, counting those done before a resume. The learning rate falls to zero there.
+        task: what to minimise, see `tasks`; `Denoising(**denoising)` unless told: weighting, times, label_drop, flip.
         batch_size: images a step, of all processes together.
-        weighting: see `losses`.
-        times: which noise levels are drawn how often: see `draw_t`.
-        clip: gradients longer than this are shortened to it.
-        label_drop: share of labels replaced by -1, no class, so that guidance works later (lesson 15).
-        flip: mirror half of the images (never digits).
-        loss: what to minimise, in place of `losses.denoising_loss` at random times (which alone knows `weighting`,
-            `times`, `label_drop` and `flip`). It draws for the whole batch, and computes `run.share` of it.
+        clip: gradients longer than this are shortened to it, part by part.
         checkpoint: a file to write every `every` steps, and at the end; when the caller comes back for the next record,
             so that whatever is done with a step's record is done before that step is on the disk.
 
+    Works alike under no_grad, inference_mode or autocast of the caller's, and whatever the default dtype is.
+
     Raises:
         ValueError: a batch that several processes cannot share equally.
-        TrainingError: a loss or a gradient that is NaN or infinite, or out of memory; the step is not taken and the
-            last checkpoint is kept.
+        TrainingError: a loss or a gradient that is NaN or infinite, out of memory, or no compiler for
+            `Training(compile=True)`; the step is not taken and the last checkpoint is kept.
         DataError: a checkpoint could not be written; the last one is kept, and the run can go on.
     """
     require_type("run", run, Training, "a Training")
-    require_count("steps", steps, least=0)
-    require_counts(batch_size=batch_size, every=every)
+    steps = require_count("steps", steps, least=0)
+    batch_size, every = require_count("batch_size", batch_size), require_count("every", every)
     require_in("warmup", warmup, "[0, inf)")
     require_in("clip", clip, "(0, inf]")
-    require_in("label_drop", label_drop, "[0, 1]")
-    require_one_of("weighting", weighting, WEIGHTINGS)
-    require_one_of("times", times, TIMES)
-    if loss is not None:
-        require_callable("loss", loss)
-    processes = run.share.step or 1
-    if batch_size % processes:  # the mean of the processes' means would not be the mean over the batch
-        raise ValueError(f"batch_size: wanted a multiple of the {processes} processes, got {batch_size}")
-    order = torch.Generator().manual_seed(_mixed(run.seed))
-    stream = batches(images, labels, batch_size, generator=order, device=run.device, skip=run.step)
-    loss = loss or _denoising(weighting, times, label_drop, flip)
+    if task is None:
+        task = Denoising(**denoising)
+    elif denoising:
+        raise TypeError(f"task: it has its own settings, and {', '.join(denoising)} would be lost")
+    require_callable("task", task)
+    if batch_size % run.processes:  # the mean of the processes' means would not be the mean over the batch
+        raise ValueError(f"batch_size: wanted a multiple of the {run.processes} processes, got {batch_size}")
+    stream = _stream(run, images, labels, batch_size)
     while run.step < steps:
-        batch = next(stream)
-        x_0, label = batch if labels is not None else (batch, None)
-        lr = learning_rate(run.step, steps, run.lr, warmup)
+        rates = [learning_rate(run.step, steps, peak, warmup) for peak in run.peaks]
         buffers = [buffer.clone() for buffer in run.model.buffers()]  # a batch norm's averages move on the way forward
         try:
-            record = _step(run, x_0, label, lr, loss, clip)
+            with torch.inference_mode(False), torch.enable_grad(), torch.autocast(run.device.type, enabled=False):
+                record = _step(run, *next(stream), rates, task, clip)
         except BaseException as error:
             run.forget_step()
             for buffer, before in zip(run.model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
             kept = f"; the last checkpoint is {Path(checkpoint)}" if checkpoint and Path(checkpoint).exists() else ""
-            if isinstance(error, TrainingError):
-                raise TrainingError(f"{error}{kept}") from None
-            if _out_of_memory(error):
-                raise TrainingError(
-                    f"out of memory at step {run.step + 1}: halve batch_size ({batch_size}), or take a smaller "
-                    f"network{kept}"
-                ) from error
+            if reason := _in_words(error, run, batch_size):
+                raise TrainingError(f"{reason}{kept}") from (None if isinstance(error, TrainingError) else error)
             raise
         yield record
         if checkpoint and run.writes and (run.step % every == 0 or run.step == steps):
             run.save(checkpoint)
 
 
-def _denoising(weighting: str, times: str, label_drop: float, flip: bool) -> Loss:
-    def loss(run: Training, x_0: Tensor, label: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        schedule, mine = run.model.schedule, run.share
-        t = draw_t(schedule, len(x_0), generator, times)
-        cond: dict[str, Any] = {}
-        if label is not None:
-            dropped = torch.rand(len(x_0), generator=generator) < label_drop
-            cond["label"] = label.masked_fill(dropped.to(label.device), -1)[mine]
-        x_0 = random_flip(x_0, generator) if flip else x_0
-        x_0 = x_0.contiguous(memory_format=torch.channels_last)
-        eps, t = noise_like(x_0, generator)[mine], t[mine]
-        data_std = run.model.data_std
-        losses = denoising_loss(
-            run.forward, x_0[mine], t.to(run.device), schedule, eps, weighting=weighting, data_std=data_std, **cond
-        )
-        return losses, t
-
-    return loss
+def _stream(run: Training, images: Any, labels: Tensor | None, n: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Batches and their labels, or None, from the run's step on."""
+    if not callable(images):
+        order = torch.Generator().manual_seed(_mixed(run.seed))
+        stream = batches(images, labels, n, generator=order, device=run.device, skip=run.step, dtype=run.dtype)
+        yield from stream if labels is not None else ((x, None) for x in stream)  # for ever
+    if labels is not None:
+        raise ValueError("labels: a function that makes batches makes their labels too: it returns a pair")
+    while True:
+        made = images(n, torch.Generator().manual_seed(_mixed(run.seed, run.step, MAKING)))
+        x, label = made if isinstance(made, tuple) else (made, None)
+        if not isinstance(x, Tensor) or len(x) != n or (label is not None and len(label) != n):
+            raise ValueError(f"images: wanted a function that makes {n} rows, and as many labels if any")
+        yield as_batch(x, run.device, run.dtype), None if label is None else as_labels(label, run.device)
 
 
-def _step(run: Training, x: Tensor, label: Tensor | None, lr: float, loss: Loss, clip: float) -> Record:
-    """One step of gradient descent. Changes `run` only if loss and gradient are finite, else raises TrainingError."""
+def _step(run: Training, x: Tensor, label: Tensor | None, rates: list[float], task: Task, clip: float) -> Record:
+    """One step down each part's own loss, all from the same weights: it is taken whole, or not at all.
+
+    Changes `run` only if all losses and gradients are finite, else raises TrainingError.
+    """
     run.forward.train()  # the caller may have sampled, in eval mode
     generator = torch.Generator().manual_seed(_mixed(run.seed, run.step))
     autocast = torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32)
-    with autocast, _dropout_seed(run.device, _mixed(run.seed, run.step, 1 + (run.share.start or 0))):
-        losses, t = loss(run, x, label, generator)
-    mean = losses.mean()
-    run.scaler.scale(mean).backward()  # of several processes, each gets the mean of all gradients here
+    with autocast, _dropout_seed(run.device, _mixed(run.seed, run.step, DROPOUT + (run.rows.start or 0))):
+        found, t = task(run, x, label, generator)
+    losses = found if isinstance(found, Mapping) else {next(iter(run.parts)): found}
+    means = {name: values.mean() for name, values in losses.items()}
+    for i, (name, mean) in enumerate(means.items(), 1):
+        own = {} if name == WHOLE else {"inputs": run.parts[name], "retain_graph": i < len(means)}
+        run.scaler.scale(mean).backward(**own)
+    if run.processes > 1:
+        _average_gradients(run)
+        means = {name: run.accelerator.reduce(mean.detach(), "mean") for name, mean in means.items()}
     run.scaler.unscale_(run.optimizer)
-    norm = nn.utils.clip_grad_norm_(run.model.parameters(), clip)
+    norms = [nn.utils.clip_grad_norm_(run.parts[name], clip) for name in losses]
 
-    # Here Python waits for the device until the gradients are there. The optimizer's work, which comes after it, may
-    # overlap with the preparation of the next batch.
-    mean = run.accelerator.reduce(mean.detach(), "mean") if run.accelerator else mean
-    loss_value, norm_value, losses = mean.item(), norm.item(), losses.detach().cpu()
-    scale = run.scaler.get_scale()  # 1 unless in float16, where an overflow at a large scale is no error
-    if not (math.isfinite(loss_value) and (math.isfinite(norm_value) or scale > 1)):
+    # Here Python waits for the device, once, until the gradients are there. The optimizer's work, which comes after it,
+    # may overlap with the preparation of the next batch.
+    first = next(iter(losses.values())).detach()
+    numbers = torch.cat([first.flatten(), torch.stack([*means.values(), *norms])]).detach().cpu()
+    at = numbers[len(first) :].tolist()
+    values, norm = dict(zip(means, at, strict=False)), math.hypot(*at[len(means) :])
+    # In float16 an overflow at a large scale is no error: that step is not taken, and the scale is halved.
+    overflowed = not math.isfinite(norm) and run.scaler.get_scale() > 1
+    if not all(map(math.isfinite, values.values())) or not (math.isfinite(norm) or overflowed):
+        loss = ", ".join(f"{value}" if len(values) == 1 else f"{name} {value}" for name, value in values.items())
         raise TrainingError(
-            f"loss {loss_value}, gradient norm {norm_value} at step {run.step + 1}, learning rate {lr:.2g}: lower the "
+            f"loss {loss}, gradient norm {norm} at step {run.step + 1}, learning rate {rates[0]:.2g}: lower the "
             "rate, lengthen the warm-up or clip harder"
         )
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
+    for group, rate in zip(run.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
     run.scaler.step(run.optimizer)  # float16: does nothing if a gradient overflowed
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
     run.step += 1
     run.ema.update(run.model, run.step)
-    return Record(run.step, loss_value, lr, norm_value, losses, t, skipped=run.scaler.get_scale() < scale)
+    return Record(run.step, at[0], rates[0], norm, numbers[: len(first)], t, skipped=overflowed, parts=values)
 
 
-def draw_t(schedule: Schedule, n: int, generator: torch.Generator, times: str = "uniform") -> Tensor:
-    """n times to train at: among 1 … T, or in [0.001, 0.999) if time is continuous, where both ends can be singular.
-
-    * "uniform": each as often, independently: what papers write;
-    * "cosine": where the log-SNR is -2 log tan(pi u / 2), as on a cosine schedule (Nichol & Dhariwal 2021), with one u
-      in each nth of [0, 1] (Kingma et al. 2021, app. I.1).
-
-    The second trains the same network for the same schedule, only more where there is more to learn: a third of the
-    times of `linear()` have an SNR below 1/100, where almost nothing is; this way it is one in sixteen.
-    """
-    require_schedule(schedule)
-    require_count("n", n)
-    require_generator(generator)
-    require_one_of("times", times, TIMES)
-    if times == "cosine":
-        u = (torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(n)) / n
-        t = schedule.t_at_log_snr(-2 * torch.tan(torch.pi / 2 * u.clamp(1e-3, 1 - 1e-3)).log())
-        return t if schedule.T else t.clamp(0.001, 0.999).float()
-    if schedule.T is None:
-        return 0.001 + 0.998 * torch.rand(n, generator=generator)
-    return torch.randint(1, schedule.T + 1, (n,), generator=generator)
+def _average_gradients(run: Training) -> None:
+    """Give each process the mean of all gradients, in one message."""
+    gradients = [weight.grad for weight in run.model.parameters() if weight.grad is not None]
+    mean = run.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+    for gradient, part in zip(gradients, mean.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(part.view(gradient.shape))
 
 
 def _mixed(*numbers: int) -> int:
@@ -388,8 +212,21 @@ def _dropout_seed(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """CUDA has a type for it, the CPU only words."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    )
+# "not enough memory" is Windows's, "can't allocate" Linux's; MPS says "out of memory", as CUDA and its libraries do
+_NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|bad_alloc|ALLOC_FAILED")
+
+
+def _in_words(error: BaseException, run: Training, batch_size: int) -> str:
+    """What to do about an error that PyTorch tells in its own words; nothing for others."""
+    if isinstance(error, TrainingError):
+        return str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        return f"out of memory at step {run.step + 1}: halve batch_size ({batch_size}), or take a smaller network"
+    compiler = type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+    if compiler and isinstance(error, Exception) and run.forward is not run.model:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return (
+            f"torch.compile cannot translate the network here ({first:.100}): install a C++ compiler, or train without "
+            "compile"
+        )
+    return ""

@@ -6,6 +6,7 @@ Each widget of a lesson stands beside a static figure that says the same, for re
 import html
 import time
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -50,7 +51,7 @@ def slider(
     label: str, low: float, high: float, value: float, step: float | None = None, **options: object
 ) -> ipywidgets.IntSlider | ipywidgets.FloatSlider:
     """A slider with room for its label; whole numbers in, whole numbers out."""
-    whole = all(isinstance(x, int) for x in (low, high, value, step or 1))
+    whole = all(isinstance(x, Integral) for x in (low, high, value, step or 1))
     make = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
     return make(
         min=low,

@@ -21,6 +21,7 @@ from build import encode_mosaic  # noqa: E402
 
 from course_utils import metrics, pretrained  # noqa: E402
 from course_utils.data import load_images, write_atomically  # noqa: E402
+from course_utils.samplers import uniform_grid  # noqa: E402
 
 NAME, STEPS, SEED = "mnist-unet", 10, 0
 
@@ -30,9 +31,10 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10_000, help="digits, of the classes of the first n of the test split")
     n = parser.parse_args().n
     network = pretrained.load_denoiser(NAME)
+    grid = uniform_grid(network.schedule, STEPS)
     generator, classes, drawn = torch.Generator().manual_seed(SEED), load_images("mnist", "test", n=n)[1], []
     for labels in classes.split(250):
-        options = {"steps": STEPS, "num_classes": 10, "labels": labels, "generator": generator}
+        options = {"timesteps": grid, "num_classes": 10, "labels": labels, "generator": generator}
         drawn.append(metrics.draw_images(network, network.schedule, (1, 28, 28), len(labels), **options)[0])
         print(f"\r{sum(map(len, drawn)):,} of {n:,} digits", end="", flush=True)
     content = encode_mosaic(torch.cat(drawn).numpy(), columns=100, effort=4)

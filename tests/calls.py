@@ -19,6 +19,7 @@ from course_utils import (
     metrics,
     pretrained,
     recipes,
+    runs,
     samplers,
     schedules,
     tensors,
@@ -96,7 +97,7 @@ LEVELS = Fresh(lambda: schedules.LossAwareSampler(10))
 LEARNED = schedules.LearnedSchedule(hidden=4)
 TWIN = step_selection.ContinuousTwin(S)
 MODEL = Fresh(lambda: denoisers.Denoiser(denoisers.PlainCNN(1, 8, 2), S))
-RUN = Fresh(lambda: training.Training(denoisers.Denoiser(denoisers.PlainCNN(1, 8, 2, num_classes=3), S)))
+RUN = Fresh(lambda: runs.Training(denoisers.Denoiser(denoisers.PlainCNN(1, 8, 2, num_classes=3), S)))
 RECIPE = recipes.RECIPES["mnist-smoke"]
 RECORDS = [
     training.Record(step, 1.0 / step, 1e-3, 1.0, torch.ones(2), torch.ones(2, dtype=torch.long)) for step in (1, 2, 3)
@@ -374,32 +375,37 @@ CALLS = {
     "losses.denoising_loss": {
         "denoise": half, "x_0": X, "t": T, "schedule": S, "eps": EPS, "weighting": "v", "data_std": 0.5, "gamma": 5.0,
     },
-    "training.EMA": {"model": MODEL, "decay": 0.9},
-    "training.EMA.update": {"self": Fresh(lambda: training.EMA(nn.Linear(3, 3))), "model": LINEAR, "step": 1},
-    "training.EMA.copy_to": {"self": Fresh(lambda: training.EMA(nn.Linear(3, 3))), "model": LINEAR},
+    "runs.EMA": {"model": MODEL, "decay": 0.9},
+    "runs.EMA.update": {"self": Fresh(lambda: runs.EMA(nn.Linear(3, 3))), "model": LINEAR, "step": 1},
+    "runs.EMA.copy_to": {"self": Fresh(lambda: runs.EMA(nn.Linear(3, 3))), "model": LINEAR},
     "training.learning_rate": {"step": 3, "steps": 10, "peak": 1e-3, "warmup": 2},
-    "training.Training": {
+    "runs.Training": {
         "model": MODEL, "lr": 1e-3, "weight_decay": 0.1, "ema": 0.9, "seed": 1, "device": "cpu",
         "precision": torch.float32,
     },
-    "training.Training.state": {"self": RUN},
-    "training.Training.save": {"self": RUN, "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt")},
-    "training.Training.resume": {"self": RUN, "path": Fresh(saved_run)},
-    "training.Training.forget_step": {"self": RUN},
-    "training.Training.averaged": {"self": RUN},
+    "runs.Training.state": {"self": RUN},
+    "runs.Training.save": {"self": RUN, "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt")},
+    "runs.Training.resume": {"self": RUN, "path": Fresh(saved_run)},
+    "runs.Training.forget_step": {"self": RUN},
+    "runs.Training.averaged": {"self": RUN},
     "training.train": {
         "run": RUN, "images": BYTES, "labels": LABELS, "steps": 2, "batch_size": 2, "weighting": "v", "times": "cosine",
         "warmup": 1, "clip": 1.0, "label_drop": 0.1, "flip": True,
-        "loss": Fresh(lambda: training._denoising("v", "uniform", 0.1, True)),
         "checkpoint": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "every": 1,
     },
-    "training.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
+    "tasks.task.Task": None,
+    **dict.fromkeys(  # tests/test_tasks.py
+        f"tasks.{one}.__call__" for one in ("classification.Classification", "denoising.Denoising", "task.Task")
+    ),
+    "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
     "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
     "classifier.Classifier.forward": {"self": CLASSIFIER, "x": IMAGES},
     "classifier.look_at": {"classifier": CLASSIFIER, "images": BYTES, "batch_size": 4},
-    "classifier.shifted": {"x": IMAGES, "by": torch.tensor([[1, 0], [-1, 2]])},
-    "classifier.classification": {"shift": 1, "flip": True, "smoothing": 0.1},
+    "data.moved": {"x": IMAGES, "device": torch.device("cpu")},
+    "data.as_batch": {"x": BYTES, "device": torch.device("cpu"), "dtype": torch.float32},
+    "data.as_labels": {"label": LABELS, "device": torch.device("cpu")},
+    "data.shifted": {"x": IMAGES, "by": torch.tensor([[1, 0], [-1, 2]])},
     # --- files
     "checkpoints.save_checkpoint": {
         "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "content": {"x": torch.ones(2)},
@@ -422,9 +428,11 @@ CALLS = {
     "data.random_flip": {"x": IMAGES, "generator": GENERATOR},
     "data.batches": {
         "images": BYTES, "labels": LABELS, "batch_size": 2, "generator": GENERATOR, "device": "cpu",
-        "drop_last": True, "epochs": 1, "skip": 0,
+        "dtype": torch.float32, "drop_last": True, "epochs": 1, "skip": 0,
     },
     "pretrained.load_denoiser": {"name": "mnist-cnn", "device": "cpu"},
+    "pretrained.load_samples": {"name": "mnist-unet"},
+    "pretrained.load_network": {"name": "mnist-cnn", "device": "cpu"},
     "pretrained.load_classifier": {"dataset": "mnist", "device": "cpu"},
     "pretrained.read_manifest": {"folder": None},
     "pretrained.recipe_of": {"name": "mnist-cnn"},
@@ -434,47 +442,54 @@ CALLS = {
     "recipes.settings_of": {"recipe": RECIPE},
     "recipes.log_row": {"record": RECORDS[0]},
     "recipes.pixel_moments": {"dataset": "mnist"},
+    "recipes.recipe_from": {"settings": recipes.settings_of(RECIPE)},
+    "recipes.make_task": {"recipe": RECIPE},
     "recipes.make_model": {"recipe": RECIPE, "moments": (0.0, 1.0)},
     "recipes.load_data": {"recipe": RECIPE},
     "recipes.begin": None,  # the command line's; tests/test_training.py and test_cli.py
     "recipes.train_recipe": None,
     # --- figures of quality
-    "metrics.subset": {"features": FEATURES, "n": 3, "generator": GENERATOR},
-    "metrics.share": {"hits": 3, "n": 10, "level": 0.95},
-    "metrics.fid": {"features": FEATURES, "reference": REFERENCE},
-    "metrics.gaussian_chance_fid": {"variances": LOG_SNR.abs(), "n": 10, "m": 20},
-    "metrics.chance_fid": {"features": FEATURES, "n": 10, "m": 20},
-    "metrics.fid_interval": {
+    "metrics.estimates.subset": {"features": FEATURES, "n": 3, "generator": GENERATOR},
+    "metrics.estimates.share": {"hits": 3, "n": 10, "level": 0.95},
+    "metrics.distances.fid": {"features": FEATURES, "reference": REFERENCE},
+    "metrics.distances.gaussian_chance_fid": {"variances": LOG_SNR.abs(), "n": 10, "m": 20},
+    "metrics.distances.chance_fid": {"features": FEATURES, "n": 10, "m": 20},
+    "metrics.distances.fid_interval": {
         "features": FEATURES, "reference": REFERENCE, "resamples": 3, "level": 0.95, "generator": GENERATOR,
     },
-    "metrics.kid": {
+    "metrics.distances.kid": {
         "features": FEATURES, "reference": REFERENCE, "subsets": 2, "subset_size": 5, "generator": GENERATOR,
     },
-    "metrics.nearest": {"images": FEATURES, "among": REFERENCE, "k": 2, "batch_size": 5},
-    "metrics.precision_recall": {"features": FEATURES, "reference": REFERENCE, "k": 2, "batch_size": 5},
-    "metrics.copied": {"images": FEATURES, "train": REFERENCE, "unseen": normal(8, 3, seed=5), "quantile": 0.1},
-    "metrics.samples_only_accuracy": {
+    "metrics.neighbours.nearest": {"images": FEATURES, "among": REFERENCE, "k": 2, "batch_size": 5},
+    "metrics.neighbours.precision_recall": {"features": FEATURES, "reference": REFERENCE, "k": 2, "batch_size": 5},
+    "metrics.neighbours.copied": {
+        "images": FEATURES, "train": REFERENCE, "unseen": normal(8, 3, seed=5), "quantile": 0.1,
+    },
+    "metrics.samples_only.samples_only_accuracy": {
         "images": BYTES, "labels": LABELS, "test_images": BYTES, "test_labels": LABELS, "steps": 1, "batch_size": 2,
         "lr": 1e-3, "shift": 1, "widths": (8, 8), "seed": 0, "device": "cpu", "precision": torch.float32,
     },
-    "metrics.draw_images": {
-        "denoise": half, "schedule": S, "shape": (1, 8, 8), "n": 3, "steps": 2, "num_classes": 3,
+    "metrics.evaluation.draw_images": {
+        "denoise": half, "schedule": S, "shape": (1, 8, 8), "n": 3, "timesteps": GRID, "num_classes": 3,
         "sampler": samplers.sample_ddim, "generator": GENERATOR, "device": "cpu", "precision": torch.float32,
         "batch_size": 2,
     },
-    "metrics.evaluate": {
-        "denoiser": DENOISER, "dataset": "mnist", "n": 2, "steps": 1, "sampler": "ddim", "guidance": 1.0,
-        "num_classes": 10, "full": False, "seed": 0, "precision": torch.float32,
+    "metrics.evaluation.evaluate": {
+        "denoiser": DENOISER, "dataset": "mnist", "n": 2, "timesteps": GRID, "sampler": samplers.sample_ddim,
+        "guidance": 1.0, "num_classes": 10, "full": False, "seed": 0, "precision": torch.float32,
     },
-    "metrics.accuracy": {"classifier": CLASSIFIER, "dataset": "mnist", "full": False},
+    "metrics.evaluation.accuracy": {"classifier": CLASSIFIER, "dataset": "mnist", "full": False},
     "leaderboard.plans.Counted": {"denoise": half},
     "leaderboard.plans.Counted.__call__": {"self": Fresh(lambda: leaderboard.Counted(half)), "x_t": X, "t": 3},
     "leaderboard.plans.network_calls": {"sample": samplers.sample_ddim, "schedule": S, "timesteps": GRID},
     "leaderboard.plans.plan_within": {"contender": DDIM, "schedule": S, "budget": 5},
     "leaderboard.plans.planned": {"schedule": S, "budgets": (5,)},
-    "metrics.Reference.draws": {"self": REAL, "n": 3},
-    "metrics.reference": {"dataset": "mnist", "device": "cpu", "full": False},
-    "metrics.floor_of": {"dataset": "mnist", "n": 20, "device": "cpu", "full": False},
+    "metrics.estimates.require_features": {"features": FEATURES, "reference": REFERENCE},
+    "metrics.estimates.require_rows": {"name": "features", "features": FEATURES, "least": 2},
+    "metrics.estimates.require_together": {"features": FEATURES, "reference": REFERENCE},
+    "metrics.evaluation.Reference.draws": {"self": REAL, "n": 3},
+    "metrics.evaluation.reference": {"dataset": "mnist", "device": "cpu", "full": False},
+    "metrics.evaluation.floor_of": {"dataset": "mnist", "n": 20, "device": "cpu", "full": False},
     "leaderboard.measuring.measure": {
         "name": "mnist-cnn", "denoiser": DENOISER, "plan": PLAN, "n": 2, "seed": 0, "precision": torch.float32,
     },
@@ -533,21 +548,24 @@ INSIDE = {
         "samplers.walk.require_numbers",
         "samplers.walk.sampler",
         "samplers.step_selection.costs.Measured.variance",
-        "classifier.shifted",
+        "data.shifted",
     ),
     *("samplers.step_selection.times.mean_squared", "denoisers.denoiser.Denoiser.scales"),
+    *("data.moved", "data.as_batch", "data.as_labels"),
+    *(f"metrics.estimates.require_{one}" for one in ("features", "rows", "together")),
     *("denoisers.attention.attend", "denoisers.attention.SelfAttention.forward", "denoisers.attention.AttentionBlock"),
     *("denoisers.attention.AttentionBlock.forward", "denoisers.embeddings.FiLM", "denoisers.embeddings.FiLM.forward"),
     *("denoisers.layers.zeroed", "denoisers.layers.pad_to_multiple"),
     "denoisers.unet.group_norm",
     *("denoisers.unet.ResBlock", "denoisers.unet.ResBlock.forward", "denoisers.embeddings.NoiseEmbedding.forward"),
     *(f"denoisers.costs.{one}" for one in ("count_flops", "activation_bytes", "receptive_field", "images_per_second")),
-    *("training.EMA.update", "training.EMA.copy_to", "training.learning_rate"),
+    *("runs.EMA.update", "runs.EMA.copy_to", "training.learning_rate"),
     *("runtime.fit_threads", "runtime.usable_cpus"),
     *("data.parse_json", "data.pixels_sha256", "data.decode_mosaic", "data.decode_labels", "data.write_atomically"),
     *("recipes.settings_of", "recipes.log_row", "recipes.pixel_moments", "recipes.make_model", "recipes.load_data"),
-    *("leaderboard.plans.Counted", "leaderboard.plans.Counted.__call__", "metrics.reference", "metrics.floor_of"),
-    "metrics.Reference.draws",
+    *("leaderboard.plans.Counted", "leaderboard.plans.Counted.__call__", "metrics.evaluation.reference"),
+    "metrics.evaluation.floor_of",
+    "metrics.evaluation.Reference.draws",
     *(
         "leaderboard.rows.path_of",
         "leaderboard.rows.weights",
@@ -557,6 +575,7 @@ INSIDE = {
         "leaderboard.rows.save",
     ),
     *("leaderboard.plans.network_calls", "leaderboard.measuring.measure", "leaderboard.show.at", "plotting.to_png"),
+    *("recipes.recipe_from", "recipes.make_task"),
     *("widgets.explore", "widgets.slider", "widgets.choice"),  # ipywidgets says in words what it wants
 }
 
@@ -582,14 +601,15 @@ FINE = {
     "*(seed)": "zero",
     "*(batch)": "zero",
     "denoisers.unet.UNet(dropout)": "zero",
-    "training.EMA(decay)": "zero",
-    "training.Training(*)": "zero",
+    "runs.EMA(decay)": "zero",
+    "runs.Training(*)": "zero",
     "training.train(*)": "zero, infinity",
+    "training.train(images)": "floats",  # latents, as far as anybody can tell
+    "data.batches(images)": "floats",
     "training.train(warmup)": "a fraction",
-    "classifier.classification(*)": "zero",
-    "metrics.share(hits)": "zero",
-    "metrics.samples_only_accuracy(shift)": "zero",
-    "metrics.samples_only_accuracy(lr)": "zero",
+    "metrics.estimates.share(hits)": "zero",
+    "metrics.samples_only.samples_only_accuracy(shift)": "zero",
+    "metrics.samples_only.samples_only_accuracy(lr)": "zero",
     "reverse_steps.*.Varia*(floor)": "zero",
     "data.batches(*)": "zero",
     # other images, other schedules, other networks
@@ -598,11 +618,11 @@ FINE = {
     "*(x_T)": "twice as many, an axis more, an axis fewer, wider, precision",
     "*(x_0)": "an axis more, precision",  # of float64 images other noise is drawn
     "*(images)": "wider, bytes, bools",
-    "metrics.samples_only_accuracy(test_images)": "wider",
+    "metrics.samples_only.samples_only_accuracy(test_images)": "wider",
     "metrics.*(features)": "twice as many, bools, bytes",
     "metrics.*(reference)": "twice as many",
-    "metrics.nearest(*)": "twice as many, bytes",
-    "metrics.copied(*)": "twice as many, bytes",
+    "metrics.neighbours.nearest(*)": "twice as many, bytes",
+    "metrics.neighbours.copied(*)": "twice as many, bytes",
     "*(schedule)": "the other time",
     "*(shape)": "huge, backwards",
     "*(widths)": "huge, backwards",

@@ -44,7 +44,7 @@ from course_utils.widgets import watch
 run = Training(torch.nn.Linear(4, 4))
 images = torch.zeros(8, 1, 2, 2, dtype=torch.uint8)
 loss = lambda run, x, label, generator: ((run.forward(x.flatten(1)) - x.flatten(1)).square().mean(1), None)
-for record in watch(train(run, images, steps=10**6, batch_size=8, loss=loss), 10**6, label="tiny"):
+for record in watch(train(run, images, steps=10**6, batch_size=8, task=loss), 10**6, label="tiny"):
     pass
 """
 

@@ -6,6 +6,7 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -65,14 +66,44 @@ class Hostile:
 
 
 def test_a_hostile_file_is_refused_and_not_executed(tmp_path: Path) -> None:
-    mark, path = tmp_path / "executed", tmp_path / "evil.pt"
-    save_checkpoint(path, {"model": Hostile(mark)})  # with the right sum
+    mark, path, buffer = tmp_path / "executed", tmp_path / "evil.pt", io.BytesIO()
+    torch.save({"model": Hostile(mark)}, buffer)
+    path.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())  # with the right sum
     with pytest.raises(CheckpointError, match="something other than tensors"):
         load_checkpoint(path)
     assert not mark.exists()
     payload = path.read_bytes()[: -hashlib.sha256().digest_size]
     torch.load(io.BytesIO(payload), weights_only=False)  # it would have worked
     assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "named"),
+    [
+        (np.mean([0.1, 0.2]), r"content\['run'\]\[1\]: .*numpy\.float64"),
+        (np.int64(3), r"numpy\.int64"),
+        (np.float32(1), r"numpy\.float32"),
+        (np.ones(2), r"numpy\.ndarray"),
+        (Path("x"), r"Path"),
+        ({"a"}, r"builtins\.set"),
+        (torch.float32, r"torch\.dtype"),
+        ({np.int64(1): 2}, r"a key of content\['run'\]\[1\]: .*numpy\.int64"),
+    ],
+    ids=lambda what: type(what).__name__,
+)
+def test_what_could_not_be_read_again_is_refused_when_it_is_saved(path: Path, what: object, named: str) -> None:
+    with pytest.raises(TypeError, match=named):
+        save_checkpoint(path, {"run": [1.0, what]})
+    assert load_checkpoint(path)["step"] == 3  # what was there is there still
+
+
+def test_all_that_may_be_saved_comes_back(path: Path) -> None:
+    content = {"a": [True, 1, 1.5, "x", b"y", None, (1, 2)], 2: nn.Linear(1, 1).state_dict(), (1, "k"): torch.ones(1)}
+    save_checkpoint(path, content)
+    back = load_checkpoint(path)
+    assert back["a"] == content["a"]
+    assert torch.equal(back[2]["weight"], content[2]["weight"])
+    assert torch.equal(back[1, "k"], torch.ones(1))
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -911,7 +911,7 @@ def test_skip_finds_the_place_of_a_resumed_run():
 
 def test_skipped_batches_are_not_built(monkeypatch):
     built = []
-    monkeypatch.setattr(data, "normalize", lambda x: built.append(x) or normalize(x))
+    monkeypatch.setattr(data, "normalize", lambda x, dtype: built.append(x) or normalize(x, dtype))
     next(batches(numbered(50)[0], batch_size=8, generator=seeded(), skip=1000))
     assert len(built) == 1
 
@@ -920,7 +920,7 @@ def test_only_bytes_are_kept_and_only_bytes_travel(monkeypatch):
     images, labels = numbered(12)
     before = images.clone()
     normalised = []
-    monkeypatch.setattr(data, "normalize", lambda x: normalised.append(x) or normalize(x))
+    monkeypatch.setattr(data, "normalize", lambda x, dtype: normalised.append(x) or normalize(x, dtype))
     x, y = next(batches(images, labels, 4, generator=seeded(), device="meta"))
     assert (x.device.type, y.device.type) == ("meta", "meta")
     assert x.dtype == torch.float32
@@ -933,7 +933,10 @@ def test_only_bytes_are_kept_and_only_bytes_travel(monkeypatch):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"images": torch.zeros(4, 1, 2, 2)},
+        {"images": torch.zeros(4, 1, 2, 2, dtype=torch.bool)},
+        {"images": torch.full((4, 1, 2, 2), torch.nan)},
+        {"images": torch.zeros(4, 2, 2, dtype=torch.uint8)},
+        {"images": [[0.0]] * 4},
         {"labels": torch.arange(5)},
         {"batch_size": 5},
         {"batch_size": 0},
@@ -958,3 +961,43 @@ def test_batches_on_a_gpu_are_those_of_the_cpu():
             torch.equal(y, v.cpu()) and numbers_in(x) == numbers_in(u)
             for (x, y), (u, v) in zip(here, there, strict=True)
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32])
+def test_labels_may_be_whole_numbers_of_any_kind(dtype):
+    """As bytes they are in the files: what drops one says -1, which bytes cannot."""
+    images, labels = torch.zeros(6, 1, 2, 2, dtype=torch.uint8), torch.arange(6)
+    (_, y), *_ = batches(images, labels.to(dtype), 6, generator=torch.Generator().manual_seed(0), epochs=1)
+    assert y.dtype == torch.long
+    assert y.sort().values.tolist() == labels.tolist()
+
+
+@pytest.mark.parametrize("content", [b"[]", b"3", b"null", b"", b"{", b"\xff\xfe"])
+def test_a_manifest_is_an_object_or_damaged(content):
+    with pytest.raises(DataError, match=r"m\.json: is damaged \(.*\)\. Go home"):
+        data.parse_json(Path("m.json"), content, "Go home")
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype"),
+    [
+        (torch.arange(12.0).reshape(6, 2), torch.float32),  # latents, points
+        (torch.arange(48.0).reshape(6, 1, 8).half(), torch.float32),  # waveforms, kept small
+        (torch.arange(48.0).reshape(6, 1, 2, 2, 2), torch.float64),  # clips, for a network of that precision
+        (torch.arange(30).reshape(6, 5).to(torch.int16), torch.int64),  # tokens
+    ],
+)
+def test_what_is_no_picture_comes_as_it_is(rows, dtype):
+    wanted = dtype if dtype.is_floating_point else torch.float32
+    (x,) = batches(rows, None, 6, generator=seeded(), epochs=1, dtype=wanted)
+    assert x.dtype == dtype
+    assert torch.equal(x[x.flatten(1)[:, 0].argsort()], rows.to(dtype))
+
+
+def test_clips_as_bytes_are_normalised_and_mirrored_from_left_to_right():
+    clips = torch.randint(0, 256, (40, 1, 3, 2, 5), generator=seeded(), dtype=torch.uint8)
+    (x,) = batches(clips, None, 40, generator=seeded(), epochs=1)
+    assert sorted(x.flatten().tolist()) == sorted(normalize(clips).flatten().tolist())
+    mirrored = data.random_flip(x, seeded(3))
+    assert {bool((a == b).all()) for a, b in zip(mirrored, x, strict=True)} == {True, False}
+    assert all((a == b).all() or (a == b.flip(-1)).all() for a, b in zip(mirrored, x, strict=True))

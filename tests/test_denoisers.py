@@ -35,7 +35,7 @@ SCHEDULES = {
 }
 ENDS_AT_NOISE = ("flow", "zero_terminal")  # alpha_T = 0: eps-prediction has nothing to divide by there
 each_schedule = pytest.mark.parametrize("name", SCHEDULES)
-each_prediction = pytest.mark.parametrize("predict", ["eps", "x0", "v"])
+each_prediction = pytest.mark.parametrize("predict", ["eps", "x0", "v", "u"])
 MEAN, STD = -0.4, 0.6
 
 
@@ -449,7 +449,7 @@ def test_wrong_wrappers_are_named():
     for schedule, t in ((SCHEDULES["zero_terminal"], 1000), (VPCosine(), 1.0)):
         with pytest.raises(ValueError, match="t: at this t alpha_t = 0"):
             Denoiser(Says(), schedule, "eps")(torch.zeros(1, 1, 4, 4), t)
-    with pytest.raises(ValueError, match="predict: wanted one of eps, x0, v, got 'noise'"):
+    with pytest.raises(ValueError, match="predict: wanted one of eps, x0, v, u, got 'noise'"):
         Denoiser(Says(), linear(), "noise")
     for data_std in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="data_std: wanted a number in"):
@@ -462,17 +462,18 @@ def test_wrong_wrappers_are_named():
 
 
 @each_schedule
-@pytest.mark.parametrize("predict", ["eps", "v", "x0"])
+@pytest.mark.parametrize("predict", ["eps", "v", "x0", "u"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
 def test_weighted_loss_is_the_plain_error_of_the_networks_own_target(name, predict, dtype, tolerance):
-    """Weighting "v" with the unit-variance target, "eps" with the noise, "x0" with the image (over its variance)."""
+    """Weighting "v" with the unit-variance target, "eps" with the noise, "x0" with the image (over its variance),
+    "u" with the flow (over its own)."""
     schedule, t = SCHEDULES[name], times(name, last=False)
     x_0, eps = MEAN + STD * draw(len(t), 1, 6, 6, dtype=dtype), draw(len(t), 1, 6, 6, seed=1, dtype=dtype)
     answer = draw(len(t), 1, 6, 6, seed=2, dtype=dtype)
     denoise = Denoiser(Says(answer), schedule, predict, MEAN, STD)
     found = denoising_loss(denoise, x_0, t, schedule, eps, weighting=predict, data_std=STD)
     plain = (answer - denoise.target(x_0, eps, t)).square().flatten(1).mean(1)
-    expected = plain * STD**2 if predict == "x0" else plain
+    expected = plain * {"x0": STD**2, "u": 1 + STD**2}.get(predict, 1)
     # Where sigma is tiny so is x_0 - x0_hat, and float32 rounds both images by 1e-7 of their size before the division.
     allowed = tolerance + (1e-6 / schedule.coeffs(t)[1] if dtype == torch.float32 else 0)
     assert ((found - expected).abs() <= allowed * expected).all(), (found / expected - 1, allowed)
@@ -489,12 +490,14 @@ def test_loss_weights_are_their_definitions():
     torch.testing.assert_close(loss_weight(t, schedule, "v", data_std=0.5), snr + 4)
     torch.testing.assert_close(loss_weight(t, schedule, "min_snr"), torch.minimum(snr, torch.tensor(5.0)))
     torch.testing.assert_close(loss_weight(t, schedule, "min_snr", gamma=1.0), snr.clamp(max=1.0))
+    flow, u = FlowMatching(), torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)  # where x_0 - x0_hat = t (u_hat - u)
+    torch.testing.assert_close(loss_weight(u, flow, "u"), 1 / u**2)
 
 
 def test_wrong_losses_are_named():
-    with pytest.raises(ValueError, match="weighting: wanted one of x0, eps, v, min_snr, got 'snr'"):
+    with pytest.raises(ValueError, match="weighting: wanted one of x0, eps, v, min_snr, u, got 'snr'"):
         loss_weight(1, linear(), "snr")
-    for weighting in ("eps", "v"):
+    for weighting in ("eps", "v", "u"):
         with pytest.raises(ValueError, match=r"t: .* wanted t > 0"):
             loss_weight(torch.tensor([0, 5]), linear(), weighting)
     x_0 = torch.zeros(2, 1, 4, 4)

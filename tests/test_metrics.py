@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from course_utils import metrics
-from course_utils.classifier import Classifier, classification, look_at, shifted
-from course_utils.data import denormalize, load_images, normalize
+from course_utils.classifier import Classifier, look_at
+from course_utils.data import denormalize, load_images, normalize, shifted
 from course_utils.denoisers import Denoiser
 from course_utils.metrics import (
     chance_fid,
@@ -27,8 +27,9 @@ from course_utils.metrics import (
     share,
     subset,
 )
-from course_utils.samplers import sample_ddim, uniform_grid
+from course_utils.samplers import quadratic_grid, sample_ddim, sample_ddpm, sample_heun, uniform_grid
 from course_utils.schedules import VE, cosine
+from course_utils.tasks import Classification
 from course_utils.toy import Gaussian
 from course_utils.training import Training, train
 
@@ -378,15 +379,15 @@ class Marked:
 def test_samples_come_in_classes_of_equal_size_as_bytes():
     denoise, done = Marked(), []
     images, labels = draw_images(
-        denoise, cosine(100), (1, 4, 4), 25, steps=3, num_classes=10, generator=stream(), batch_size=10,
-        progress=done.append,
+        denoise, cosine(100), (1, 4, 4), 25, timesteps=[100, 67, 33, 0], num_classes=10, generator=stream(),
+        batch_size=10, progress=done.append,
     )  # fmt: skip
     assert (images.shape, images.dtype) == ((25, 1, 4, 4), torch.uint8)
     assert labels.tolist() == [i % 10 for i in range(25)]
     assert torch.equal(images[:, 0, 0, 0], denormalize(labels / 10))
     assert done == [10, 10, 5]
     assert denoise.calls == [(size, t) for size in (10, 10, 5) for t in (100, 67, 33)]
-    images, labels = draw_images(Marked(), cosine(100), (3, 4, 4), 2, steps=1, generator=stream())
+    images, labels = draw_images(Marked(), cosine(100), (3, 4, 4), 2, timesteps=[100, 0], generator=stream())
     assert labels.tolist() == [-1, -1]
     assert (images == 128).all()
 
@@ -398,7 +399,7 @@ def test_samples_start_from_noise_of_the_last_level(schedule):
     law = Gaussian(torch.full((4,), 0.2, dtype=torch.float64), 0.01 * torch.eye(4, dtype=torch.float64))
     images, _ = draw_images(
         lambda x, t: law.denoise(x.flatten(1), t, schedule).reshape(x.shape).to(x), schedule, (1, 2, 2), 4000,
-        steps=200, generator=stream(),
+        timesteps=uniform_grid(schedule, 200), generator=stream(),
     )  # fmt: skip
     x = normalize(images)
     assert x.mean().item() == pytest.approx(0.2, abs=5 * 0.1 / math.sqrt(16_000) + 1e-3)
@@ -433,7 +434,7 @@ def test_a_classifier_learns_what_can_be_learned_and_shifts_see_every_offset():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         run = Training(Classifier(1, (8, 16), num_classes=4), lr=0.01, ema=0.9, precision=torch.float32)
-    for _ in train(run, images[:600], labels[:600], steps=120, batch_size=50, warmup=5, loss=classification(shift=1)):
+    for _ in train(run, images[:600], labels[:600], steps=120, batch_size=50, warmup=5, task=Classification(shift=1)):
         pass
     classifier = run.averaged()
     features, seen = look_at(classifier, images[600:], batch_size=70)
@@ -472,7 +473,7 @@ def test_what_the_loss_of_a_classifier_draws():
     run = Training(nn.Linear(1, 1), precision=torch.float32)
     run.forward = Spy()
     x, label = normal(4000, 1, 4, 4), torch.zeros(4000, dtype=torch.long)
-    losses, t = classification(shift=1, flip=True)(run, x, label, stream())
+    losses, t = Classification(shift=1, flip=True)(run, x, label, stream())
     assert t is None
     torch.testing.assert_close(losses, torch.full((4000,), math.log(3)))
     candidates = {
@@ -485,7 +486,7 @@ def test_what_the_loss_of_a_classifier_draws():
     assert sum(shares) == pytest.approx(1)
     assert all(share == pytest.approx(1 / 18, abs=4.5 * math.sqrt(1 / 18 / 4000)) for share in shares)
     with pytest.raises(ValueError, match="labels: a classifier needs them"):
-        classification()(run, x, None, stream())
+        Classification()(run, x, None, stream())
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
@@ -501,10 +502,10 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
         images, labels = load_images(name, split, n=3000)
         return images, labels
 
-    monkeypatch.setattr(metrics, "load_images", small)
+    monkeypatch.setattr(metrics.evaluation, "load_images", small)
     for cached in (metrics.reference, metrics.floor_of):
         cached.cache_clear()
-        monkeypatch.setattr(metrics, cached.__name__, functools.lru_cache(cached.__wrapped__))
+        monkeypatch.setattr(metrics.evaluation, cached.__name__, functools.lru_cache(cached.__wrapped__))
 
     class Copies(Denoiser):
         def forward(self, x_t, t, label=None):
@@ -514,7 +515,10 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
         def forward(self, x_t, t, label=None):
             return torch.zeros_like(x_t)
 
-    scores = [metrics.evaluate(kind(nn.Linear(1, 1), cosine(10)), "mnist", n=500, steps=1) for kind in (Copies, Grey)]
+    scores = [
+        metrics.evaluate(kind(nn.Linear(1, 1), cosine(10)), "mnist", n=500, timesteps=[10, 0])
+        for kind in (Copies, Grey)
+    ]
     assert scores[0].fid < 3 * scores[0].floor
     assert scores[1].fid > 50 * scores[1].floor
     assert scores[0].agreement.low > 0.95
@@ -534,7 +538,7 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
             return torch.zeros_like(x_t) if label is None else super().forward(x_t, t, label) / 2
 
     timid = Timid(nn.Linear(1, 1), cosine(10))
-    plain, guided = (metrics.evaluate(timid, "mnist", n=500, steps=1, guidance=w) for w in (1, 2))
+    plain, guided = (metrics.evaluate(timid, "mnist", n=500, timesteps=[10, 0], guidance=w) for w in (1, 2))
     assert plain.fid > 10 * plain.floor
     assert (guided.fid, guided.agreement) == (scores[0].fid, scores[0].agreement)
     assert "DDIM guided with w = 2, uniform grid, 2 network calls" in str(guided)
@@ -544,8 +548,81 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
 
 def test_draw_images_takes_any_sampler():
     def sampler(denoise, x_T, schedule, grid, **cond):
-        assert grid == uniform_grid(schedule, 7)
+        assert grid == [10, 4, 0]
         return sample_ddim(denoise, x_T, schedule, [10, 0], **cond)
 
-    images, _ = draw_images(Marked(), cosine(10), (1, 2, 2), 3, steps=7, generator=stream(), sampler=sampler)
+    options = {"timesteps": [10, 4, 0], "generator": stream(), "sampler": sampler}
+    images, _ = draw_images(Marked(), cosine(10), (1, 2, 2), 3, **options)
     assert images.shape == (3, 1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "timesteps", "says"),
+    [
+        (sample_heun, [10, 5, 0], "HEUN, uniform grid, 3 network calls"),  # two a step, but for the last
+        (sample_ddpm, quadratic_grid(cosine(10), 3), "DDPM, quadratic grid, 3 network calls"),
+        (sample_ddim, [10, 6, 5, 0], "DDIM, own grid, 3 network calls"),
+    ],
+)
+def test_a_score_names_the_sampler_and_the_grid_and_counts_the_calls(monkeypatch, sampler, timesteps, says):
+    monkeypatch.setattr(metrics.evaluation, "floor_of", lambda *_: 1.0)
+    classifier = Classifier(1, (8, 8)).eval()
+    real = metrics.Reference(classifier, (1, 8, 8), normal(30, 8), normal(20, 8), torch.arange(20) % 10)
+    monkeypatch.setattr(metrics.evaluation, "reference", lambda *_: real)
+
+    class Grey(nn.Linear):  # of nobody's class, with a schedule
+        schedule = cosine(10)
+
+        def forward(self, x_t, t, label=None):
+            return torch.zeros_like(x_t)
+
+    assert says in str(metrics.evaluate(Grey(1, 1), "mnist", n=6, sampler=sampler, timesteps=timesteps))
+
+
+def test_sets_on_two_devices_are_told_apart():
+    """Which is where, before anything is computed; a device without numbers stands for a GPU."""
+    here, there = normal(6, 3), normal(6, 3).to("meta")
+    calls = {
+        "reference": (lambda a, b: fid(a, b), lambda a, b: kid(a, b, generator=stream()), precision_recall),
+        "among": (nearest,),
+    }
+    for name, measures in calls.items():
+        for measure, (a, b) in itertools.product(measures, ((here, there), (there, here))):
+            with pytest.raises(ValueError, match=rf"^{name}: wanted the device of \w+, {a.device}, got {b.device}"):
+                measure(a, b)
+    with pytest.raises(ValueError, match=r"^reference: wanted the device"):
+        fid_interval(here, there, generator=stream())
+    with pytest.raises(ValueError, match=r"^unseen: wanted the device of images, cpu, got meta"):
+        copied(here, here, there)
+
+
+def test_fid_is_never_negative_whatever_rounding_makes_of_it():
+    """Of a set with itself, whose covariance has no full rank: rounding alone is left, and it has either sign."""
+    for seed, scale in itertools.product(range(6), (1e-3, 1.0, 1e3)):
+        x = scale * normal(40, 3, seed=seed) @ normal(3, 8, seed=9)
+        assert 0 <= fid(x, x) < 1e-4 * scale**2
+
+
+@pytest.mark.parametrize("side", [1, 5, 6, 7, 9, 27])
+def test_a_classifier_takes_images_of_any_side(side):
+    """As every denoiser does. Sides that it was made for are left alone: test_pretrained.py knows its accuracy."""
+    net = Classifier(1, (8, 8, 8)).eval()
+    images = torch.randint(0, 256, (3, 1, side, side + 2), generator=stream(), dtype=torch.uint8)
+    features, classes = look_at(net, images)
+    assert features.shape == (3, 8)
+    assert classes.shape == (3,)
+    # what is filled up is the last row and column, again and again
+    grown = (max(8, s + s % 2) for s in images.shape[2:])
+    rows, columns = (torch.arange(n).clamp(max=s - 1) for n, s in zip(grown, images.shape[2:], strict=True))
+    by_hand = normalize(images)[:, :, rows][..., columns]
+    torch.testing.assert_close(net.features(by_hand), features)
+
+
+def test_a_classifier_learns_from_small_images_too():
+    """Dark against bright, 6 × 6."""
+    labels = torch.arange(40) % 2
+    images = (200 * labels[:, None, None, None] + torch.zeros(1, 1, 6, 6)).to(torch.uint8)
+    found = samples_only_accuracy(
+        images, labels, images, labels.to(torch.uint8), steps=30, batch_size=20, widths=(8, 8, 8)
+    )
+    assert found.value == 1

@@ -14,11 +14,14 @@ from course_utils.data import DataError
 from course_utils.denoisers import Denoiser
 from course_utils.desk import cli
 from course_utils.pretrained import load_classifier, load_denoiser, read_manifest, recipe_of, ship
-from course_utils.recipes import RECIPES, Recipe, begin
+from course_utils.recipes import RECIPES, Recipe, begin, recipe_from
 
 SHIPPED = read_manifest()
 FOLDER = Path(data.data_dir()) / "checkpoints"
-TINY = Recipe("tiny", "mnist", "unet", {"channels": 1, "widths": (16,), "blocks": 1, "attention": ()}, steps=0, T=10)
+TINY = Recipe(
+    "tiny", "mnist", network={"channels": 1, "widths": (16,), "blocks": 1, "attention": ()}, steps=0,
+    schedule={"kind": "linear", "T": 10},
+)  # fmt: skip
 
 
 # --- what is in the folder -------------------------------------------------------------------------------------------
@@ -35,7 +38,7 @@ def test_what_must_be_there_is_there_and_small_enough():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_network_loads_and_is_that_of_its_recipe(name):
     recipe = recipe_of(name)
-    assert recipe == Recipe(**recipes.settings_of(RECIPES[name]))
+    assert recipe == recipe_from(recipes.settings_of(RECIPES[name]))
     classifies = recipe.architecture == "classifier"
     model = load_classifier(recipe.dataset) if classifies else load_denoiser(name)
     assert isinstance(model, Classifier if classifies else Denoiser)
@@ -47,7 +50,7 @@ def test_every_shipped_network_loads_and_is_that_of_its_recipe(name):
     assert (model(x) if classifies else model(x, 500, **label)).isfinite().all()
     if not classifies:
         assert (model.data_mean, model.data_std) == pytest.approx(recipes.pixel_moments(recipe.dataset))
-        assert model.schedule.T == recipe.T
+        assert recipe.schedule["T"] == model.schedule.T
 
 
 def test_the_page_of_cards_says_what_the_manifest_says():
@@ -204,5 +207,15 @@ def test_the_commands_ship_measure_and_note(run, tmp_path, monkeypatch):
     assert page.endswith("Below\n")
     assert "| `tiny` |" in page
     assert "mnist 5" in page
+    before = (tmp_path / "data" / "checkpoints" / "manifest.json").read_bytes()
+    result = course("evaluate", "tiny", "--run", tmp_path / "run", "--n", 6, "--record")
+    assert (result.exit_code, "a run is not: course ship tiny --run" in result.output) == (1, True)
+    assert (tmp_path / "data" / "checkpoints" / "manifest.json").read_bytes() == before
     result = course("evaluate", "nothing")
     assert (result.exit_code, "nothing: no such recipe" in result.output) == (1, True)
+
+
+@pytest.mark.parametrize("page", ["", "Above", f"{pretrained.END} {pretrained.BEGIN}"])
+def test_a_page_of_cards_without_its_markers_is_named(page):
+    with pytest.raises(DataError, match=r"README\.md: wanted the lines <!-- table"):
+        pretrained.with_table(page, SHIPPED)

@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -23,14 +24,15 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from course_utils import recipes, training
-from course_utils.checkpoints import CheckpointError, load_checkpoint
-from course_utils.classifier import Classifier, classification
+from course_utils import recipes
+from course_utils.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from course_utils.classifier import Classifier
 from course_utils.denoisers import Denoiser, UNet
 from course_utils.desk import cli
 from course_utils.recipes import Recipe, begin, train_recipe
 from course_utils.schedules import FlowMatching, Schedule, VPLinear, cosine, linear
-from course_utils.training import EMA, Record, Training, TrainingError, draw_t, learning_rate, train
+from course_utils.tasks import Classification, denoising, draw_t
+from course_utils.training import EMA, Record, Training, TrainingError, learning_rate, train
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randint(0, 256, (40, 1, 8, 8), generator=GENERATOR, dtype=torch.uint8)
@@ -295,10 +297,10 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     before = {place: v.clone() if isinstance(v, Tensor) else v for place, v in flat(run.state()).items()}
     with pytest.raises(CheckpointError, match=r"c\.pt: is of another architecture.*such as network\."):
         run.resume(tmp_path / "c.pt")
-    training.save_checkpoint(tmp_path / "d.pt", {"model": {}, "step": 1})
+    save_checkpoint(tmp_path / "d.pt", {"model": {}, "step": 1})
     with pytest.raises(CheckpointError, match=r"d\.pt: wanted a training run with model, ema, optimizer"):
         run.resume(tmp_path / "d.pt")
-    training.save_checkpoint(tmp_path / "e.pt", tiny_run().state() | {"ema": {}})
+    save_checkpoint(tmp_path / "e.pt", tiny_run().state() | {"ema": {}})
     with pytest.raises(CheckpointError, match=r"e\.pt: is of another architecture"):
         run.resume(tmp_path / "e.pt")
     assert same(flat(run.state()), before)
@@ -333,7 +335,7 @@ def test_an_interrupted_step_leaves_a_run_that_goes_on(
 ) -> None:
     whole, run = tiny_run(precision), tiny_run(precision)
     drain(steps_of(whole, 6))
-    owner, name = (training, "denoising_loss") if where == "loss" else (nn.utils, "clip_grad_norm_")
+    owner, name = (denoising, "denoising_loss") if where == "loss" else (nn.utils, "clip_grad_norm_")
     monkeypatch.setattr(owner, name, Once(getattr(owner, name), 4, fail(KeyboardInterrupt())))
     stream = steps_of(run, 6)
     with pytest.raises(KeyboardInterrupt):
@@ -347,7 +349,7 @@ def test_an_interrupted_step_leaves_a_run_that_goes_on(
 
 def test_an_interrupted_step_leaves_the_averages_of_a_batch_norm_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     def steps(run: Training) -> Iterator[Record]:
-        return train(run, IMAGES, LABELS, steps=5, loss=classification(), batch_size=4)
+        return train(run, IMAGES, LABELS, steps=5, task=Classification(), batch_size=4)
 
     whole, run = (Training(Classifier(1, (4, 4)), seed=1, precision=torch.float32) for _ in range(2))
     run.model.load_state_dict(whole.model.state_dict())
@@ -367,8 +369,8 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_does_harm(
 ) -> None:
     whole, run, path = tiny_run(precision), tiny_run(precision), tmp_path / "c.pt"
     drain(steps_of(whole, 5))
-    broken = Once(training.denoising_loss, 4, lambda losses: losses * value)
-    monkeypatch.setattr(training, "denoising_loss", broken)
+    broken = Once(denoising.denoising_loss, 4, lambda losses: losses * value)
+    monkeypatch.setattr(denoising, "denoising_loss", broken)
     with pytest.raises(
         TrainingError, match=rf"loss {value}.* at step 4, learning rate 0\.003: .*checkpoint is .*c\.pt"
     ):
@@ -415,7 +417,7 @@ def test_float16_skips_a_step_that_overflowed_and_halves_its_scale() -> None:
 )
 def test_out_of_memory_says_what_to_do(monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
     run = tiny_run()
-    monkeypatch.setattr(training, "denoising_loss", Once(training.denoising_loss, 2, fail(error)))
+    monkeypatch.setattr(denoising, "denoising_loss", Once(denoising.denoising_loss, 2, fail(error)))
     with pytest.raises(TrainingError, match=r"out of memory at step 2: halve batch_size \(8\)"):
         drain(steps_of(run, 3))
     drain(steps_of(run, 3))
@@ -423,7 +425,7 @@ def test_out_of_memory_says_what_to_do(monkeypatch: pytest.MonkeyPatch, error: R
 
 
 def test_other_errors_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "denoising_loss", Once(training.denoising_loss, 1, fail(RuntimeError("other"))))
+    monkeypatch.setattr(denoising, "denoising_loss", Once(denoising.denoising_loss, 1, fail(RuntimeError("other"))))
     with pytest.raises(RuntimeError, match=r"^other$"):
         drain(steps_of(tiny_run(), 3))
     with pytest.raises(ValueError, match="label: this network was made without classes"):
@@ -497,7 +499,10 @@ def test_noise_and_times_are_new_at_every_step_and_the_record_tells_them() -> No
 
 # ---------------------------------------------------------------- recipes, and the command
 
-TINY = Recipe("tiny", "mnist", "unet", NETWORK, T=10, steps=8, batch_size=8, warmup=3, ema=0.9, flip=True)
+TINY = Recipe(
+    "tiny", "mnist", network=NETWORK, schedule={"kind": "linear", "T": 10}, task={"kind": "denoising", "flip": True},
+    steps=8, batch_size=8, warmup=3, ema=0.9,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -544,15 +549,17 @@ def test_every_recipe_can_be_built_and_only_its_seed_matters(name: str, monkeypa
     if recipe.architecture == "classifier":
         assert a.eval()(x).shape == (1, 10)
         return
-    assert a(x, torch.tensor(recipe.T)).shape == x.shape
-    assert (a.data_mean, a.data_std, a.schedule.T) == (0.1, 0.5, recipe.T)
+    T = recipe.schedule["T"]
+    assert a(x, torch.tensor(T)).shape == x.shape
+    assert (a.data_mean, a.data_std, a.schedule.T) == (0.1, 0.5, T)
 
 
 @pytest.mark.usefixtures("small")
 def test_every_setting_of_a_recipe_arrives(tmp_path: Path) -> None:
     recipe = dataclasses.replace(
-        TINY, T=20, predict="x0", weighting="min_snr", steps=4, lr=2e-3, ema=0.2, label_drop=0.5, seed=3
-    )
+        TINY, schedule={"kind": "linear", "T": 20}, predict="x0", steps=4, lr=2e-3, ema=0.2, seed=3,
+        task={"kind": "denoising", "weighting": "min_snr", "label_drop": 0.5, "flip": True},
+    )  # fmt: skip
     images, labels = recipes.load_data(recipe)
     run = begin(recipe, tmp_path)
     drain(train_recipe(run, recipe, (images, labels), tmp_path))
@@ -607,8 +614,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.
     before = signal.getsignal(signal.SIGINT)
     course("train", "tiny", "--out", tmp_path / "whole")
     assert signal.getsignal(signal.SIGINT) is before
-    interrupted = Once(training.denoising_loss, 3, lambda x: os.kill(os.getpid(), signal.SIGINT) or x)
-    monkeypatch.setattr(training, "denoising_loss", interrupted)
+    interrupted = Once(denoising.denoising_loss, 3, lambda x: os.kill(os.getpid(), signal.SIGINT) or x)
+    monkeypatch.setattr(denoising, "denoising_loss", interrupted)
     code, output = course("train", "tiny", "--out", tmp_path / "parts")
     assert code == 130
     assert "stopped and saved at step 3; the same command goes on" in output
@@ -632,10 +639,54 @@ def test_course_train_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
     code, output = course("train", "tiny", "--out", tmp_path)
     assert code == 1
     assert "checkpoint.pt: is damaged" in output
-    monkeypatch.setattr(training, "denoising_loss", Once(training.denoising_loss, 2, lambda x: x * float("nan")))
+    monkeypatch.setattr(denoising, "denoising_loss", Once(denoising.denoising_loss, 2, lambda x: x * float("nan")))
     code, output = course("train", "tiny", "--out", tmp_path, "--fresh")
     assert code == 1
     assert "loss nan, gradient norm" in output
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("log.csv", "step;loss;lr;gradient_norm\n1;0,97;0,0001;0,5\n"),  # a spreadsheet's, in German
+        ("log.csv", "step,loss,lr,gradient_norm\n1,0.97,0.0001,0.5\n# the rate was lowered here\n"),
+        ("log.csv", "step,loss,lr,gradient_norm\n" + "\0" * 64 + "\n"),  # a crash's
+        ("log.csv", "step,loss,lr,gradient_norm\nnan,0.97,0.0001,0.5\n"),
+        ("log.csv", "caf\xe9\n"),
+        ("recipe.json", ""),
+        ("recipe.json", "[]"),
+        ("recipe.json", "\0\0"),
+    ],
+)
+def test_a_file_of_the_run_that_others_have_touched_is_named_with_the_way_out(tmp_path, file, text) -> None:
+    assert course("train", "tiny", "--out", tmp_path, "--steps", 2)[0] == 0
+    (tmp_path / file).write_bytes(text.encode("latin1"))
+    code, output = course("train", "tiny", "--out", tmp_path, "--steps", 3)
+    assert code == 1
+    assert re.search(rf"{re.escape(str(tmp_path / file))}: is .*(Move it away|Delete it), and the run goes on", output)
+    assert (tmp_path / file).read_bytes() == text.encode("latin1")  # it may be dear to somebody
+    (tmp_path / file).unlink()
+    assert "step 2 of 3" in course("train", "tiny", "--out", tmp_path, "--steps", 3)[1]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("damage", ["", "step,loss,lr,gradient_norm\n1,0.9", "step,lo"])
+def test_a_log_cut_short_by_a_crash_is_gone_on_with(tmp_path, damage) -> None:
+    assert course("train", "tiny", "--out", tmp_path, "--steps", 2)[0] == 0
+    (tmp_path / "log.csv").write_text(damage)
+    assert course("train", "tiny", "--out", tmp_path, "--steps", 3)[0] == 0
+    assert logged(tmp_path) == [3]
+
+
+@pytest.mark.usefixtures("small")
+def test_world_size_may_be_empty_and_is_a_number_else(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert course("train", "tiny", "--out", tmp_path, "--steps", 1)[0] == 0
+    for wrong in ("two", "0", "-1"):
+        monkeypatch.setenv("WORLD_SIZE", wrong)
+        code, output = course("train", "tiny", "--out", tmp_path, "--steps", 2)
+        assert (code, f"WORLD_SIZE={wrong}: wanted the number of processes" in output) == (1, True)
 
 
 # ---------------------------------------------------------------- several processes, and compiled
@@ -731,7 +782,7 @@ def test_course_train_shares_a_run_between_processes_and_goes_on_alone(tmp_path:
 @pytest.mark.slow(10)
 @pytest.mark.skipif(torch.__version__.startswith("2.4."), reason="PyTorch 2.4 cannot compile through jaxtyping's hook")
 def test_a_compiled_run_calls_the_compiled_network_and_keeps_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     compiled, plain = tiny_run(compile=True), tiny_run()
     assert compiled.forward is not compiled.model
     drain(steps_of(compiled, 2))
@@ -748,7 +799,7 @@ def test_any_loss_will_do() -> None:
     def loss(run: Training, x: Tensor, label: Tensor | None, generator: torch.Generator) -> tuple[Tensor, None]:
         return nn.functional.cross_entropy(run.forward(x.flatten(1)), label, reduction="none"), None
 
-    records = list(train(run, IMAGES, LABELS, steps=60, batch_size=40, loss=loss, warmup=5))
+    records = list(train(run, IMAGES, LABELS, steps=60, batch_size=40, task=loss, warmup=5))
     assert records[0].t is None
     assert records[-1].loss < 0.1 < records[0].loss
 

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from course_utils._contract import In, OneOf, checked
 from course_utils._validate import require_float
-from course_utils.parameterizations import x0_from_eps
+from course_utils.parameterizations import x0_from_eps, x0_from_u
 from course_utils.protocols import Schedule, Time
 from course_utils.schedules.jumps import coeffs_of
 from course_utils.tensors import broadcast, per_image
 
-PREDICTIONS = ("eps", "x0", "v")
+PREDICTIONS = ("eps", "x0", "v", "u")
 
 
 class Denoiser(nn.Module):
@@ -25,14 +25,15 @@ class Denoiser(nn.Module):
         "x0":   x_0 = mu + s F                   x0_hat = mu + s F
         "v":    x0_hat = mu + c_skip (x_t - alpha mu) - c_out F
                 c_skip = alpha s² / (alpha² s² + sigma²),  c_out = s sigma / sqrt(alpha² s² + sigma²)
+        "u":    u = eps - x_0 = sqrt(1 + s²) F - mu
 
-    The last is the preconditioning of Karras et al. 2022 (Eq. 7, table 1) for any alpha: of all c_skip, this one makes
+    "v" is the preconditioning of Karras et al. 2022 (Eq. 7, table 1) for any alpha: of all c_skip, this one makes
     c_out, the size of the network's errors, smallest. With s = 1, mu = 0 on a variance-preserving schedule F is v.
 
     Args:
         network: `network(x, log_snr, **cond) -> F`; x (b, c, h, w), log_snr (b,).
         schedule: the noise levels it is trained on.
-        predict: "eps", "x0" or "v".
+        predict: "eps", "x0", "v" or "u".
         data_mean, data_std: of the pixels, over images and positions.
 
     Raises:
@@ -74,6 +75,8 @@ class Denoiser(nn.Module):
             return x0_from_eps(x_t, F, t, self.schedule)
         if self.predict == "x0":
             return self.data_mean + self.data_std * F
+        if self.predict == "u":
+            return x0_from_u(x_t, (1 + self.data_std**2) ** 0.5 * F - self.data_mean, t, self.schedule)
         return self.data_mean + c_skip * centred - c_out * F
 
     @checked
@@ -90,6 +93,8 @@ class Denoiser(nn.Module):
         unit = (x_0 - self.data_mean) / self.data_std
         if self.predict == "x0":
             return unit
+        if self.predict == "u":
+            return (eps - x_0 + self.data_mean) / (1 + self.data_std**2) ** 0.5
         alpha, sigma = coeffs_of(t, self.schedule)
         c_in, _, _ = self._scales(alpha, sigma, x_0)
         return c_in * (broadcast(alpha, x_0) * self.data_std * eps - broadcast(sigma, x_0) * unit)

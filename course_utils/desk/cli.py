@@ -399,7 +399,10 @@ def _recipe(name: str) -> Any:
 
 def _accelerator() -> Any:
     """An Accelerator if `accelerate launch` or torchrun started this process as one of several, else None."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    processes = os.environ.get("WORLD_SIZE", "").strip() or "1"
+    if not processes.isdecimal() or int(processes) < 1:
+        _stop(f"WORLD_SIZE={processes}: wanted the number of processes, as accelerate launch sets it; unset it for one")
+    if int(processes) == 1:
         return None
     try:
         from accelerate import Accelerator
@@ -440,7 +443,9 @@ def evaluate(
     guidance: Annotated[float, typer.Option(min=0, help="Weight of classifier-free guidance; 1 for none.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Measure the run of this folder instead, as far as it is.")] = None,
-    record: Annotated[bool, typer.Option("--record", help="Note the result in data/checkpoints.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Note the result of a shipped network in data/checkpoints.")
+    ] = False,
 ) -> None:
     """Measure a network: FID, its floor and class agreement of a denoiser; test accuracy of a classifier."""
     from tqdm import tqdm
@@ -448,7 +453,10 @@ def evaluate(
     from course_utils import metrics, pretrained, recipes, runtime
     from course_utils.checkpoints import CheckpointError
     from course_utils.data import DataError
+    from course_utils.samplers import uniform_grid
 
+    if run and record:
+        _stop(f"--record notes what is shipped, and a run is not: course ship {name} --run {run}, then without --run")
     device = runtime.pick_device()
     if run and not (run / recipes.CHECKPOINT).exists():
         _stop(f"{run}: no run is there. Train it first: course train {name} --out {run}")
@@ -457,9 +465,11 @@ def evaluate(
     try:
         manifest = pretrained.read_manifest()
         plan = _recipe(name) if run or name not in manifest else pretrained.recipe_of(name)
-        if plan.architecture == "classifier":
+        if plan.task["kind"] == "classification":
             model = recipes.begin(plan, run).averaged() if run else pretrained.load_classifier(plan.dataset)
             result = f"{metrics.accuracy(model.to(device), plan.dataset):.2%} of the test split named rightly"
+        elif plan.task["kind"] != "denoising":
+            _stop(f"{name}: how well the task {plan.task['kind']} is done is not measured here")
         else:
             model = recipes.begin(plan, run).averaged() if run else pretrained.load_denoiser(name)
             precision = runtime.pick_precision(device)
@@ -469,8 +479,8 @@ def evaluate(
                     model.to(device),
                     plan.dataset,
                     n=n,
-                    steps=steps,
-                    sampler=sampler,
+                    sampler=metrics.SAMPLERS[sampler],
+                    timesteps=uniform_grid(model.schedule, steps),
                     guidance=guidance,
                     num_classes=classes,
                     seed=seed,
@@ -481,7 +491,7 @@ def evaluate(
     except (CheckpointError, DataError, ValueError) as error:
         _stop(str(error))
     typer.echo(f"{name}: {result}")
-    if record and not run:
+    if record:
         manifest[name]["measured"] = result
         pretrained.write_manifest(manifest)
 

@@ -60,10 +60,10 @@ def measure(
     counted, seconds = Counted(denoiser, progress), []
     start, noise = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 1)
 
-    def sampler(denoise, x_T, schedule, uniform, **cond):
-        """The contender on its own grid; comes back when the device is done."""
+    def sampler(denoise, x_T, schedule, timesteps, **cond):
+        """The contender; comes back when the device is done."""
         began = time.perf_counter()
-        x = plan.contender.sample(denoise, x_T, schedule, plan.timesteps, generator=noise, **cond)
+        x = plan.contender.sample(denoise, x_T, schedule, timesteps, generator=noise, **cond)
         if not isinstance(x, Tensor) or x.shape != x_T.shape:
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"{plan.contender.sampler}: wanted images of shape {tuple(x_T.shape)} back, got {got}")
@@ -76,7 +76,7 @@ def measure(
         denoiser.schedule,
         real.shape,
         n,
-        steps=1,
+        timesteps=plan.timesteps,
         num_classes=recipe.network.get("num_classes", 0),
         labels=real.test_labels[real.draws(n)[0]],
         sampler=sampler,

@@ -37,6 +37,7 @@ from course_utils.plotting import (
 from course_utils.pretrained import load_classifier, load_denoiser
 from course_utils.recipes import pixel_moments
 from course_utils.runtime import varies
+from course_utils.samplers import uniform_grid
 from course_utils.training import EMA, Training, learning_rate, train
 from course_utils.widgets import choice, explore, slider, watch
 
@@ -64,7 +65,7 @@ def draw_digits(
         schedule,
         SHAPE,
         10 * each,
-        steps=steps,
+        timesteps=uniform_grid(schedule, steps),
         num_classes=10,
         generator=torch.Generator().manual_seed(seed),
         device=lesson.device,

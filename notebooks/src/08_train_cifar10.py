@@ -22,6 +22,7 @@ from course_utils import (
     metrics,
     pretrained,
     recipes,
+    samplers,
     schedules,
     widgets,
 )
@@ -1024,7 +1025,7 @@ samples, wanted = metrics.draw_images(
     trained.schedule,
     (3, 32, 32),
     60,
-    steps=40,
+    timesteps=samplers.uniform_grid(trained.schedule, 40),
     num_classes=10,
     generator=lesson.generator,
     device=lesson.device,

@@ -116,8 +116,8 @@ flops = 3 * count_flops(ours.model.network, (1, 28, 28)) * 128  # backward costs
 print(seconds["ours"], seconds["theirs"], ema, logging, flops / seconds["ours"])
 """
 GIVEN_BACK = """
-from course_utils import training
-training.keep_freed_memory = lambda: None
+from course_utils import runs
+runs.keep_freed_memory = lambda: None
 """
 CONVOLUTION = """
 import time, torch
@@ -282,10 +282,13 @@ def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 1000, steps: int = 
     """
     from course_utils import metrics, recipes, runtime
     from course_utils.desk.upkeep.rivals import Rival
+    from course_utils.samplers import sample_ddpm, uniform_grid
+    from course_utils.schedules import linear
 
     recipe, cpu = recipes.RECIPES["mnist-unet"], torch.device("cpu")
     images, labels = recipes.load_data(recipe)
-    by_recipe: dict[str, Any] = {"weighting": recipe.weighting, "times": recipe.times, "batch_size": recipe.batch_size}
+    grid = uniform_grid(linear(1000), steps)
+    by_recipe: dict[str, Any] = {"task": recipes.make_task(recipe), "batch_size": recipe.batch_size}
     contenders = {
         "ours": (recipes.make_model(recipe), runtime.pick_precision(cpu), recipe.lr, by_recipe),
         "UNet2DModel": (Rival(), torch.float32, 1e-3, {"weighting": "eps", "times": "uniform", "batch_size": 128}),
@@ -299,7 +302,7 @@ def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 1000, steps: int = 
         for record in train(run, images, labels, steps=total, warmup=recipe.warmup, **how):
             if spent + time.perf_counter() - start >= 60 * marks[0] or record.step == total:
                 spent += time.perf_counter() - start
-                score = metrics.evaluate(run.averaged(), "mnist", n=n, steps=steps, precision=precision)
+                score = metrics.evaluate(run.averaged(), "mnist", n=n, timesteps=grid, precision=precision)
                 yield f"{name} after {spent / 60:.1f} min, {record.step * how['batch_size']:,} images: {score}"
                 marks.pop(0)
                 if not marks:
@@ -308,7 +311,9 @@ def race(minutes: Sequence[float] = (3, 5, 10, 15), n: int = 1000, steps: int = 
         if name == "ours":
             averaged = run.averaged()
             for w in (1.0, 1.2):
-                score = metrics.evaluate(averaged, "mnist", n=10_000, sampler="ddpm", guidance=w, precision=precision)
+                score = metrics.evaluate(
+                    averaged, "mnist", n=10_000, sampler=sample_ddpm, guidance=w, precision=precision
+                )
                 yield f"{name} at the end: {score}"
 
 
@@ -367,7 +372,7 @@ def fewer_steps(n: int = 5000, seed: int = 1000) -> Iterator[str]:
             schedule,
             (1, 28, 28),
             n,
-            steps=steps,
+            timesteps=samplers.uniform_grid(schedule, steps),
             num_classes=10,
             labels=real.test_labels[real.draws(n)[0]],
             sampler=functools.partial(samplers.sample_ddpm, variance=variances[name], generator=generator),

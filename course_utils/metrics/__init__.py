@@ -1,0 +1,47 @@
+"""How good samples are: distances between sets of images, in the features of a classifier of our own.
+
+FID depends on the features, on the number of images and on the reference: a figure without them, and without its floor
+(the FID of real images against real images, as many), says nothing. Lesson 09 takes it apart, and the other measures:
+KID, precision and recall, nearest training images, a classifier that has seen nothing but samples.
+"""
+
+from course_utils.metrics.distances import chance_fid, fid, fid_interval, gaussian_chance_fid, kid
+from course_utils.metrics.estimates import Estimate, share, subset
+from course_utils.metrics.evaluation import (
+    GRIDS,
+    SAMPLERS,
+    Reference,
+    Score,
+    accuracy,
+    draw_images,
+    evaluate,
+    floor_of,
+    reference,
+)
+from course_utils.metrics.neighbours import Coverage, copied, nearest, precision_recall
+from course_utils.metrics.samples_only import samples_only_accuracy
+
+__all__ = [
+    "GRIDS",
+    "SAMPLERS",
+    "Coverage",
+    "Estimate",
+    "Reference",
+    "Score",
+    "accuracy",
+    "chance_fid",
+    "copied",
+    "draw_images",
+    "evaluate",
+    "fid",
+    "fid_interval",
+    "floor_of",
+    "gaussian_chance_fid",
+    "kid",
+    "nearest",
+    "precision_recall",
+    "reference",
+    "samples_only_accuracy",
+    "share",
+    "subset",
+]

@@ -1,0 +1,84 @@
+"""The task of every denoiser: to guess the clean image at random noise levels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from course_utils._validate import require_count, require_generator, require_in, require_one_of
+from course_utils.data import moved, random_flip
+from course_utils.losses import WEIGHTINGS, denoising_loss
+from course_utils.runs import Training
+from course_utils.schedules import Schedule, require_schedule
+
+TIMES = ("uniform", "cosine")
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """`losses.denoising_loss` at random times, for `training.train`.
+
+    Args:
+        weighting: see `losses`.
+        times: which noise levels are drawn how often: see `draw_t`.
+        label_drop: share of labels replaced by -1, no class, so that guidance works later (lesson 15).
+        flip: mirror half of the images (never digits).
+    """
+
+    weighting: str = "v"
+    times: str = "uniform"
+    label_drop: float = 0.1
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        require_one_of("weighting", self.weighting, WEIGHTINGS)
+        require_one_of("times", self.times, TIMES)
+        require_in("label_drop", self.label_drop, "[0, 1]")
+
+    def __call__(
+        self, run: Training, x_0: Tensor, label: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        model: Any = run.model
+        rows = run.rows
+        if not hasattr(model, "schedule"):
+            raise TypeError(
+                f"run: wanted a Training of a Denoiser, which has a schedule, got one of {type(model).__name__}; "
+                "Denoiser(network, schedule) makes one of a network"
+            )
+        t = draw_t(model.schedule, len(x_0), generator, self.times)
+        cond: dict[str, Any] = {}
+        if label is not None:
+            dropped = torch.rand(len(x_0), generator=generator, dtype=torch.float32) < self.label_drop
+            cond["label"] = torch.where(moved(dropped, label.device), -1, label)[rows]
+        x_0 = random_flip(x_0, generator) if self.flip else x_0
+        eps = moved(torch.randn(x_0.shape, generator=generator, dtype=x_0.dtype), x_0.device)[rows]
+        x_0, t = x_0[rows], t[rows]
+        if x_0.ndim == 4:
+            x_0 = x_0.contiguous(memory_format=torch.channels_last)
+        how: dict[str, Any] = {"weighting": self.weighting, "data_std": model.data_std}
+        losses = denoising_loss(run.forward, x_0, t.to(run.device), model.schedule, eps, **how, **cond)
+        return losses, t
+
+
+def draw_t(schedule: Schedule, n: int, generator: torch.Generator, times: str = "uniform") -> Tensor:
+    """n times to train at: among 1 … T, or in [0.001, 0.999) if time is continuous, where both ends can be singular.
+
+    * "uniform": each as often, independently: what papers write;
+    * "cosine": where the log-SNR is -2 log tan(pi u / 2), as on a cosine schedule (Nichol & Dhariwal 2021), with one u
+      in each nth of [0, 1] (Kingma et al. 2021, app. I.1).
+
+    The second trains the same network for the same schedule, only more where there is more to learn: a third of the
+    times of `linear()` have an SNR below 1/100, where almost nothing is; this way it is one in sixteen.
+    """
+    require_schedule(schedule)
+    require_count("n", n)
+    require_generator(generator)
+    require_one_of("times", times, TIMES)
+    if times == "cosine":
+        u = (torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(n)) / n
+        t = schedule.t_at_log_snr(-2 * torch.tan(torch.pi / 2 * u.clamp(1e-3, 1 - 1e-3)).log())
+        return t if schedule.T else t.clamp(0.001, 0.999).float()
+    if schedule.T is None:
+        return 0.001 + 0.998 * torch.rand(n, generator=generator, dtype=torch.float32)
+    return torch.randint(1, schedule.T + 1, (n,), generator=generator)

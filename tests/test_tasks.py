@@ -1,0 +1,533 @@
+"""One loop for every task: parts with losses of their own, data of any kind, and whatever the caller's page has set."""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from test_training import GENERATOR, IMAGES, LABELS, Once, drain, fail, launch, same, steps_of, tiny, tiny_run
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_utils import pretrained, recipes, tasks, training
+from course_utils.checkpoints import CheckpointError
+from course_utils.denoisers import Denoiser, PlainCNN, UNet
+from course_utils.recipes import Recipe, begin, recipe_from, settings_of, train_recipe
+from course_utils.runs import Training
+from course_utils.schedules import FlowMatching, linear
+from course_utils.tasks import Classification, Denoising
+from course_utils.training import Record, TrainingError, train
+
+# ---------------------------------------------------------------- two parts: a generator and its critic
+
+POINTS = torch.randn(40, 2, generator=GENERATOR) * 0.5 + torch.tensor([1.0, -1.0])
+
+
+class Rivals(nn.Module):
+    """What makes points of noise, and what tells them from those of the data."""
+
+    def __init__(self, width: int = 8):
+        super().__init__()
+        self.generator = nn.Sequential(nn.Linear(2, width), nn.SiLU(), nn.Linear(width, 2))
+        self.critic = nn.Sequential(nn.Linear(2, width), nn.SiLU(), nn.Dropout(0.1), nn.Linear(width, 1))
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """The non-saturating game (Goodfellow et al. 2014), with the critic's gradient at real points kept short."""
+
+    penalty: float = 0.1
+
+    def __call__(
+        self, run: Training, x: Tensor, label: Tensor | None, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], None]:
+        z = torch.randn(len(x), 2, generator=generator).to(x)[run.rows]
+        real, fake = x[run.rows].detach().requires_grad_(), run.model.generator(z)
+        says = run.model.critic(real)[:, 0]
+        (slope,) = torch.autograd.grad(says.sum(), real, create_graph=True)
+        against = run.model.critic(fake.detach())[:, 0]
+        critic = F.softplus(-says) + F.softplus(against) + self.penalty / 2 * slope.square().sum(1)
+        return {"critic": critic, "generator": F.softplus(-run.model.critic(fake)[:, 0])}, None
+
+
+PARTS = {"critic": {"lr": 2e-3, "betas": (0.0, 0.99)}, "generator": {"lr": 1e-3}}
+
+
+def rivals(precision: torch.dtype = torch.float32, start: int = 0, **settings) -> Training:
+    with torch.random.fork_rng():
+        torch.manual_seed(start)
+        model = Rivals()
+    return Training(model, **{"parts": PARTS, "ema": 0.9, "precision": precision} | settings)
+
+
+def game(run: Training, steps: int, **settings) -> Iterator[Record]:
+    return train(run, POINTS, **{"steps": steps, "task": Adversarial(), "batch_size": 8, "warmup": 2} | settings)
+
+
+def test_each_part_descends_on_its_own_loss_at_its_own_rate() -> None:
+    run, seen = rivals(), []
+    run.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: seen.append(
+            ([[w.grad.clone() for w in part] for part in run.parts.values()], [g["lr"] for g in optimizer.param_groups])
+        )
+    )
+    twin, given = rivals(), []
+
+    def task(run: Training, *batch: object) -> tuple[dict[str, Tensor], None]:
+        given.append(batch)
+        return Adversarial(0.1)(run, *batch)  # type: ignore[arg-type]
+
+    for part in (run, twin):
+        part.model.critic[2].p = 0.0  # so that it can be computed again
+    (record,) = game(run, 1, task=task, clip=float("inf"))
+    x, label, _ = given[0]
+    drawn = torch.Generator().manual_seed(training._mixed(0, 0))  # of the seed and the step
+    losses, _ = Adversarial(0.1)(twin, x, label, drawn)
+    norms = []
+    for name, gradients in zip(("critic", "generator"), seen[0][0], strict=True):
+        weights = list(getattr(twin.model, name).parameters())
+        by_hand = torch.autograd.grad(losses[name].mean(), weights, retain_graph=True)
+        for mine, theirs in zip(gradients, by_hand, strict=True):
+            torch.testing.assert_close(mine, theirs)
+        norms.append(torch.cat([g.flatten() for g in by_hand]).norm())
+        assert record.parts[name] == pytest.approx(losses[name].mean().item())
+    assert seen[0][1] == [1e-3, 5e-4]  # half of each peak, in the first of two steps of warm-up
+    assert [group["betas"] for group in run.optimizer.param_groups] == [(0.0, 0.99), (0.9, 0.99)]
+    assert record.gradient_norm == pytest.approx(torch.stack(norms).norm().item())
+    assert record.loss == record.parts["critic"]
+    torch.testing.assert_close(record.losses, losses["critic"].detach())
+
+
+def test_the_game_ends_where_the_data_are() -> None:
+    run = rivals(lr=0.0, parts={name: {"lr": 0.02, "betas": (0.0, 0.9)} for name in PARTS}, ema=0.98)
+    drain(game(run, 300, batch_size=40, task=Adversarial(1.0)))
+    with torch.no_grad():
+        drawn = run.averaged().generator(torch.randn(500, 2, generator=torch.Generator().manual_seed(1)))
+    assert (drawn.mean(0) - POINTS.mean(0)).norm() < 0.5  # it began 1.4 away
+    assert POINTS.mean(0).norm() > 1.2
+
+
+@pytest.mark.parametrize(("stop", "precision"), [(1, torch.float32), (5, torch.float32), (3, torch.float16)])
+def test_a_resumed_game_is_one_that_never_stopped(tmp_path: Path, stop: int, precision: torch.dtype) -> None:
+    whole, first = rivals(precision), rivals(precision)
+    wanted = [(r.step, dict(r.parts)) for r in game(whole, 8)]
+    seen = [(r.step, dict(r.parts)) for r in itertools.islice(game(first, 8), stop)]
+    first.save(tmp_path / "c.pt")
+    second = rivals(precision, start=9, seed=5).resume(tmp_path / "c.pt")
+    seen += [(r.step, dict(r.parts)) for r in game(second, 8)]
+    assert seen == wanted
+    assert same(second.state(), whole.state())
+    with pytest.raises(CheckpointError, match=r"c\.pt: was trained in other parts than model"):
+        rivals(parts=None).resume(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
+def test_a_step_of_two_parts_is_taken_whole_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, precision: torch.dtype
+) -> None:
+    """The critic's loss is fine, and its gradient is there; then something happens to the generator's."""
+    whole, run = rivals(precision), rivals(precision)
+    drain(game(whole, 6))
+
+    def spoilt(run: Training, *batch: object) -> tuple[dict[str, Tensor], None]:
+        losses, _ = Adversarial()(run, *batch)  # type: ignore[arg-type]
+        return losses | {"generator": losses["generator"] * (float("nan") if run.step == 3 else 1)}, None
+
+    with pytest.raises(TrainingError, match=r"loss critic [0-9.]+, generator nan, gradient norm nan at step 4"):
+        drain(game(run, 6, task=spoilt))
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", Once(nn.utils.clip_grad_norm_, 2, fail(KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt):
+        drain(game(run, 6))
+    assert run.step == 3
+    drain(game(run, 6))
+    assert same(run.state()["model"], whole.state()["model"])
+    assert same(run.state()["ema"], whole.state()["ema"])
+
+
+def test_a_part_without_a_loss_stays_where_it_is() -> None:
+    """As a generator does while its critic takes several steps."""
+
+    def task(run: Training, *batch: object) -> tuple[dict[str, Tensor], None]:
+        losses, _ = Adversarial()(run, *batch)  # type: ignore[arg-type]
+        return losses if run.step % 3 == 2 else {"critic": losses["critic"]}, None
+
+    run, moved = rivals(), []
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    for record in game(run, 6, task=task):
+        now = {name: value.clone() for name, value in run.model.state_dict().items()}
+        moved.append({name.split(".")[0] for name in now if not torch.equal(now[name], before[name])})
+        assert record.parts.keys() == moved[-1]
+        before = now
+    assert moved == [{"critic"}, {"critic"}, {"critic", "generator"}] * 2
+
+
+def test_parts_are_children_of_the_model() -> None:
+    for wrong in ({}, {"judge": {}}):
+        with pytest.raises(ValueError, match="parts: wanted children of the model, of generator, critic, got"):
+            rivals(parts=wrong)
+
+
+SHARED = """
+import sys, torch
+from accelerate import Accelerator
+from test_tasks import PARTS, game, rivals
+
+torch.set_num_threads(1)
+run = rivals(start=int(sys.argv[2]), accelerator=Accelerator(cpu=True))  # each begins elsewhere: the first one counts
+run.model.critic[2].p = 0.0
+losses = [(record.loss, dict(record.parts), record.losses) for record in game(run, 4)]
+torch.save({"losses": losses, "state": run.state()}, sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_play_the_game_that_one_would(tmp_path: Path) -> None:
+    launch(2, "-c", SHARED, tmp_path / "RANK.pt", "RANK")
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
+    run = rivals()
+    run.model.critic[2].p = 0.0
+    assert same(first["state"], second["state"])
+    for record, (loss, parts, losses), (_, _, others) in zip(
+        game(run, 4), first["losses"], second["losses"], strict=True
+    ):
+        assert loss == pytest.approx(record.loss, rel=1e-5)
+        assert parts == pytest.approx(dict(record.parts), rel=1e-5)
+        torch.testing.assert_close(losses, record.losses[::2], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(others, record.losses[1::2], rtol=1e-4, atol=1e-6)
+    for name, value in run.model.state_dict().items():
+        torch.testing.assert_close(first["state"]["model"][name], value, rtol=1e-3, atol=1e-5)
+
+
+# ---------------------------------------------------------------- recipes
+
+GAME = Recipe(
+    "game", "points", architecture="rivals", network={"width": 8}, schedule=None, parts=PARTS,
+    task={"kind": "adversarial", "penalty": 0.2}, steps=6, batch_size=8, warmup=2, ema=0.9,
+)  # fmt: skip
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a lesson adds for a task of its own: a line a table."""
+    monkeypatch.setitem(recipes.ARCHITECTURES, "rivals", Rivals)
+    monkeypatch.setitem(tasks.TASKS, "adversarial", Adversarial)
+    monkeypatch.setitem(recipes.RECIPES, "game", GAME)
+
+
+@pytest.mark.usefixtures("known")
+def test_a_recipe_of_a_new_task_trains_ships_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(GAME, tmp_path / "run")
+    drain(train_recipe(run, GAME, (POINTS, None), tmp_path / "run", every=2))
+    other = Training(recipes.make_model(GAME), parts=PARTS, ema=0.9)
+    drain(game(other, 6, task=Adversarial(0.2)))
+    assert same(run.state(), other.state())
+    again = begin(GAME, tmp_path / "run")  # from recipe.json and the checkpoint
+    assert same(again.state(), run.state())
+    changed = dataclasses.replace(GAME, parts=PARTS | {"generator": {"lr": 1.0}})
+    with pytest.raises(CheckpointError, match="was begun with parts"):
+        begin(changed, tmp_path / "run")
+    assert recipe_from(json.loads(json.dumps(settings_of(GAME)))).task == GAME.task
+
+    pretrained.ship(run, GAME, tmp_path / "data" / "checkpoints")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    model = pretrained.load_network("game")
+    assert isinstance(model, Rivals)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, run.ema.weights[name], rtol=2**-11, atol=2**-24)
+    with pytest.raises(ValueError, match="no denoiser 'game' is shipped"):
+        pretrained.load_denoiser("game")
+
+
+FLAT = {  # as the first runs and files say it
+    "name": "old", "dataset": "mnist", "architecture": "unet", "network": {"channels": 1}, "full": False,
+    "steps": 7, "batch_size": 4, "lr": 1e-3, "warmup": 2, "weight_decay": 0.0, "ema": 0.9, "flip": True, "seed": 3,
+    "T": 20, "predict": "x0", "weighting": "min_snr", "times": "cosine", "label_drop": 0.3, "shift": 0,
+}  # fmt: skip
+
+
+def test_the_recipes_of_the_first_files_mean_what_they_meant() -> None:
+    recipe = recipe_from(FLAT)
+    assert recipe == Recipe(
+        "old", "mnist", network={"channels": 1}, schedule={"kind": "linear", "T": 20}, predict="x0", steps=7,
+        batch_size=4, warmup=2, ema=0.9, seed=3,
+        task={"kind": "denoising", "weighting": "min_snr", "times": "cosine", "label_drop": 0.3, "flip": True},
+    )  # fmt: skip
+    assert recipes.make_task(recipe) == Denoising("min_snr", "cosine", 0.3, flip=True)
+    classifier = recipe_from(FLAT | {"architecture": "classifier", "shift": 4})
+    assert classifier.schedule is None
+    assert recipes.make_task(classifier) == Classification(4, flip=True)
+    assert recipe_from(settings_of(recipe)) == recipe
+
+
+def test_a_run_of_the_first_kind_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its settings are flat; its checkpoint has the form of today's."""
+    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (0.0, 0.5))
+    recipe = recipe_from(FLAT | {"network": {"channels": 1, "widths": [16], "blocks": 1, "attention": []}})
+    run = begin(recipe, tmp_path)
+    drain(itertools.islice(train_recipe(run, recipe, (IMAGES, None), tmp_path, every=1), 3))
+    run.save(tmp_path / "checkpoint.pt")
+    (tmp_path / "recipe.json").write_text(json.dumps(FLAT | {"network": settings_of(recipe)["network"]}))
+    assert begin(recipe, tmp_path).step == 3
+    other = FLAT | {"network": settings_of(recipe)["network"], "times": "uniform"}
+    (tmp_path / "recipe.json").write_text(json.dumps(other))
+    with pytest.raises(CheckpointError, match="was begun with task"):
+        begin(recipe, tmp_path)
+
+
+@pytest.mark.parametrize("kind", recipes.SCHEDULES)
+def test_a_recipe_may_name_any_schedule(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (0.0, 0.5))
+    network = {"channels": 1, "width": 8, "depth": 2}
+    recipe = Recipe("x", "mnist", architecture="cnn", network=network, schedule={"kind": kind}, predict="v")
+    run = Training(recipes.make_model(recipe), precision=torch.float32)
+    (record,) = train(run, IMAGES, steps=1, batch_size=8, task=recipes.make_task(recipe))
+    assert torch.isfinite(record.losses).all()
+
+
+# ---------------------------------------------------------------- data of any kind
+
+
+def test_a_flow_is_learned_on_points_made_on_the_way() -> None:
+    """No images: floats made by a function. The best u of one far point x_0 is known: u = (x_t - x_0) / t."""
+    far = torch.tensor([3.0, -2.0])
+
+    class Line(nn.Module):  # u is linear in x_t and 1 / t here, and log-SNR = 2 log((1 - t) / t) gives t
+        def __init__(self):
+            super().__init__()
+            self.x_0 = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+            t = torch.sigmoid(-log_snr / 2)[:, None]
+            scale = ((1 - t) ** 2 + t**2).sqrt()  # what the wrapper divided x_t by
+            return (x * scale - self.x_0) / t / 2**0.5
+
+    made = []
+
+    def points(n: int, generator: torch.Generator) -> Tensor:
+        made.append(far + 0 * torch.rand(n, 2, generator=generator))
+        return made[-1]
+
+    run = Training(Denoiser(Line(), FlowMatching(), "u"), lr=0.3, ema=0.0, precision=torch.float32)
+    drain(train(run, points, steps=150, batch_size=8, warmup=0, weighting="x0"))
+    torch.testing.assert_close(run.model.network.x_0.detach(), far, rtol=0, atol=0.02)
+    assert len(made) == 150
+
+
+def test_data_that_are_made_are_the_same_after_a_resume(tmp_path: Path) -> None:
+    """Of the seed and the step alone; labels come with them, bytes too."""
+
+    def notes(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        pitch = torch.randint(0, 3, (n,), generator=generator, dtype=torch.uint8)
+        return (pitch[:, None, None, None] * 80 + torch.zeros(1, 1, 8, 8)).to(torch.uint8), pitch
+
+    whole, first = tiny_run(), tiny_run()
+    wanted = [r.loss for r in train(whole, notes, steps=6, batch_size=8)]
+    seen = [r.loss for r in itertools.islice(train(first, notes, steps=6, batch_size=8), 2)]
+    first.save(tmp_path / "c.pt")
+    second = tiny_run(seed=9).resume(tmp_path / "c.pt")
+    assert seen + [r.loss for r in train(second, notes, steps=6, batch_size=8)] == wanted
+    assert same(second.state(), whole.state())
+    for wrong in (lambda n, g: torch.zeros(n + 1, 1, 8, 8), lambda n, g: [0.0] * n):
+        with pytest.raises(ValueError, match="images: wanted a function that makes 8 rows"):
+            drain(train(tiny_run(), wrong, steps=1, batch_size=8))
+    with pytest.raises(ValueError, match="labels: a function that makes batches makes their labels too"):
+        drain(train(tiny_run(), notes, LABELS, steps=1, batch_size=8))
+
+
+class Wave(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        return self.last(x)
+
+
+class Film(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Conv3d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        return self.last(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "rows"),
+    [
+        (Wave, torch.randn(20, 1, 32, generator=GENERATOR)),
+        (Film, torch.randn(20, 1, 3, 4, 4, generator=GENERATOR).half()),
+        (Film, torch.randint(0, 256, (20, 1, 3, 4, 4), generator=GENERATOR, dtype=torch.uint8)),
+    ],
+    ids=["waveforms", "clips", "clips as bytes"],
+)
+def test_waveforms_and_clips_are_trained_on_as_images_are(network: Callable[[], nn.Module], rows: Tensor) -> None:
+    torch.manual_seed(0)
+    run = Training(Denoiser(network(), FlowMatching(), "u"), lr=1e-2, precision=torch.float32)
+    losses = [r.loss for r in train(run, rows, steps=40, batch_size=20, warmup=1, weighting="u")]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+def test_tokens_reach_a_task_of_their_own() -> None:
+    """A table of next letters is learned: 0 1 2 0 1 2 …"""
+    text = (torch.arange(30)[:, None] + torch.arange(4)) % 3
+
+    class Letters(nn.Embedding):
+        pass
+
+    def task(run: Training, x: Tensor, label: Tensor | None, generator: torch.Generator) -> tuple[Tensor, None]:
+        assert x.dtype == torch.long
+        return F.cross_entropy(run.forward(x[:, :-1]).mT, x[:, 1:], reduction="none").mean(1), None
+
+    run = Training(Letters(3, 3), lr=0.1, precision=torch.float32)
+    drain(train(run, text.to(torch.uint8).long(), steps=60, batch_size=10, task=task, warmup=1))
+    assert run.model.weight.argmax(1).tolist() == [1, 2, 0]
+
+
+# ---------------------------------------------------------------- what a page may have set
+
+
+@contextlib.contextmanager
+def gradients_off() -> Iterator[None]:
+    before = torch.is_grad_enabled()
+    torch.set_grad_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(before)
+
+
+@contextlib.contextmanager
+def doubles() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SETTINGS = {
+    "set_grad_enabled(False)": gradients_off,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "default dtype float64": doubles,
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "task", [Denoising(times="cosine", flip=True), Denoising(flip=True)], ids=["cosine", "uniform"]
+)
+def test_what_the_page_has_set_does_not_change_a_training(setting: str, task: Denoising) -> None:
+    def steps(run: Training) -> list[float]:
+        return [r.loss for r in train(run, IMAGES, LABELS, steps=3, batch_size=8, task=task)]
+
+    whole, model = tiny_run(), tiny()
+    wanted = steps(whole)
+    with SETTINGS[setting]():
+        run = Training(model, ema=0.9, precision=torch.float32, lr=3e-3)
+        assert steps(run) == wanted
+    last = 1e-9 if SETTINGS[setting] is doubles else 0.0  # AdamW then counts its steps in float64, and rounds otherwise
+    for name, value in run.state()["ema"].items():
+        torch.testing.assert_close(value, whole.ema.weights[name], rtol=0, atol=last)
+    drain(steps_of(run, 4))  # and afterwards it goes on
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_nor_of_what_a_classifier_sees(setting: str) -> None:
+    from course_utils.classifier import Classifier, look_at
+
+    net = Classifier(1, (8, 8), 3)
+    wanted = look_at(net, IMAGES)
+    with SETTINGS[setting]():
+        found = look_at(net, IMAGES)
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_a_shipped_network_has_float32_weights_whatever_the_page_has_set() -> None:
+    with doubles():
+        net = pretrained.load_denoiser("mnist-cnn")
+    assert {value.dtype for value in net.state_dict().values()} == {torch.float32}
+
+
+def test_a_network_in_float64_is_trained_in_float64() -> None:
+    with doubles():
+        run = Training(tiny(), precision=torch.float32)
+    records = list(steps_of(run, 2))
+    assert run.dtype == torch.float64
+    assert records[-1].losses.dtype == torch.float64
+
+
+# ---------------------------------------------------------------- first mistakes, in words
+
+
+def shipped() -> Denoiser:
+    return pretrained.load_denoiser("mnist-cnn")
+
+
+def made_under_inference() -> Denoiser:
+    with torch.inference_mode():
+        return Denoiser(PlainCNN(1, 8, 2), linear())
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "says"),
+    [
+        (
+            tiny,
+            IMAGES[:, 0],
+            r"images: wanted bytes of shape \(n, channels, height, width\), got \(40, 8, 8\); images\[",
+        ),
+        (lambda: UNet(1, (16,), 1, ()), IMAGES, r"run: wanted a Training of a Denoiser.*got one of UNet"),
+        (shipped, IMAGES, r"model: wanted weights that learn, and all are fixed.*requires_grad_\(True\)"),
+        (made_under_inference, IMAGES, r"model: wanted weights that can learn.*inference_mode"),
+    ],
+    ids=["no channels", "a bare network", "fixed weights", "made under inference mode"],
+)
+def test_first_mistakes_are_answered_in_words(model, images: Tensor, says: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{says}"):
+        drain(train(Training(model(), precision=torch.float32), images, steps=1, batch_size=8))
+
+
+def test_settings_of_a_task_are_said_once() -> None:
+    with pytest.raises(TypeError, match="task: it has its own settings, and flip would be lost"):
+        drain(train(tiny_run(), IMAGES, LABELS, steps=1, task=Denoising(), flip=True))
+    with pytest.raises(TypeError, match="wieghting"):
+        drain(train(tiny_run(), IMAGES, LABELS, steps=1, wieghting="v"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:72] data. DefaultCPUAllocator: not enough memory: you tried"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.8 GB, other allocations: 288.00 KB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError("std::bad_alloc"),
+    ],
+)
+def test_out_of_memory_in_the_words_of_every_system(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr(tasks.denoising, "denoising_loss", lambda *a, **k: fail(error)(None))
+    with pytest.raises(TrainingError, match=r"out of memory at step 1: halve batch_size \(8\)"):
+        drain(steps_of(tiny_run(), 1))
+
+
+def test_compile_without_a_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    class Translated(nn.Module):
+        def __init__(self, model: nn.Module):
+            super().__init__()
+            self.model = model
+
+        def forward(self, *args: object, **options: object) -> Tensor:
+            raise InvalidCxxCompiler
+
+    monkeypatch.setattr(torch, "compile", Translated)
+    with pytest.raises(TrainingError, match=r"torch\.compile cannot translate the network here .*: install a C"):
+        drain(steps_of(tiny_run(compile=True), 1))
