@@ -425,6 +425,7 @@ CALLS = {
         "drop_last": True, "epochs": 1, "skip": 0,
     },
     "pretrained.load_denoiser": {"name": "mnist-cnn", "device": "cpu"},
+    "pretrained.load_samples": {"name": "mnist-unet"},
     "pretrained.load_classifier": {"dataset": "mnist", "device": "cpu"},
     "pretrained.read_manifest": {"folder": None},
     "pretrained.recipe_of": {"name": "mnist-cnn"},
