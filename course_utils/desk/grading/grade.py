@@ -27,7 +27,7 @@ from course_utils.desk.grading.words import shown
 from course_utils.exercises import engine
 
 ROUNDS = 3
-CELL_S, CALL_S, EXERCISE_S = 20.0, 25.0, 60.0  # a cell, a call (within it `engine.TIME_LIMIT_S`), all of an exercise
+CELL_S, CALL_S, EXERCISE_S = 20.0, 25.0, 60.0  # a cell, a call (within it `answer.TIME_LIMIT_S`), all of an exercise
 VERSION = 3  # raise it when grades would come out differently: stored results are then graded again
 
 

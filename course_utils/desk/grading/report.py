@@ -27,7 +27,7 @@ from course_utils.desk.grading.intake import Assignment
 from course_utils.desk.grading.release import release
 from course_utils.desk.grading.words import in_table, quoted
 from course_utils.desk.lesson import ANSWER, grade_id
-from course_utils.exercises import engine
+from course_utils.exercises.answer import TIME_LIMIT_S
 
 GRADEBOOK = "gradebook.db"
 Manual = dict[tuple[str, str, str], tuple[float | None, str]]
@@ -154,7 +154,7 @@ def most(this: Assignment) -> float:
 def feedback_html(result: Result, this: Assignment, manual: dict[str, tuple[float | None, str]]) -> str:
     """A learner's page. Everything that came from them is escaped; nothing that was expected is told."""
     total, unread = _total(result, this, manual)
-    limits = engine.TIME_LIMIT_S, CELL_S, EXERCISE_S
+    limits = TIME_LIMIT_S, CELL_S, EXERCISE_S
     return PAGE.render(
         result=result, this=this, manual=manual, total=total, most=most(this), open=unread, limits=limits
     )
