@@ -432,10 +432,7 @@ CALLS = {
     },
     "pretrained.load_denoiser": {"name": "mnist-cnn", "device": "cpu"},
     "pretrained.load_samples": {"name": "mnist-unet"},
-<<<<<<< HEAD
     "pretrained.load_network": {"name": "mnist-cnn", "device": "cpu"},
-=======
->>>>>>> contract
     "pretrained.load_classifier": {"dataset": "mnist", "device": "cpu"},
     "pretrained.read_manifest": {"folder": None},
     "pretrained.recipe_of": {"name": "mnist-cnn"},

@@ -61,7 +61,8 @@ A = new[torch.randperm(N, generator=lesson.generator)]
 B, wish = load_samples("mnist-unet")
 again, _ = metrics.draw_images(
     unet, schedule, (1, 28, 28), 6, num_classes=10, labels=wish[:6],
-    timesteps=samplers.uniform_grid(schedule, 10), generator=torch.Generator().manual_seed(0), device=lesson.device,
+    timesteps=samplers.uniform_grid(schedule, 10),
+    generator=torch.Generator().manual_seed(0), device=lesson.device,
 )  # fmt: skip
 assert (again.float() - B[:6].float()).abs().mean() < 1  # grey levels of 255
 copies = torch.randint(len(seen), (N,), generator=lesson.generator)
