@@ -23,7 +23,9 @@ def noise_like(x: Float[Tensor, "*shape"], generator: torch.Generator | None = N
     A CPU generator serves every device: the noise is drawn on the CPU and moved, so a seed means the same everywhere.
     """
     device = generator.device if generator is not None else x.device
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(
+        x.device, non_blocking=device.type == "cpu"
+    )
 
 
 @checked

@@ -69,7 +69,7 @@ class Mode(TorchFunctionMode):
         if name.endswith("_") and not name.endswith("__") and args and isinstance(args[0], Tensor):  # in place
             goal = "cuda" if isinstance(args[0], Cuda) else "cpu"
         on_gpu = bool(there) if goal is None else goal == "cuda"
-        if kind := wait(name, args, given, there, on_gpu):
+        if kind := wait(name, args, kwargs, given, there, on_gpu):
             self.waits.append((kind, line()))
         with torch._C.DisableTorchFunctionSubclass():
             out = func(*args, **kwargs)
@@ -156,12 +156,14 @@ def size(x: Tensor) -> int:
         return x.ndim
 
 
-def wait(name: str, args: tuple, given: list[Tensor], there: list[Tensor], on_gpu: bool) -> str:
+def wait(name: str, args: tuple, kwargs: dict, given: list[Tensor], there: list[Tensor], on_gpu: bool) -> str:
     """What Python would wait for in this call, in a word; nothing if nothing."""
     if name in READ:
         return "read" if there else ""
     if name in ("to", "cpu", "cuda", "as_tensor", "tensor", "new_tensor"):
         before = bool(given) and isinstance(given[0], Cuda)
+        if on_gpu and kwargs.get("non_blocking"):  # PyTorch queues the copy, and Python goes on
+            return ""
         return ("to gpu" if on_gpu else "to cpu") if before != on_gpu and (given or on_gpu) else ""
     if name in ("copy_", "__setitem__") and there and len(there) < len(given) and size(given[-1]):
         return "to gpu" if isinstance(args[0], Cuda) else "to cpu"

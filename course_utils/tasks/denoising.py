@@ -57,7 +57,7 @@ class Denoising:
         if x_0.ndim == 4:
             x_0 = x_0.contiguous(memory_format=torch.channels_last)
         how: dict[str, Any] = {"weighting": self.weighting, "data_std": model.data_std}
-        losses = denoising_loss(run.forward, x_0, t.to(run.device), model.schedule, eps, **how, **cond)
+        losses = denoising_loss(run.forward, x_0, moved(t, run.device), model.schedule, eps, **how, **cond)
         return losses, t
 
 
