@@ -5,6 +5,7 @@ import importlib.metadata
 import math
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,4 +173,6 @@ def version(distribution: str) -> str | None:
 def varies(*values: object) -> None:
     """Print what differs from machine to machine (timings, memory), each line marked so that no comparison minds it."""
     text = " ".join(map(str, values))
-    print("\n".join(VARIES + line for line in text.splitlines() or [""]))
+    text = "\n".join(VARIES + line for line in text.splitlines() or [""])
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))  # a terminal without ≈, such as Windows' cp1252, shows ?

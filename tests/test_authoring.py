@@ -25,7 +25,7 @@ from nbgrader.utils import compute_checksum
 from course_utils.desk.authoring import build
 from course_utils.desk.authoring.build import as_text
 from course_utils.desk.authoring.lint import lint_lesson
-from course_utils.desk.lesson import LessonError, learner_path, lessons, solved_path
+from course_utils.desk.lesson import STUB, LessonError, learner_path, lessons, solved_path
 
 ROOT = Path(__file__).parents[1]
 REPO = "https://github.com/someone/course"
@@ -301,7 +301,7 @@ def test_without_an_address_badge_and_setup_cell_say_what_to_do(lesson: Path) ->
     assert ".invalid" not in setup.source
     page = "| [01 Tiny](notebooks/01_tiny.ipynb) | How much? | 1 s | anything |\n"
     unset = build.with_badges(page, NOT_SET)
-    assert "make lessons REPO=https://" in unset
+    assert "| – |" in unset  # the README says once, below, what to do
     named = build.with_badges(unset, REPO)
     assert "| 1 s | [Open in Colab](https://colab.research.google.com/github/someone/course/blob/main/" in named
     assert build.with_badges(named, NOT_SET) == unset
@@ -866,3 +866,13 @@ def test_setup_cell_uses_the_checkout_around_it_rather_than_installing(
         shutil.rmtree((clone / folder).parent / "kernels")
         assert Path(json.loads(printed)["course_utils"][0]) == clone / "course_utils" / "__init__.py"
     assert not (_site_packages(machine) / "course_utils").exists()
+
+
+def test_what_somebody_has_typed_into_a_page_is_kept_when_it_is_built_anew(built: Path) -> None:
+    page = learner_path(built)
+    mine = page.read_text(encoding="utf-8").replace(STUB.replace('"', '\\"'), "return 42")
+    assert mine != page.read_text(encoding="utf-8")
+    page.write_text(mine, encoding="utf-8")
+    build.build_lesson(built, repo_url=REPO)
+    assert (built.parents[2] / "work" / page.name).read_text(encoding="utf-8") == mine
+    assert "return 42" not in page.read_text(encoding="utf-8")

@@ -287,3 +287,18 @@ def test_a_column_that_was_measured_is_shown_and_not_measured_again() -> None:
     assert code == 0
     assert "ddpm, uniform" in said
     assert (ROOT / "data" / "leaderboard" / "mnist-unet.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["doctor", "--help"])
+def test_a_terminal_of_few_letters_shows_what_it_can(command: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    program = [sys.executable, "-m", "course_utils.desk.cli", command]
+    done = subprocess.run(program, env=environment, capture_output=True, cwd=ROOT)
+    assert b"UnicodeEncodeError" not in done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_setup_line_can_be_printed_anywhere() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    program = [sys.executable, "-c", "from course_utils.runtime import varies; varies('1 ms')"]
+    assert subprocess.run(program, env=environment, capture_output=True, cwd=ROOT).stdout.strip() == b"? 1 ms"

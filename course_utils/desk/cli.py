@@ -44,6 +44,13 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def _main() -> None:
+    for stream in (sys.stdout, sys.stderr):  # a terminal without ✔, such as Windows' cp1252, shows ?
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
 def _stop(message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(1)
@@ -55,7 +62,6 @@ def _stop(message: str) -> NoReturn:
 @app.command(rich_help_panel=LEARN, epilog="Example: course doctor")
 def doctor() -> None:
     """Say what works on this machine and, where something does not, what to do about it."""
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without ✔ shows ?
     verdicts = [_report(*check) for check in CHECKS]
     if not all(verdicts):
         raise typer.Exit(1)
@@ -340,6 +346,7 @@ def train(
     from course_utils.data import DataError
     from course_utils.training import TrainingError
 
+    runtime.fit_threads()
     plan = _recipe(recipe)
     plan = dataclasses.replace(plan, steps=steps or plan.steps, batch_size=batch_size or plan.batch_size)
     folder = out or Path("runs") / recipe
@@ -457,6 +464,7 @@ def evaluate(
 
     if run and record:
         _stop(f"--record notes what is shipped, and a run is not: course ship {name} --run {run}, then without --run")
+    runtime.fit_threads()
     device = runtime.pick_device()
     if run and not (run / recipes.CHECKPOINT).exists():
         _stop(f"{run}: no run is there. Train it first: course train {name} --out {run}")
@@ -509,8 +517,10 @@ def leaderboard(
     from tqdm import tqdm
 
     from course_utils import leaderboard as board
-    from course_utils import pretrained
+    from course_utils import pretrained, runtime
     from course_utils.data import DataError
+
+    runtime.fit_threads()
 
     if name not in pretrained.read_manifest():
         _stop(f"{name}: no such network is shipped. There are {', '.join(pretrained.read_manifest())}")

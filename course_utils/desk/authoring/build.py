@@ -43,6 +43,7 @@ from course_utils.desk.lesson import (
     tags,
     without_markers,
 )
+from course_utils.desk.work import FOLDER, is_blank, keep
 from course_utils.runtime import VARIES
 
 GENERATOR = 2  # raise it when this file changes what it writes
@@ -206,7 +207,8 @@ def badge(repo_url: str, path: str) -> str:
 def with_badges(page: str, repo_url: str) -> str:
     """A markdown page with badges for this repository: the last cell of each row that begins with a lesson's link."""
     row = r"(?m)^(\| \[[^]]*\]\((notebooks/[^)]*\.ipynb)\) \|.*\| )[^|]+( \|)$"
-    return re.sub(row, lambda found: found[1] + badge(repo_url, found[2]) + found[3], page)
+    short = "" if has_address(repo_url) else "–"  # once below, the page says what to do
+    return re.sub(row, lambda found: found[1] + (short or badge(repo_url, found[2])) + found[3], page)
 
 
 def _number(cells: list[NotebookNode]) -> None:
@@ -330,8 +332,8 @@ def build_lesson(path: Path, force: bool = False, *, repo_url: str | None = None
     """Bring a lesson's two notebooks in step with its source, and say what that took.
 
     Returns "in step" if nothing had to change, "rewritten" if only words did (the stored outputs are kept, since no
-    line of code changed), "executed" if the solved copy ran. `force` executes in any case. Raises LessonError, and
-    then writes neither notebook.
+    line of code changed), "executed" if the solved copy ran. `force` executes in any case. What somebody has typed into
+    the learner's copy goes to `work/` first. Raises LessonError, and then writes neither notebook.
     """
     if not force and not out_of_step(path, repo_url):
         return "in step"
@@ -346,7 +348,10 @@ def build_lesson(path: Path, force: bool = False, *, repo_url: str | None = None
             _carry_outputs(old, solved, always=False)
         done = "executed"
     write_atomically(solved_path(path), as_text(solved).encode())
-    write_atomically(learner_path(path), as_text(learner).encode())
+    page = learner_path(path)
+    if page.exists() and not is_blank(page.read_bytes()):  # somebody has typed into it
+        keep(page, path.parents[2] / FOLDER)
+    write_atomically(page, as_text(learner).encode())
     return done
 
 
