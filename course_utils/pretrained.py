@@ -57,7 +57,7 @@ def load_network(
 ) -> Any:
     """A trained network by its recipe's name, of one task or of any. Raises as `load_denoiser` does."""
     device, manifest = as_device(device), read_manifest()
-    offered = [n for n in manifest if task in (None, recipe_from(manifest[n]["recipe"]).task["kind"])]
+    offered = [n for n in manifest if task in (None, _recipe_of(manifest[n]).task["kind"])]
     if name not in offered:
         raise ValueError(f"name: no {what} {name!r} is shipped; there are {', '.join(offered)}")
     path = data_dir() / FOLDER / f"{name}.safetensors"
@@ -95,7 +95,17 @@ def recipe_of(name: str) -> Recipe:
     """The recipe that a shipped network was trained by."""
     manifest = read_manifest()
     require_one_of("name", name, manifest)
-    return recipe_from(manifest[name]["recipe"])
+    return _recipe_of(manifest[name])
+
+
+def _recipe_of(entry: dict[str, Any]) -> Recipe:
+    try:
+        return recipe_from(entry["recipe"])
+    except (TypeError, AttributeError) as error:
+        path = data_dir() / FOLDER / MANIFEST
+        raise DataError(
+            f"{path}: holds no recipe ({error}). Restore it: git checkout -- data/{FOLDER}/{MANIFEST}"
+        ) from error
 
 
 def _recipe_in(content: bytes) -> Recipe:

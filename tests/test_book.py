@@ -146,7 +146,7 @@ def test_answers_hints_rubrics_and_drawing_are_folded_and_nothing_else_is(site: 
     assert [fold.pre.get_text().strip() for fold in folded if fold.select(".cell_input")] == [
         cell.source.strip() for cell in drawing
     ]
-    titles = [fold.summary.get_text() for fold in folded]
+    titles = [fold.summary.get_text().strip() for fold in folded]
     for cell in drawing:
         named = cell.source.split("\n")[0].removeprefix("# @title ")
         assert any(summary.startswith(named) for summary in titles), named
@@ -154,7 +154,7 @@ def test_answers_hints_rubrics_and_drawing_are_folded_and_nothing_else_is(site: 
     assert titles.count("Solution") == kinds.count("exercise")
     assert titles.count("An answer") == kinds.count("manual")
     assert titles.count("What earns the points") == kinds.count("rubric")
-    solutions = [fold.pre.get_text().strip() for fold in folded if fold.summary.get_text() == "Solution"]
+    solutions = [fold.pre.get_text().strip() for fold in folded if fold.summary.get_text().strip() == "Solution"]
     assert solutions == [cell.source.strip() for cell in solved.cells if "exercise" in cell.metadata.get("tags", [])]
 
 
@@ -228,7 +228,7 @@ def test_every_public_function_and_class_has_its_docstring_on_a_page(pages: dict
 def test_signatures_show_shapes(site: Path) -> None:
     signature = soup(site / "code" / "forward.html").find(id="course_utils.forward.q_step").get_text()
     assert "x_prev: Float[Tensor, 'b *shape']" in signature
-    assert "schedule: DiscreteSchedule" in signature
+    assert "schedule: Counted" in signature
 
 
 def test_who_cannot_see_it_gets_words_headings_in_order_and_a_language(pages: dict[Path, Reader]) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from course_utils import data, metrics, pretrained, recipes
+from course_utils import data, metrics, pretrained, recipes, samplers
 from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier
 from course_utils.data import DataError
@@ -69,13 +69,14 @@ def test_the_stored_samples_are_what_the_shipped_network_draws():
     assert entry["network_sha256"] == SHIPPED["mnist-unet"]["sha256"]  # else: python data/samples.py
     assert list(images.shape) == entry["shape"]
     assert torch.equal(labels, data.load_images("mnist", "test")[1])
-    network, options = load_denoiser("mnist-unet"), {"steps": 10, "num_classes": 10}
+    network, options = load_denoiser("mnist-unet"), {"num_classes": 10}
     again, _ = metrics.draw_images(
         network,
         network.schedule,
         (1, 28, 28),
         6,
         labels=labels[:6],
+        timesteps=samplers.uniform_grid(network.schedule, 10),
         generator=torch.Generator().manual_seed(0),
         **options,
     )
@@ -199,7 +200,7 @@ def test_the_commands_ship_measure_and_note(run, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "course_utils.metrics.evaluate", lambda model, dataset, **settings: f"{dataset} {settings['n']}"
     )
-    result = course("evaluate", "tiny", "--n", 5, "--record")
+    result = course("evaluate", "tiny", "--n", 5, "--steps", 2, "--record")
     assert (result.exit_code, "tiny: mnist 5" in result.output) == (0, True)
     assert read_manifest()["tiny"]["measured"].startswith("mnist 5")
     page = (tmp_path / "data" / "checkpoints" / "README.md").read_text()

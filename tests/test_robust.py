@@ -16,7 +16,7 @@ import os
 
 import torch
 
-from course_utils.training import pick_precision
+from course_utils.runs import pick_precision
 
 print(lesson.seed, torch.get_num_threads(), lesson.dtype, pick_precision(lesson.device))
 assert str(lesson.device) == "cpu"

@@ -160,13 +160,14 @@ def module_page(name: str) -> str:
     folder = ROOT.joinpath("course_utils", *name.split("."))
     if not folder.is_dir():
         return f"# {name}\n\n{_automodule(name, members=True)}"
-    parts = [path.stem for path in sorted(folder.glob("[a-z]*.py")) if not path.stem.startswith("lesson_")]
+    files = [path.relative_to(folder).with_suffix("") for path in sorted(folder.rglob("[a-z]*.py"))]
+    parts = [".".join(path.parts) for path in files if not path.stem.startswith("lesson_")]
     sections = [f"## {name}.{part}\n\n{_automodule(f'{name}.{part}', members=True)}" for part in parts]
     return "\n".join([f"# {name}\n\n{_automodule(name, members=False)}", *sections])
 
 
 def _automodule(name: str, members: bool) -> str:
-    options = "   :members:\n   :member-order: bysource\n" if members else ""
+    options = "   :members:\n   :member-order: bysource\n   :ignore-module-all:\n" if members else ""
     return f"```{{eval-rst}}\n.. automodule:: course_utils.{name}\n{options}```\n"
 
 
