@@ -32,7 +32,7 @@ def broadcast(value: Tensor, x: Tensor, name: str = "t") -> Tensor:
 
 def per_image(value: Tensor, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """`value` (one number, or one per image) as one for each image of x, (b,), where x is."""
-    if value.ndim == 0 and value.device.type == "cpu":  # a number is no copy to wait for
+    if value.ndim == 0 and value.device != x.device and not value.requires_grad:  # a number is no copy to wait for
         return torch.full((len(x),), value.item(), dtype=dtype, device=x.device)
     return value.to(x.device, dtype).expand(len(x))
 

@@ -393,9 +393,8 @@ CALLS = {
         "warmup": 1, "clip": 1.0, "label_drop": 0.1, "flip": True,
         "checkpoint": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "every": 1,
     },
-    "tasks.task.Task": None,
     **dict.fromkeys(  # tests/test_tasks.py
-        f"tasks.{one}.__call__" for one in ("classification.Classification", "denoising.Denoising", "task.Task")
+        f"tasks.{one}.__call__" for one in ("classification.Classification", "denoising.Denoising")
     ),
     "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},

@@ -116,7 +116,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def open_notebook(page: Page, address: str, name: str = "") -> None:
     """Go to the address, or to another notebook of this lab, and wait until its kernel is there."""
-    page.goto(re.sub(r"/lab/tree/[^?]+\?", f"/lab/tree/notebooks/{name}?reset&", address) if name else address)
+    page.goto(re.sub(r"/lab/tree/[^?]+\?", f"/lab/tree/work/{name}?reset&", address) if name else address)
     expect(page.get_by_role("button", name="Python 3 (ipykernel) | Idle")).to_be_visible()
 
 

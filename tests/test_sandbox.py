@@ -226,6 +226,7 @@ for name in os.listdir("/proc/self/fd"):
         for data in (b"", b"x"):
             threading.Thread(target=steal, args=(int(name), data), daemon=True).start()
 """
+
     def answers():
         sandbox.run(thief, 20)  # whose own reply may be the first to be lost
         return [sandbox.run("pass", 3) for _ in range(1000)]

@@ -336,6 +336,24 @@ def test_the_gradient_is_that_of_finite_differences(order, schedule):
     assert torch.autograd.gradcheck(loss, (draw(5, seed=2).requires_grad_(True),), rtol=1e-4, atol=1e-5)
 
 
+def test_the_gradient_goes_through_what_a_network_is_told_of_the_time():
+    network = UNet(1, (8, 16), blocks=1, attention=())
+    with torch.no_grad():  # its last layers begin at zero, and would hear nothing
+        for k, weight in enumerate(network.parameters()):
+            weight.copy_(0.3 * draw(*weight.shape, seed=k))
+    denoise = in_continuous_time(Denoiser(network, linear()).double())
+    x_T, middle = draw(2, 1, 8, 8), torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+
+    def loss(t):
+        times = torch.stack([torch.ones_like(t), t, torch.zeros_like(t)])
+        return end_point(denoise, x_T, denoise.schedule, times).square().mean()
+
+    loss(middle).backward()
+    h = 1e-4  # the network hears the log-SNR in float32
+    slope = (loss(middle.detach() + h) - loss(middle.detach() - h)) / (2 * h)
+    torch.testing.assert_close(middle.grad, slope, rtol=0.02, atol=0)
+
+
 def test_the_scale_of_the_loss_on_its_way_back_changes_nothing(monkeypatch):
     def learned():
         noises, ends = draw(4, 2), draw(4, 2, seed=1)
