@@ -112,8 +112,8 @@ guess
 #
 # two Gaussians in $x_s$, multiplied. What is a product of two Gaussians? Add the exponents and complete the square:
 #
-# $$\frac{(x - m_1)^2}{V_1} + \frac{(x - m_2)^2}{V_2} = \frac{(x - m)^2}{V} + \text{const}, \qquad
-# \frac1V = \frac1{V_1} + \frac1{V_2}, \qquad m = V\left(\frac{m_1}{V_1} + \frac{m_2}{V_2}\right). \tag{3.3}$$
+# $$\begin{aligned} &\frac{(x - m_1)^2}{V_1} + \frac{(x - m_2)^2}{V_2} = \frac{(x - m)^2}{V} + \text{const}, \\
+# &\frac1V = \frac1{V_1} + \frac1{V_2}, \qquad m = V\left(\frac{m_1}{V_1} + \frac{m_2}{V_2}\right). \end{aligned} \tag{3.3}$$
 #
 # **Two pieces of evidence: precisions (one over variance) add, and the mean is the average weighted by precision.**
 # This one line carries the whole page; we shall use it three times. Here it is for the first time. What $x_0$ says:
@@ -359,9 +359,9 @@ for name, f in {
 #
 # and in the product over $t$ the last fractions cancel in a row, each numerator with the next denominator:
 #
-# $$\prod_{t=2}^{T} q(x_t \mid x_{t-1}) = \prod_{t=2}^{T} q(x_{t-1} \mid x_t, x_0)\;\cdot\;
-# \frac{q(x_2 \mid x_0)}{q(x_1 \mid x_0)}\cdot\frac{q(x_3 \mid x_0)}{q(x_2 \mid x_0)}\cdots\frac{q(x_T \mid x_0)}{q(x_{T-1} \mid x_0)}
-# = \frac{q(x_T \mid x_0)}{q(x_1 \mid x_0)}\,\prod_{t=2}^{T} q(x_{t-1} \mid x_t, x_0) .$$
+# $$\begin{aligned}\prod_{t=2}^{T} q(x_t \mid x_{t-1}) &= \prod_{t=2}^{T} q(x_{t-1} \mid x_t, x_0)\;\cdot\;
+# \frac{q(x_2 \mid x_0)}{q(x_1 \mid x_0)}\cdot\frac{q(x_3 \mid x_0)}{q(x_2 \mid x_0)}\cdots\frac{q(x_T \mid x_0)}{q(x_{T-1} \mid x_0)} \\
+# &= \frac{q(x_T \mid x_0)}{q(x_1 \mid x_0)} \prod_{t=2}^{T} q(x_{t-1} \mid x_t, x_0).\end{aligned}$$
 #
 # The $q(x_1 \mid x_0)$ below the line cancels the forward step $t = 1$. What is left is a sum of comparisons of like with
 # like:
