@@ -375,7 +375,8 @@ show(
 # It falls with every step, since $\bar\alpha_t$ does. (Some papers call the root of this the SNR. Here it is always the ratio of variances.)
 #
 # ### Exercise 4 · When is so much signal left?
-# *10 minutes · easy · Eq. (1.5).* Return the first $t$ at which the SNR is at or below a given value.
+# *10 minutes · easy · Eq. (1.5).* Return the first $t$ at which the SNR is at or below a given value. A value met exactly
+# counts.
 
 
 # %% tags=["exercise"] exercise="01.t_at_snr" points=1

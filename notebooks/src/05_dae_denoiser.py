@@ -623,7 +623,8 @@ assert agree > 0.8
 # are still the right ones. With $k = d$ this is Wiener's filter.)
 #
 # ### Exercise 4 · The best linear bottleneck
-# *15 minutes · medium · Eq. (5.10).* The columns of `U` are $u_1, \dots, u_k$, and `lam` their variances.
+# *15 minutes · medium · Eq. (5.10).* The columns of `U` are $u_1, \dots, u_k$, and `lam` their variances. `sigma` is
+# handed over: it need not be the root of $1 - \alpha_t^2$.
 
 
 # %% tags=["exercise"] exercise="05.pca_denoiser" points=2

@@ -872,6 +872,7 @@ for name, model, loss, cut in [
 # ### Exercise 5 · The scale of the next step
 # *15 minutes · medium · Eq. (8.9).* `clean` counts the clean steps since the scale was last changed; return the new scale and the new count.
 # One infinite or NaN element makes the norm of the gradient so.
+# The scale may fall below 1, and nothing caps it.
 
 
 # %% tags=["exercise"] exercise="08.next_scale" points=2

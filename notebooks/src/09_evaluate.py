@@ -689,7 +689,7 @@ for n, (mean, spread) in handfuls.items():  # of two handfuls a spread says litt
 #
 # ### Exercise 5 · Precision
 # *15 minutes · medium · Eq. (9.11).* `torch.cdist(x, y)` is the table of distances, a row for each x. A picture is no
-# neighbour of its own.
+# neighbour of its own. A ball's edge belongs to it.
 
 
 # %% tags=["exercise"] exercise="09.precision" points=2

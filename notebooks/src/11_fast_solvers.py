@@ -728,7 +728,7 @@ assert ((excess - predicted).norm() / predicted.norm()) < 0.01
 # $\rho \to \infty$ is even in $\log r$.
 #
 # ### Exercise 5 · Karras' noise levels
-# *10 minutes · easy · Eq. (11.14).* The level at each `u`.
+# *10 minutes · easy · Eq. (11.14).* The level at each `u`. The `u` need not be evenly spaced.
 
 
 # %% tags=["exercise"] exercise="11.karras_levels" points=1

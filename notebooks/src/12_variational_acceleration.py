@@ -549,6 +549,7 @@ for t in (100, 300, 600, 900):
 #
 # ### Exercise 3 · Between two logarithms
 # *15 minutes · medium · Eq. (12.11), for jumps.* One $t$ and one $s$ for each image, one $\nu$ for each pixel.
+# $\nu$ is a network's number and may leave $[0, 1]$: no clamp.
 
 
 # %% tags=["exercise"] exercise="12.interpolate" points=2
