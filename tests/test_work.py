@@ -124,4 +124,4 @@ def test_pages_as_they_are_handed_out_are_blank() -> None:
 
 
 def test_git_does_not_see_it() -> None:
-    assert "/work/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert f"/{work.FOLDER}/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()

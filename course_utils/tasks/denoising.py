@@ -8,6 +8,7 @@ from torch import Tensor
 
 from course_utils._validate import require_count, require_generator, require_in, require_one_of
 from course_utils.data import moved, random_flip
+from course_utils.forward import noise_like
 from course_utils.losses import WEIGHTINGS, denoising_loss
 from course_utils.runs import Training
 from course_utils.schedules import Schedule, require_schedule
@@ -52,7 +53,7 @@ class Denoising:
             dropped = torch.rand(len(x_0), generator=generator, dtype=torch.float32) < self.label_drop
             cond["label"] = torch.where(moved(dropped, label.device), -1, label)[rows]
         x_0 = random_flip(x_0, generator) if self.flip else x_0
-        eps = moved(torch.randn(x_0.shape, generator=generator, dtype=x_0.dtype), x_0.device)[rows]
+        eps = noise_like(x_0, generator)[rows]
         x_0, t = x_0[rows], t[rows]
         if x_0.ndim == 4:
             x_0 = x_0.contiguous(memory_format=torch.channels_last)
