@@ -21,6 +21,7 @@ pytest.importorskip("furo", reason="the extra `book` is not installed")
 bs4 = pytest.importorskip("bs4")
 
 from course_utils.desk.authoring import book  # noqa: E402
+from course_utils.desk.authoring.book import sheets  # noqa: E402
 
 pytestmark = pytest.mark.slow(60)  # the first of them builds the page
 ROOT = Path(__file__).parents[1]
@@ -353,3 +354,34 @@ def test_search_finds_tweedie(phone: tuple[object, list[str]]) -> None:
     assert said
     assert all(any(f"{lesson}.html" in link for link in found) for lesson in said)
     assert wrong == []
+
+
+# ---------------------------------------------------------------- sheets, and links to them
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_term_links_to_the_glossary_once_a_page_and_every_equation_that_is_named_to_its_place(
+    site: Path, lesson: str
+) -> None:
+    article = soup(site / "notebooks" / f"{lesson}.html").article
+    terms = article.select("a.term")
+    assert len(terms) > 5
+    assert len({link["href"] for link in terms}) == len(terms)
+    assert all(link["href"].startswith("../docs/glossary.html#term-") and link["title"] for link in terms)
+    numbers = {equation.number for path in book.lessons() for equation in sheets.equations(path)}
+    for link in article.select("a.equation"):
+        assert link["href"].endswith(f"#eq-{link.get_text().strip('()')}")
+    for closed in article.select("a, pre, code, summary, .math, h1, h2, h3"):
+        closed.extract()
+    assert not numbers & set(re.findall(r"\((\d+\.\d+)\)", article.get_text()))
+
+
+def test_the_sheet_of_formulas_has_them_all_and_comes_as_pdf(site: Path) -> None:
+    page = soup(site / "docs" / "formulas.html")
+    shown = [number.get_text().strip("()") for number in page.select(".formula > p > a.equation")]
+    assert shown == [equation.number for path in book.lessons() for equation in sheets.equations(path)]
+    assert len(page.select(".formula > div.math")) == len(shown)
+    if book.chromium():
+        pdf = (site / "docs" / "formulas.pdf").read_bytes()
+        assert pdf.startswith(b"%PDF")
+        assert 3 <= len(re.findall(rb"/Type ?/Page\b", pdf)) <= 12

@@ -1,4 +1,4 @@
-"""How Sphinx makes the course's web page. `course_utils/desk/authoring/book.py` writes the pages it reads."""
+"""How Sphinx makes the course's web page. `course_utils/desk/authoring/book` writes the pages it reads."""
 
 import re
 import textwrap
@@ -11,6 +11,7 @@ project = html_title = "Diffusion models from scratch"
 language = "en"
 highlight_language = "none"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.githubpages"]
+extensions += ["course_utils.desk.authoring.book.links"]
 exclude_patterns = ["download"]
 
 # MathJax with its glyphs and extensions inside: formulas need no other file, and no other host.
@@ -32,7 +33,7 @@ mathjax3_config = {"svg": {"scale": 0.9}}  # beside a sans serif
 
 nb_execution_mode = "off"
 nb_number_source_lines = False
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_dmath_allow_labels = False
 myst_heading_anchors = 3
 
@@ -93,7 +94,7 @@ def leave_formulas_alone(app, doctree):
     """Sphinx puts a formula with line breaks into `split`, where `\\tag` is not allowed. Ours are whole as they are."""
     for formula in doctree.findall(nodes.math_block):
         formula["no-wrap"] = formula["nowrap"] = True  # newer and older Sphinx
-        formula.children = [nodes.Text(rf"\[{formula.astext()}\]")]
+        formula[:] = [nodes.Text(rf"\[{formula.astext()}\]")]
 
 
 def setup(app):
