@@ -34,7 +34,10 @@ RECIPES = (
     "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier; mnist-smoke"
 )
 SHIPPED = "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier"
-PARTS = "size, imports, forward, attention, training, sampling, lessons; if named: steps, grading, faults, race, robust"
+PARTS = (
+    "size, imports, forward, attention, training, sampling, lessons; "
+    "if named: book, steps, grading, faults, race, robust"
+)
 
 app = typer.Typer(
     help="Diffusion models from scratch: learn, teach, and make the course.",

@@ -18,9 +18,10 @@ exclude_patterns = ["download"]
 mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-svg-full.js"
 
 html_theme = "furo"
-html_static_path = ["style.css", str(mathjax), "tex-svg-full.LICENSE.txt"]
+html_static_path = ["style.css", "page.js", str(mathjax), "tex-svg-full.LICENSE.txt"]
 html_favicon = "favicon.svg"
 html_css_files = ["style.css"]
+html_js_files = [("page.js", {"defer": "defer"})]
 html_show_copyright = False
 html_copy_source = html_show_sourcelink = html_use_index = html_domain_indices = False  # the search finds more
 pygments_dark_style = "github-dark"

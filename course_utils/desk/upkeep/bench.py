@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from course_utils.desk.lesson import ROOT, grade_id, lessons, read_source, tags, without_markers
+from course_utils.desk.upkeep.page import web_page
 from course_utils.training import Training, train
 
 CHAIN = """
@@ -510,10 +511,11 @@ PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "training": training,
     "sampling": sampling,
     "lessons": lesson_seconds,
+    "book": web_page,
     "steps": fewer_steps,
     "grading": grading,
     "faults": faults,
     "race": race,
     "robust": assertions,
 }
-LONG = ("steps", "grading", "faults", "race", "robust")  # only if named
+LONG = ("book", "steps", "grading", "faults", "race", "robust")  # only if named

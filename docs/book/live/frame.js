@@ -3,7 +3,8 @@
 //
 //     course.widgets["01.look"] = { needs: ["digits"], draw: (values, kit) => [elements] };
 //
-// `draw` may be an async generator: each figure that it yields is shown, and it is dropped as soon as a control moves.
+// The kit holds what it needs, and `room`, how wide a figure may be, in pixels. `draw` may be an async generator: each
+// figure that it yields is shown, and it is dropped as soon as a control moves.
 // `needs` are files that are fetched when first asked for: their names are in course.files, with their sizes.
 "use strict";
 (() => {
@@ -73,7 +74,8 @@
         const kit = await fetchAll(widget.needs ?? []);
         if (mine !== turn) return;
         says.textContent = widget.note ?? "";
-        const made = widget.draw({ ...values }, kit);
+        const room = figure.clientWidth - parseFloat(getComputedStyle(figure).paddingLeft) * 2;
+        const made = widget.draw({ ...values }, { ...kit, room });
         if (made[Symbol.asyncIterator]) {
           let last = [];
           for await (const frame of made) {

@@ -10,6 +10,7 @@ Its controls and its words are those of the call, evaluated here: there is no se
 
 import ast
 import base64
+import contextlib
 import hashlib
 import html
 import itertools
@@ -17,6 +18,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,12 +51,18 @@ def live_cell(lesson: str, source: str, page: list[str]) -> tuple[str, str] | No
         lesson: the notebook's name, `01_forward_process`.
         source: the cell's code.
         page: the code of all cells, in which the dicts stand whose keys a control may list.
+
+    Raises:
+        ValueError: its controls cannot be told without running the page.
     """
     call = explored(source)
     name = name_of(lesson, call) if call else ""
     if call is None or not (LIVE / "widgets" / f"{name}.js").exists():
         return None
-    about = html.escape(json.dumps(described(call, page), ensure_ascii=False), quote=True)
+    try:
+        about = html.escape(json.dumps(described(call, page), ensure_ascii=False), quote=True)
+    except Exception as error:
+        raise ValueError(f"{lesson}: the controls of `{name}` need values that only a kernel has: {error}") from error
     return name, f'<div class="live" data-widget="{name}" data-controls="{about}">{NOTE}</div>'
 
 
@@ -145,16 +153,17 @@ def vendored() -> dict[str, Path]:
         OSError: there is no npm.
         CalledProcessError: it cannot fetch them, and its stderr says why.
     """
-    lock = hashlib.sha256((LIVE / "package-lock.json").read_bytes()).hexdigest()
-    made, stamp = CACHE / lock[:16], CACHE / lock[:16] / "complete"
-    if not stamp.exists():
-        made.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copyfile(LIVE / name, made / name)
-        command = [shutil.which("npm") or "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(command, cwd=made, check=True, capture_output=True, text=True)
-        stamp.touch()
-    return {name: made / "node_modules" / "@tensorflow" / path for name, path in LIBRARY.items()}
+    made = CACHE / hashlib.sha256((LIVE / "package-lock.json").read_bytes()).hexdigest()[:16]
+    if not made.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as aside:
+            for name in ("package.json", "package-lock.json"):
+                shutil.copyfile(LIVE / name, Path(aside, name))
+            command = [shutil.which("npm") or "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            subprocess.run(command, cwd=aside, check=True, capture_output=True, text=True)
+            with contextlib.suppress(OSError):  # another process was faster
+                Path(aside, "node_modules").rename(made)
+    return {name: made / "@tensorflow" / path for name, path in LIBRARY.items()}
 
 
 def _written(folder: Path, contents: dict[str, str]) -> dict[str, Any]:

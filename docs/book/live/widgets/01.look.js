@@ -2,9 +2,10 @@
 course.widgets["01.look"] = {
   needs: ["digits"],
   note: "Here the world holds 2,000 digits, not all 60,000, and the noise is another than in the figure.",
-  draw: ({ digit, t }, { digits }) => {
+  draw: ({ digit, t }, { digits, room }) => {
     const { blue, orange, black } = course.colours;
     const schedule = course.schedules.linear();
+    const width = Math.min(room > 620 ? (room - 160) / 2 : room, 330);
     const chosen = digits.pictures[digits.labels.flatMap((label, i) => (label === Number(digit) ? [i] : []))[3]];
     const x = course.qSample(chosen, t, schedule, course.generator(0).randn(784));
     const decibels = ((10 * schedule.logSnr(t)) / Math.LN10).toFixed(1).replace("-", "−");
@@ -15,9 +16,9 @@ course.widgets["01.look"] = {
     }
     const xs = course.range(100, (i) => -4 + (8 * i) / 99);
     return [
-      course.pictures(x, { columns: 1, titles: [`t = ${t}, SNR ${decibels} dB`], size: 9 }),
+      course.pictures(x, { columns: 1, titles: [`t = ${t}, SNR ${decibels} dB`], size: 7.5 }),
       course.plot({
-        width: 290,
+        width,
         x: { from: -4, to: 4, ticks: [-4, -2, 0, 2, 4], label: "pixel value" },
         y: { from: 0, to: 1, ticks: [0, 0.5, 1], label: "density" },
         marks: [
@@ -27,7 +28,7 @@ course.widgets["01.look"] = {
         words: [{ x: 1.2, y: 0.4, text: "N(0, 1)" }],
       }),
       course.plot({
-        width: 290,
+        width,
         title: "the perfect observer says",
         x: { from: -0.7, to: 9.7, ticks: course.range(10, (d) => d), label: "digit" },
         y: { from: 0, to: 1, ticks: [0, 0.5, 1], label: "probability" },

@@ -1,7 +1,7 @@
 "use strict";
 course.widgets["02.edit"] = {
   needs: ["digits"],
-  draw: ({ family, beta_T, s, tau }, { digits }) => {
+  draw: ({ family, beta_T, s, tau }, { digits, room }) => {
     const { linear, exponential, cosine, sigmoid } = course.schedules;
     const standard = [linear(), exponential(), cosine(), sigmoid()];
     const make = { linear: () => linear(beta_T), exponential: () => exponential(beta_T), cosine: () => cosine(s) };
@@ -13,7 +13,7 @@ course.widgets["02.edit"] = {
     const frames = course.range(9, (i) => 125 * i);
     return [
       course.plot({
-        width: 720,
+        width: Math.min(room, 720),
         height: 280,
         title: `${family}; in grey the four standard schedules`,
         x: { from: 0, to: 1000, ticks: [0, 200, 400, 600, 800, 1000], label: "t" },

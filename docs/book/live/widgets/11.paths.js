@@ -61,7 +61,7 @@
   let curves = null;  // the exact ones, the same for every solver
 
   course.widgets["11.paths"] = {
-    draw: async function* ({ solver, steps }) {
+    draw: async function* ({ solver, steps }, { room }) {
       const times = even(steps);
       curves ??= even(60).map((t) => [t, exact(t, few)]);
       const all = await ways(solver, times, particles);
@@ -76,7 +76,7 @@
       ]);
       yield [
         course.plot({
-          width: 720,
+          width: Math.min(room, 720),
           height: 330,
           title: `${solver}: ${steps} steps, ${all.length - 1} calls, error ${error}`,
           x: { from: 2.5, to: 0, ticks: [2.5, 2, 1.5, 1, 0.5, 0], label: "r = σ/α" },
