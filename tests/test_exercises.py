@@ -56,7 +56,8 @@ def told(id, seed, monkeypatch):
 
     def expect_of_all(got, want, *, mistakes=None, **options):
         for hint, mistake in (mistakes or {}).items():
-            if not heard.get(hint):
+            nowhere = mistake.isnan().any()  # on these inputs the mistake leads to no number, and elsewhere it does
+            if not heard.get(hint) and not nowhere:
                 heard[hint] = ""
                 try:
                     expect(mistake, want, mistakes=mistakes, **options)
