@@ -294,6 +294,7 @@ check("01.alpha_bar", make_alpha_bar)
 # ### Exercise 3 · A thousand steps at once
 # *15 minutes · medium · Eq. (1.4).* One $t$ for each picture of the batch. The mathematics is one line; the point is the
 # shapes: `alpha_bar[t]` has shape `(b,)`, the pictures `(b, c, h, w)`. A batch of points, `(b, d)`, must be served too.
+# Later lessons differentiate through this function, so stay with tensors: no NumPy, no `.item()`.
 
 
 # %% tags=["exercise"] exercise="01.q_sample" points=2

@@ -532,7 +532,8 @@ assert share[0] > 3 * share[1]
 #
 # ### Exercise 3 · The exact denoiser of a mixture
 # *15 minutes · medium · Eq. (3.13).* `x_t` is a batch of points `(b, d)`; there are `K` parts. Make a tensor
-# `(b, K, d)` of all differences first.
+# `(b, K, d)` of all differences first. `sigma` is handed over: it need not be the root of $1 - \alpha_t^2$. Points may lie
+# far from all parts, where every density is 0 in floating point; logarithms are not.
 
 
 # %% tags=["exercise"] exercise="03.exact_denoiser" points=2

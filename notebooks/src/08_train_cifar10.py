@@ -870,9 +870,11 @@ for name, model, loss, cut in [
 # $$S \leftarrow \begin{cases} S/2, \text{ and skip the step,} & \text{if a gradient is infinite or NaN,}\\ 2S & \text{after every } N \text{ clean steps in a row,}\\ S & \text{otherwise.}\end{cases} \tag{8.9}$$
 #
 # ### Exercise 5 · The scale of the next step
-# *15 minutes · medium · Eq. (8.9).* `clean` counts the clean steps since the scale was last changed; return the new scale and the new count.
-# One infinite or NaN element makes the norm of the gradient so.
-# The scale may fall below 1, and nothing caps it.
+# *15 minutes · medium · Eq. (8.9).* `clean` counts the clean steps before this one, since the scale was last changed; return the new
+# scale and the new count. This step counts as well if it is clean: with it, the $N$-th in a row doubles the scale. Whenever the scale
+# has changed, be it halved or doubled, the count begins again at 0.
+# One infinite or NaN element makes the norm of the gradient so. A norm that is finite, however large, or 0, is that of a clean step.
+# The scale may fall below 1, as far as it likes, and nothing caps it.
 
 
 # %% tags=["exercise"] exercise="08.next_scale" points=2

@@ -618,7 +618,7 @@ assert apart[2000].high - apart[2000].low > 1.5 * (apart[N].high - apart[N].low)
 # come out below zero.
 #
 # ### Exercise 4 · KID
-# *15 minutes · medium · Eq. (9.10).*
+# *15 minutes · medium · Eq. (9.10).* The two sets may differ in size. Where it comes out below zero, leave it there.
 
 
 # %% tags=["exercise"] exercise="09.kid" points=2
@@ -689,7 +689,8 @@ for n, (mean, spread) in handfuls.items():  # of two handfuls a spread says litt
 #
 # ### Exercise 5 · Precision
 # *15 minutes · medium · Eq. (9.11).* `torch.cdist(x, y)` is the table of distances, a row for each x. A picture is no
-# neighbour of its own. A ball's edge belongs to it.
+# neighbour of its own; but another one that is just like it is its neighbour, at distance 0. A ball's edge belongs to it.
+# A sample that lies in several balls counts once.
 
 
 # %% tags=["exercise"] exercise="09.precision" points=2

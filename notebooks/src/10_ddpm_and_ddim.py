@@ -269,7 +269,8 @@ show(
 # $\eta = 1$ is ancestral sampling; $\eta = 0$ draws nothing on the way and is called DDIM, as is the family.
 #
 # ### Exercise 1 · How much noise is new
-# *10 minutes · easy · Eq. (10.5).* For several jumps at once, from `t[i]` to `s[i]`.
+# *10 minutes · easy · Eq. (10.5).* For several jumps at once, from `t[i]` to `s[i]`, and any $\eta$ from 0 to 1. At $s = 0$
+# nothing may be added.
 
 
 # %% tags=["exercise"] exercise="10.sigma" points=1
@@ -851,7 +852,7 @@ for t in (1000, 900, 600, 300, 50):
 #
 # ### Exercise 4 · Dynamic thresholding
 # *15 minutes · medium · Eq. (10.13).* Images of any shape, points $(b, d)$ included, each with its own $s$.
-# `x.quantile(q, dim=1)` takes quantiles along rows.
+# `x.quantile(q, dim=1)` takes quantiles along rows, on the straight line between two values where it falls between them.
 
 
 # %% tags=["exercise"] exercise="10.threshold" points=2

@@ -548,8 +548,9 @@ for t in (100, 300, 600, 900):
 # $$v = \exp\bigl(\nu\,\log\sigma_{t|s}^2 + (1 - \nu)\,\log\tilde\sigma^2\bigr). \tag{12.11}$$
 #
 # ### Exercise 3 · Between two logarithms
-# *15 minutes · medium · Eq. (12.11), for jumps.* One $t$ and one $s$ for each image, one $\nu$ for each pixel.
-# $\nu$ is a network's number and may leave $[0, 1]$: no clamp.
+# *15 minutes · medium · Eq. (12.11), for jumps.* One $t$ and one $s$ for each image, or for each point `(b, d)`; one $\nu$
+# for each pixel. $\nu$ is a network's number, called `v` here, and may leave $[0, 1]$ on both sides: there too (12.11) holds as
+# it stands, without a clamp. $\sigma_{t|s}^2$ and $\tilde\sigma^2$ are those of (12.2).
 
 
 # %% tags=["exercise"] exercise="12.interpolate" points=2
