@@ -402,7 +402,7 @@ def _(answer: Answer, draw: Draw) -> None:
         if t == 1:
             hint = "at t = 1 no noise is added: the posterior's variance is 0 there, as alpha_bar[0] = 1"
             mistakes = {hint: mean + beta.sqrt() * z} | mistakes
-            got = answer(x_t, x0_hat, t, schedule.alpha_bar.to(dtype), z)
+        got = answer(x_t, x0_hat, t, schedule.alpha_bar.to(dtype), z)
         if isinstance(got, Tensor) and t == 1 and got.isnan().any():
             raise Wrong("at t = 1 it returns NaN", "1 - alpha_bar[0] is zero: multiply by it, do not divide by it")
         expect(got, mean + variance.sqrt() * z, what="x_{t-1}", mistakes=mistakes)

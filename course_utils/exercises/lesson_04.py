@@ -161,6 +161,7 @@ _ALL_ANGLES = "position[:, None] is (b, 1), the frequencies are (n,): their prod
 def _(answer: Answer, draw: Draw) -> None:
     for b, dim, longest in [(4, 8, 10_000.0), (4, 4, 200.0), (1, 12, 1000.0), (7, 6, 50.0), (8, 16, 10_000.0)]:
         p, n = draw.uniform(0, 20, b), dim // 2
+        p[0] = 3.7  # no whole number, nor is it rounded down
         p[1::2] *= -1  # positions may be negative, as a log-SNR is
 
         def code(frequency: Tensor, p: Tensor = p) -> Tensor:

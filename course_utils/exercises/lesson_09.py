@@ -153,12 +153,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 both * (1.25 * total + 0.5 * ((l[:, None] + l) / (l[:, None] * l)).sum())
             ).item(),
             "the double sum runs over all pairs i, j; yours over i alone": both * (1.25 * total + 0.25 * total).item(),
-            "the double sum runs over all pairs; yours leaves out i = j": (
-                both * (1.25 * total + 0.5 * own.sum()).item()
-            ),
-            "the double sum runs over all pairs; yours has each once": (
-                both * (1.25 * total + 0.5 * (own.sum() / 2 + total / 2)).item()
-            ),
             "1/n + 1/m: the sum of both, not their product": figure(chance=1 / (n * m)),
             "1/n + 1/m: the first set's chance counts, too": figure(chance=1 / m),
             "1/n + 1/m: the sets need not be of one size": figure(chance=2 / n),
@@ -249,9 +243,6 @@ def _(answer: Answer, draw: Draw) -> None:
                     value - (high - low) / 2, value + (high - low) / 2
                 ),
                 "the error counts once, not twice": pair(value - 2 * (high - mean), value - 2 * (low - mean)),
-                "the interval is for the mean figure at this n: leave the bias in": pair(
-                    2 * value - mean - (high - mean), 2 * value - mean - (low - mean)
-                ),
                 "the mean of the resamples is not the figure: the interval lies around the value": pair(
                     2 * mean - high, 2 * mean - low
                 ),

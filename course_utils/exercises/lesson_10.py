@@ -55,8 +55,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 "sigma are roots already: their squares belong under the root": eta
                 * ((1 - a_s).sqrt() / (1 - a_t).sqrt() * (1 - a_t / a_s)).sqrt(),
                 "one root is enough: yours has the root of a root": eta * c_squared(a_t, a_s) ** 0.25,
-                "alpha_bar are variances already: no roots under the root": eta
-                * c_squared(a_t.sqrt(), a_s.sqrt()).sqrt(),
                 "the root goes over the whole product; the second fraction of yours is outside": eta
                 * ((1 - a_s) / (1 - a_t)).sqrt()
                 * (1 - a_t / a_s),
@@ -216,7 +214,7 @@ def _as_times(got: object) -> Tensor:
 
 @exercise("10.grid", "A time grid")
 def _(answer: Answer, draw: Draw) -> None:
-    for power, n in [(1.0, 7), (2.0, 5), (1.5, 9), (2.0, 7), (1.0, 5)]:
+    for power, n in [(1.0, 7), (2.0, 5), (3.5, 5), (1.5, 9), (2.0, 7), (1.0, 5)]:
         # n odd: no time lies in the middle of two whole numbers. T no multiple of it: there is something to round.
         T = n * int(draw.integers(60, 120)) + int(draw.integers(1, n - 1))
         parts = [i / n for i in range(n, -1, -1)]
@@ -343,7 +341,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 for how, name in {
                     "lower": "the lower one",
                     "higher": "the higher one",
-                    "nearest": "the nearest",
                     "midpoint": "the middle",
                 }.items()
             },

@@ -201,7 +201,9 @@ def _(answer: Answer, draw: Draw) -> None:
             numbers([in_float32(answer(errors, calls), right)], what="the order"),
             right[None],
             what="the order" if not rises else "the order of errors that rise",
-            mistakes={
+            mistakes={"errors that rise have an order below zero: minus the slope, not its size": right.abs()[None]}
+            if rises
+            else {
                 "the sign: the error falls, and an order is a positive number": -right[None],
                 "that is a slope without logarithms; on log-log axes a power is a line": -slope(calls, errors)[None],
                 "take the logarithm of the calls too": -slope(calls, y)[None],
@@ -211,7 +213,6 @@ def _(answer: Answer, draw: Draw) -> None:
                     (x * y).sum() / x.square().sum()
                 )[None],
                 "the order is the exponent itself: no root, and no square, of the slope": right[None].square(),
-                "errors that rise have an order below zero: minus the slope, not its size": right.abs()[None],
                 "the line through all points, not the mean of the slopes between neighbours": -(
                     y.diff() / x.diff()
                 ).mean()[None],

@@ -113,7 +113,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 .sum(1)
                 / 2,
                 "k has alpha_s in it, not alpha_t": cost(k=k * (ab[t] / ab[s]).sqrt()),
-                "that is (12.3), which holds for v = sigma~² alone": (k**2 * squared / known).flatten(1).sum(1) / 2,
                 "every image has its own cost; yours all have the first's": right[:1].expand(len(right)),
             },
             shape_hint=_SUMMED,
@@ -187,7 +186,7 @@ def _(answer: Answer, draw: Draw) -> None:
         ab, b = schedule.alpha_bar.to(dtype), shape[0]
         v = draw.uniform(0.1, 0.9, *shape, dtype=dtype)
         v.view(-1)[:4] = torch.tensor([-0.2, 0.0, 1.0, 1.3])  # a network's number, which nothing keeps between 0 and 1
-        t, s = draw.times(8, 12, b), draw.times(2, 5, b)
+        t, s = draw.times(8, 12, b), draw.times(2, 6, b)
 
         def ends(now: Tensor, before: Tensor, v: Tensor = v) -> tuple[Tensor, Tensor]:
             forward, known, _ = _jump(now, before)
@@ -211,7 +210,6 @@ def _(answer: Answer, draw: Draw) -> None:
             / (v / beta + (1 - v) / known),
             "v and 1 - v, which add up to 1: yours has 1 + v": torch.exp(v * beta.log() + (1 + v) * known.log()),
             "v is a network's number and may leave [0, 1]: no sigmoid was asked for": formula(beta, known, v.sigmoid()),
-            "alpha_bar is alpha² already: no roots in sigma²_{t|s}": formula(*ends(ab[t].sqrt(), ab[s].sqrt())),
             "a straight line between the logarithms, in any base, and its inverse at the end: exp goes with log": (
                 torch.exp(v * beta.log10() + (1 - v) * known.log10())
             ),

@@ -316,9 +316,6 @@ def _shorter(costs: Tensor, grid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         "two jumps fall away, to the time and from it; yours forgets the one from it": without((skip - first).argmin()),
         "two jumps fall away, to the time and from it; yours forgets the one to it": without((skip - second).argmin()),
         "what falls away is taken off the long jump's price, not added": without((skip + first + second).argmin()),
-        "the bound may even fall: the smallest difference, with its sign, not the smallest size": without(
-            missed.abs().argmin()
-        ),
         "the long jump's price and what it saves: costs[before, after] first, and minus both": without(
             (first - skip).argmin()
         ),

@@ -1463,7 +1463,7 @@ show(
 )
 
 # %% [markdown]
-# Seventy steps, for one pixel. Three are no better than one; from ten on, each doubling of the steps divides the cost
+# Seventy steps, for one pixel. Three are hardly better than one; from ten on, each doubling of the steps divides the cost
 # by about three. **That is why diffusion walks in many small steps: a small step back is Gaussian, whatever the world
 # is like.** Where you can spend the steps better, or need fewer, is the subject of lessons 10 to 14.
 #

@@ -1294,7 +1294,7 @@ assert squares > 0.2
 # %% [markdown]
 # Too small, and messages vanish in silence: the large ones arrive, so nothing looks broken, but the gradient is off, the more
 # the larger the batch. Too large, and the step is lost with a bang. Between them lies a plateau
-# of more than ten powers of two, and (8.9) finds it. bfloat16 has no such problem: its smallest numbers are as small as float32's.
+# of eight powers of two and more, and (8.9) finds it. bfloat16 has no such problem: its smallest numbers are as small as float32's.
 #
 # ## 8 · The answer
 #

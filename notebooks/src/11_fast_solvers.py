@@ -745,7 +745,8 @@ def karras_levels(u: Tensor, r_max: float, r_min: float, rho: float) -> Tensor:
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Two numbers first, `r_max ** (1 / rho)` and `r_min ** (1 / rho)`; an even grid between them; then `** rho`.
+# Two numbers first, `r_max ** (1 / rho)` and `r_min ** (1 / rho)`; go from the one to the other by the share `u`, as it is
+# handed over; then `** rho`.
 # </details>
 
 # %% tags=["check"]

@@ -581,7 +581,7 @@ check("12.interpolate", interpolate)
 #
 # $$L_\text{hybrid} = L_\text{simple} + \lambda\,L_\text{vlb}, \qquad \lambda = 0.001, \tag{12.12}$$
 #
-# where $L_\text{vlb}$ may move the variance only: its gradient is stopped at the mean, so that $L_\text{simple}$ alone
+# ($\lambda$ is a plain number here, neither an eigenvalue as in (12.8) nor a log-SNR), where $L_\text{vlb}$ may move the variance only: its gradient is stopped at the mean, so that $L_\text{simple}$ alone
 # decides on the guess. $L_\text{simple}$ cannot train a variance, it has none in it. Why so small a $\lambda$? Mean and
 # variance come out of *one* network, so the gradient of $L_\text{vlb}$, large and noisy (lesson 02), reaches the shared
 # layers by way of the variance; a small $\lambda$ keeps it from pushing the guess around.
