@@ -122,9 +122,6 @@ def _(answer: Answer, draw: Draw) -> None:
             @ v
         },
     )
-            for most in (20.0, 50.0, 80.0, 88.0)
-        },
-    )
 
 
 @exercise(
