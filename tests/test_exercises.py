@@ -287,12 +287,15 @@ def test_verdicts_and_the_map_can_be_printed_in_any_terminal(encoding, monkeypat
     assert ("+ 01.q_step" in said) == (encoding != "utf-8")
 
 
-def test_times_always_have_both_ends():
+def test_times_always_have_both_ends_in_the_same_places():
+    """Where they stood by chance, a slip that takes the last t for all was told another thing every day."""
     for seed in range(20):
         draw = Draw(torch.Generator().manual_seed(seed))
         times = draw.times(1, 12, 4).tolist()
-        assert {1, 12} < set(times) <= set(range(1, 13))
+        assert times[1:3] == [12, 1]
+        assert set(times) <= set(range(1, 13))
         assert len(times) == len(set(times))
+        assert draw.times(1, 12, 2).tolist() == [12, 1]
         assert draw.times(3, 3, 1).tolist() == [3]
 
 
@@ -307,6 +310,9 @@ def test_times_always_have_both_ends():
         (lambda x: x.sqrt(), "root of what"),
         (lambda x: x.log(), "logarithm of what"),
         (lambda x: x * torch.tensor([[1.0], [2.0], [3.0]]), "a factor of its own"),
+        (lambda x: x.clamp(-1, 1), "stop at -1 and 1"),
+        (lambda x: x.half(), "half precision"),
+        (lambda x: x.bfloat16(), "half precision"),
         (lambda x: x.flip(0), ""),
     ],
 )

@@ -270,8 +270,10 @@ def _(answer: Answer, draw: Draw) -> None:
             hint = _MIX
             if seed + step == other_seed + other_step:
                 hint = "seed + step is one number for many pairs: run 1 is run 0, a step later"
-            elif seed * step == other_seed * other_step and 0 in (seed + other_seed, step + other_step):
+            elif (first, pair) == ((0, 0), (0, 1)):
                 hint = "seed * step is 0 for seed 0 at every step, and the same for 2 · 3 and 3 · 2"
+            elif max(step, other_step, seed, other_seed) > 200:
+                hint = f"{_MIX}; and {_LOWER_BITS}"
             said = f"seed {seed}, step {step} and seed {other_seed}, step {other_step} get the same noise"
             raise Wrong(said, hint)
 
