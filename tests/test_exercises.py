@@ -313,6 +313,7 @@ def test_times_always_have_both_ends_in_the_same_places():
         (lambda x: x.clamp(-1, 1), "stop at -1 and 1"),
         (lambda x: x.half(), "half precision"),
         (lambda x: x.bfloat16(), "half precision"),
+        (lambda x: 4 * x.round(), ""),
         (lambda x: x.flip(0), ""),
     ],
 )
