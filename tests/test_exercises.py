@@ -6,6 +6,7 @@ import importlib
 import io
 import pkgutil
 import sys
+import time
 
 import answers
 import numpy as np
@@ -16,6 +17,7 @@ from answers import RIGHT, WRONG
 
 from course_utils.exercises import check, course_map, engine, load_lesson, progress
 from course_utils.exercises.compare import Draw, expect, kinship
+from course_utils.exercises.conditions import time_limit
 
 for module in pkgutil.iter_modules(answers.__path__):
     importlib.import_module(f"answers.{module.name}")
@@ -151,6 +153,14 @@ def test_an_endless_loop_is_stopped(monkeypatch):
             pass
 
     assert "still running" in check("01.q_step", forever).message
+
+
+def test_a_busy_machine_is_no_endless_loop():
+    """Observed: on a machine that many shared, right answers were stopped after 20 seconds in which they hardly ran."""
+    with time_limit(0.05):
+        time.sleep(0.2)  # the clock runs, and the process does not
+    with pytest.raises(TimeoutError), time_limit(0.02):
+        time.sleep(600)  # nor does it wait for ever
 
 
 def test_an_unknown_exercise_says_which_there_are():
