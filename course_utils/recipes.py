@@ -21,8 +21,9 @@ from course_utils import schedules
 from course_utils._validate import require_type
 from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier
-from course_utils.data import DataError, load_images, parse_json, write_atomically
+from course_utils.data import load_images
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
+from course_utils.files import DataError, parse_json, write_atomically
 from course_utils.schedules import Schedule
 from course_utils.tasks import TASKS, Task
 from course_utils.training import Record, Training, train

@@ -27,7 +27,8 @@ import course_utils
 from course_utils import leaderboard, metrics
 from course_utils import parameterizations as p
 from course_utils.checkpoints import CheckpointError
-from course_utils.data import DataError, load_images
+from course_utils.data import load_images
+from course_utils.files import DataError
 from course_utils.forward import noise_like, q_chain, q_posterior, q_sample, q_step
 from course_utils.schedules import (
     VE,

@@ -9,8 +9,9 @@ from torch import nn
 
 from course_utils import leaderboard, metrics, pretrained
 from course_utils.classifier import look_at
-from course_utils.data import DataError, load_images, normalize
+from course_utils.data import load_images, normalize
 from course_utils.denoisers import Denoiser
+from course_utils.files import DataError
 from course_utils.leaderboard import CONTENDERS, Contender, Counted, Row, plan_within, planned, plans, rows
 from course_utils.samplers import sample_ddim, sample_heun
 from course_utils.schedules import linear

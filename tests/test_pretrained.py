@@ -7,17 +7,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from course_utils import data, metrics, pretrained, recipes, samplers
+from course_utils import data, files, metrics, pretrained, recipes, samplers
 from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier
-from course_utils.data import DataError
 from course_utils.denoisers import Denoiser
 from course_utils.desk import cli
+from course_utils.files import DataError
 from course_utils.pretrained import load_classifier, load_denoiser, read_manifest, recipe_of, ship
 from course_utils.recipes import RECIPES, Recipe, begin, recipe_from
 
 SHIPPED = read_manifest()
-FOLDER = Path(data.data_dir()) / "checkpoints"
+FOLDER = Path(files.data_dir()) / "checkpoints"
 TINY = Recipe(
     "tiny", "mnist", network={"channels": 1, "widths": (16,), "blocks": 1, "attention": ()}, steps=0,
     schedule={"kind": "linear", "T": 10},

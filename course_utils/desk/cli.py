@@ -15,6 +15,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from course_utils.files import DataError, write_atomically
+
 # Everything heavy (torch, jupytext) is imported inside the commands, so that `course --help` answers at once.
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +167,6 @@ def lab(
     """Open the lessons in JupyterLab, at the first one: your copies in `work/`, which nothing overwrites."""
     if not NOTEBOOKS.is_dir():
         _stop("the notebooks are not part of the installed package: clone the repository, and run `make lab` there")
-    from course_utils.data import DataError
     from course_utils.desk import work
 
     try:
@@ -242,7 +243,6 @@ def lessons(
     from tqdm import tqdm
 
     try:
-        from course_utils.data import write_atomically
         from course_utils.desk import lesson
         from course_utils.desk.authoring import build
         from course_utils.desk.authoring.lint import lint_lesson
@@ -343,7 +343,6 @@ def train(
 
     from course_utils import recipes, runtime
     from course_utils.checkpoints import CheckpointError
-    from course_utils.data import DataError
     from course_utils.training import TrainingError
 
     runtime.fit_threads()
@@ -429,7 +428,6 @@ def ship(
     """Put a trained network into data/checkpoints, for the lessons to load: averaged weights, float16."""
     from course_utils import pretrained, recipes
     from course_utils.checkpoints import CheckpointError
-    from course_utils.data import DataError
 
     plan, folder = _recipe(recipe), run or Path("runs") / recipe
     try:
@@ -459,7 +457,6 @@ def evaluate(
 
     from course_utils import metrics, pretrained, recipes, runtime
     from course_utils.checkpoints import CheckpointError
-    from course_utils.data import DataError
     from course_utils.samplers import uniform_grid
 
     if run and record:
@@ -518,7 +515,6 @@ def leaderboard(
 
     from course_utils import leaderboard as board
     from course_utils import pretrained, runtime
-    from course_utils.data import DataError
 
     runtime.fit_threads()
 

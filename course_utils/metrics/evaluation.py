@@ -22,11 +22,12 @@ from course_utils._validate import (
     require_type,
 )
 from course_utils.classifier import Classifier, look_at
-from course_utils.data import CLASSES, denormalize, load_images, moved
+from course_utils.data import CLASSES, denormalize, load_images
 from course_utils.guidance import classifier_free
 from course_utils.metrics.distances import fid, fid_interval
 from course_utils.metrics.estimates import Estimate, share
 from course_utils.pretrained import load_classifier
+from course_utils.runtime import moved
 from course_utils.samplers import (
     karras_grid,
     log_snr_grid,

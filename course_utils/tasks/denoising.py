@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from course_utils._validate import require_count, require_generator, require_in, require_one_of
-from course_utils.data import moved, random_flip
+from course_utils.data import random_flip
 from course_utils.forward import noise_like
 from course_utils.losses import WEIGHTINGS, denoising_loss
 from course_utils.runs import Training
+from course_utils.runtime import moved
 from course_utils.schedules import Schedule, require_schedule
 
 TIMES = ("uniform", "cosine")
