@@ -394,8 +394,11 @@ CALLS = {
         "checkpoint": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "every": 1,
     },
     **dict.fromkeys(  # tests/test_tasks.py
-        f"tasks.{one}.__call__" for one in ("classification.Classification", "denoising.Denoising")
+        f"tasks.{one}.{method}"
+        for one in ("classification.Classification", "denoising.Denoising")
+        for method in ("__call__", "measure")
     ),
+    "tasks.task.known_classes": {"model": CNN},
     "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
     "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
@@ -444,15 +447,16 @@ CALLS = {
     "pretrained.ship": None,  # authors'; tests/test_pretrained.py
     "pretrained.write_manifest": None,
     "pretrained.with_table": None,
-    "recipes.settings_of": {"recipe": RECIPE},
-    "recipes.log_row": {"record": RECORDS[0]},
-    "recipes.pixel_moments": {"dataset": "mnist"},
-    "recipes.recipe_from": {"settings": recipes.settings_of(RECIPE)},
-    "recipes.make_task": {"recipe": RECIPE},
-    "recipes.make_model": {"recipe": RECIPE, "moments": (0.0, 1.0)},
-    "recipes.load_data": {"recipe": RECIPE},
-    "recipes.begin": None,  # the command line's; tests/test_training.py and test_cli.py
-    "recipes.train_recipe": None,
+    "recipes.recipe.settings_of": {"recipe": RECIPE},
+    "run_folder.log_row": {"record": RECORDS[0], "parts": ()},
+    "run_folder.log_columns": {"parts": ()},
+    "recipes.parts.pixel_moments": {"dataset": "mnist"},
+    "recipes.recipe.recipe_from": {"settings": recipes.settings_of(RECIPE)},
+    "recipes.parts.make_task": {"recipe": RECIPE},
+    "recipes.parts.make_model": {"recipe": RECIPE, "moments": (0.0, 1.0)},
+    "recipes.parts.load_data": {"recipe": RECIPE},
+    "run_folder.begin": None,  # the command line's; tests/test_training.py and test_cli.py
+    "run_folder.train_recipe": None,
     # --- figures of quality
     "metrics.estimates.subset": {"features": FEATURES, "n": 3, "generator": GENERATOR},
     "metrics.estimates.share": {"hits": 3, "n": 10, "level": 0.95},
@@ -474,7 +478,7 @@ CALLS = {
         "images": BYTES, "labels": LABELS, "test_images": BYTES, "test_labels": LABELS, "steps": 1, "batch_size": 2,
         "lr": 1e-3, "shift": 1, "widths": (8, 8), "seed": 0, "device": "cpu", "precision": torch.float32,
     },
-    "metrics.evaluation.draw_images": {
+    "metrics.drawing.draw_images": {
         "denoise": half, "schedule": S, "shape": (1, 8, 8), "n": 3, "timesteps": GRID, "num_classes": 3,
         "sampler": samplers.sample_ddim, "generator": GENERATOR, "device": "cpu", "precision": torch.float32,
         "batch_size": 2,
@@ -492,9 +496,9 @@ CALLS = {
     "metrics.estimates.require_features": {"features": FEATURES, "reference": REFERENCE},
     "metrics.estimates.require_rows": {"name": "features", "features": FEATURES, "least": 2},
     "metrics.estimates.require_together": {"features": FEATURES, "reference": REFERENCE},
-    "metrics.evaluation.Reference.draws": {"self": REAL, "n": 3},
-    "metrics.evaluation.reference": {"dataset": "mnist", "device": "cpu", "full": False},
-    "metrics.evaluation.floor_of": {"dataset": "mnist", "n": 20, "device": "cpu", "full": False},
+    "metrics.real_images.Reference.draws": {"self": REAL, "n": 3},
+    "metrics.real_images.reference": {"dataset": "mnist", "device": "cpu", "full": False},
+    "metrics.real_images.floor_of": {"dataset": "mnist", "n": 20, "device": "cpu", "full": False},
     "leaderboard.measuring.measure": {
         "name": "mnist-cnn", "denoiser": DENOISER, "plan": PLAN, "n": 2, "seed": 0, "precision": torch.float32,
     },
@@ -569,10 +573,17 @@ INSIDE = {
     *("runtime.fit_threads", "runtime.usable_cpus"),
     *("files.parse_json", "files.write_atomically", "files.disk_is_full", "runtime.printable"),
     *(f"data.embedded.{one}" for one in ("pixels_sha256", "decode_mosaic", "decode_labels")),
-    *("recipes.settings_of", "recipes.log_row", "recipes.pixel_moments", "recipes.make_model", "recipes.load_data"),
-    *("leaderboard.plans.Counted", "leaderboard.plans.Counted.__call__", "metrics.evaluation.reference"),
-    "metrics.evaluation.floor_of",
-    "metrics.evaluation.Reference.draws",
+    *(
+        "recipes.recipe.settings_of",
+        "run_folder.log_row",
+        "run_folder.log_columns",
+        "recipes.parts.pixel_moments",
+        "recipes.parts.make_model",
+        "recipes.parts.load_data",
+    ),
+    *("leaderboard.plans.Counted", "leaderboard.plans.Counted.__call__", "metrics.real_images.reference"),
+    "metrics.real_images.floor_of",
+    "metrics.real_images.Reference.draws",
     *(
         "leaderboard.rows.path_of",
         "leaderboard.rows.weights",
@@ -582,7 +593,7 @@ INSIDE = {
         "leaderboard.rows.save",
     ),
     *("leaderboard.plans.network_calls", "leaderboard.measuring.measure", "leaderboard.show.at", "plotting.to_png"),
-    *("recipes.recipe_from", "recipes.make_task"),
+    *("recipes.recipe.recipe_from", "recipes.parts.make_task"),
     *("widgets.explore", "widgets.slider", "widgets.choice"),  # ipywidgets says in words what it wants
 }
 

@@ -654,6 +654,7 @@ def some(name, split="train", full=False):
 def small_data(monkeypatch, tmp_path):
     """A few images stand for a dataset, and what is written goes to a folder of the test's own."""
     monkeypatch.setattr(metrics.evaluation, "load_images", some)
+    monkeypatch.setattr(metrics.real_images, "load_images", some)
     monkeypatch.setattr(leaderboard.rows, "FOLDER", tmp_path)
     monkeypatch.setattr(leaderboard.plans, "LONGEST", 10)
     monkeypatch.setattr(calls.scratch, "root", tmp_path)

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from course_utils import pretrained, recipes, tasks, training
 from course_utils.checkpoints import CheckpointError
 from course_utils.denoisers import Denoiser, PlainCNN, UNet
-from course_utils.recipes import Recipe, begin, recipe_from, settings_of, train_recipe
+from course_utils.recipes import Recipe, recipe_from, settings_of
+from course_utils.run_folder import begin, train_recipe
 from course_utils.runs import Training
 from course_utils.schedules import FlowMatching, linear
 from course_utils.tasks import Classification, Denoising
@@ -266,7 +267,7 @@ def test_the_recipes_of_the_first_files_mean_what_they_meant() -> None:
 
 def test_a_run_of_the_first_kind_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its settings are flat; its checkpoint has the form of today's."""
-    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (0.0, 0.5))
+    monkeypatch.setattr(recipes.parts, "pixel_moments", lambda name: (0.0, 0.5))
     recipe = recipe_from(FLAT | {"network": {"channels": 1, "widths": [16], "blocks": 1, "attention": []}})
     run = begin(recipe, tmp_path)
     drain(itertools.islice(train_recipe(run, recipe, (IMAGES, None), tmp_path, every=1), 3))
@@ -281,7 +282,7 @@ def test_a_run_of_the_first_kind_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("kind", recipes.SCHEDULES)
 def test_a_recipe_may_name_any_schedule(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (0.0, 0.5))
+    monkeypatch.setattr(recipes.parts, "pixel_moments", lambda name: (0.0, 0.5))
     network = {"channels": 1, "width": 8, "depth": 2}
     recipe = Recipe("x", "mnist", architecture="cnn", network=network, schedule={"kind": kind}, predict="v")
     run = Training(recipes.make_model(recipe), precision=torch.float32)
