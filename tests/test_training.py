@@ -807,7 +807,7 @@ def test_any_loss_will_do() -> None:
 
 # ---------------------------------------------------------------- SIGKILL
 
-LONG = dataclasses.replace(TINY, steps=220)
+LONG = dataclasses.replace(TINY, steps=180)
 KILLS = 50
 
 
