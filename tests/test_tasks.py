@@ -367,6 +367,15 @@ def test_a_frozen_teacher_helps_does_not_learn_and_is_in_no_file(tmp_path: Path)
         begin(dataclasses.replace(STUDENT, frozen={"teacher": "nobody"}), tmp_path / "new")
 
 
+def test_what_is_frozen_is_in_eval_mode_and_cannot_learn() -> None:
+    teacher = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout(0.5)).train()
+    run = tiny_run(frozen={"teacher": teacher})
+    drain(steps_of(run, 1))
+    assert run.frozen["teacher"] is teacher
+    assert not any(part.training for part in teacher.modules())
+    assert not any(weight.requires_grad for weight in teacher.parameters())
+
+
 def shelf(folder: Path) -> Path:
     """The course's data, but for a shelf of networks of the test's own."""
     for path in data_dir().iterdir():
