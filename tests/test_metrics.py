@@ -502,10 +502,12 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
         images, labels = load_images(name, split, n=3000)
         return images, labels
 
-    monkeypatch.setattr(metrics.evaluation, "load_images", small)
+    monkeypatch.setattr(metrics.real_images, "load_images", small)
     for cached in (metrics.reference, metrics.floor_of):
         cached.cache_clear()
-        monkeypatch.setattr(metrics.evaluation, cached.__name__, functools.lru_cache(cached.__wrapped__))
+        fresh = functools.lru_cache(cached.__wrapped__)
+        for module in (metrics.real_images, metrics.evaluation):
+            monkeypatch.setattr(module, cached.__name__, fresh)
 
     class Copies(Denoiser):
         def forward(self, x_t, t, label=None):
