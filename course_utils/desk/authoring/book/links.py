@@ -5,6 +5,7 @@ ancestral sampling     the first time on a lesson's page ──► its line in t
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from docutils import nodes
@@ -18,19 +19,56 @@ CLOSED = (nodes.reference, nodes.literal, nodes.literal_block, nodes.math, nodes
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """What Sphinx calls to load this."""
-    app.connect("builder-inited", read_what_there_is)
+    links = Links()
+    app.connect("builder-inited", links.read)
     app.connect("doctree-read", number_formulas)
-    app.connect("doctree-resolved", link_words)
+    app.connect("doctree-resolved", links.put)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def read_what_there_is(app: Sphinx) -> None:
-    """Every numbered equation and its page; every term, and how it may be written."""
-    pages = Path(app.srcdir)
-    lessons = sorted((pages / "notebooks").glob("*.ipynb"))
-    app.equation_pages = {found.number: f"notebooks/{path.stem}" for path in lessons for found in equations(path)}
-    app.terms = {name: term for term in terms() for name in (term.name, *term.also)}
-    app.term_pattern = pattern(list(app.terms))
+def number_formulas(app: Sphinx, doctree: nodes.document) -> None:
+    """An anchor on each numbered formula of a lesson: `eq-3.4`."""
+    if app.env.docname.startswith("notebooks/"):
+        for formula in doctree.findall(nodes.math_block):
+            if tag := TAG.search(formula.astext()):
+                formula["ids"].append(f"eq-{tag[1]}")
+
+
+class Links:
+    """All there is to link to: numbered equations by their page, terms by each of their names."""
+
+    def read(self, app: Sphinx) -> None:
+        """Look for it among the pages that Sphinx is about to read."""
+        lessons = sorted(Path(app.srcdir, "notebooks").glob("*.ipynb"))
+        self.equations = {found.number: f"notebooks/{path.stem}" for path in lessons for found in equations(path)}
+        self.terms = {name: term for term in terms() for name in (term.name, *term.also)}
+        self.names = pattern(list(self.terms))
+
+    def put(self, app: Sphinx, doctree: nodes.document, docname: str) -> None:
+        """Make numbers of equations links, and in lessons the first mention of each term."""
+        if docname.startswith("code/"):
+            return
+
+        def to_equation(found: re.Match[str]) -> nodes.Node | None:
+            page = self.equations.get(found[1])
+            return link(app, docname, page, f"eq-{found[1]}", found[0]) if page else None
+
+        def to_term(found: re.Match[str]) -> nodes.Node | None:
+            name = found[1] if found[1] in self.terms else found[1][0].lower() + found[1][1:]
+            term: Term = self.terms[name]
+            if term.name in linked:
+                return None
+            linked.add(term.name)
+            hint = f"{term.chinese} · {term.meaning}"
+            return link(app, docname, "docs/glossary", term.anchor, found[0], hint)
+
+        linked: set[str] = set()
+        for text in [text for text in doctree.findall(nodes.Text) if not closed(text)]:
+            pieces = split(text, NUMBER, to_equation)
+            if docname.startswith("notebooks/"):
+                pieces = [made for piece in pieces for made in split(piece, self.names, to_term)]
+            if pieces != [text]:
+                text.parent.replace(text, pieces)
 
 
 def pattern(names: list[str]) -> re.Pattern[str]:
@@ -42,72 +80,32 @@ def pattern(names: list[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w-])({'|'.join(either)})(?:s|es)?(?![\w-])")
 
 
-def number_formulas(app: Sphinx, doctree: nodes.document) -> None:
-    """An anchor on each numbered formula: `eq-3.4`."""
-    if app.env.docname.startswith("notebooks/"):
-        for formula in doctree.findall(nodes.math_block):
-            if tag := TAG.search(formula.astext()):
-                formula["ids"].append(f"eq-{tag[1]}")
-
-
-def link_words(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Numbers of equations become links, and in lessons the first mention of each term."""
-    linked: set[str] = set()
-    if docname.startswith("code/"):
-        return
-    for text in list(doctree.findall(nodes.Text)):
-        if _closed(text):
-            continue
-        pieces = _numbers(app, docname, [text])
-        if docname.startswith("notebooks/"):
-            pieces = [made for piece in pieces for made in _first_terms(app, docname, piece, linked)]
-        if pieces != [text]:
-            text.parent.replace(text, pieces)
-
-
-def _closed(node: nodes.Node) -> bool:
+def closed(node: nodes.Node) -> bool:
     """Whether a text stands where no link may be."""
-    while node := node.parent:
+    while (node := node.parent) is not None:
         if isinstance(node, CLOSED):
             return True
     return False
 
 
-def _numbers(app: Sphinx, docname: str, pieces: list[nodes.Node]) -> list[nodes.Node]:
-    def link(found: re.Match[str]) -> nodes.Node | None:
-        page = app.equation_pages.get(found[1])
-        return page and _link(app, docname, page, f"eq-{found[1]}", found[0])
-
-    return [made for piece in pieces for made in _split(piece, NUMBER, link)]
-
-
-def _first_terms(app: Sphinx, docname: str, piece: nodes.Node, linked: set[str]) -> list[nodes.Node]:
-    def link(found: re.Match[str]) -> nodes.Node | None:
-        name = found[1] if found[1] in app.terms else found[1][0].lower() + found[1][1:]
-        term: Term = app.terms[name]
-        if term.name in linked:
-            return None
-        linked.add(term.name)
-        return _link(app, docname, "docs/glossary", term.anchor, found[0], hint=f"{term.chinese} · {term.meaning}")
-
-    return _split(piece, app.term_pattern, link) if isinstance(piece, nodes.Text) else [piece]
-
-
-def _split(piece: nodes.Node, regex: re.Pattern[str], link) -> list[nodes.Node]:
-    """A text cut at what the pattern finds, and that replaced by its link; where `link` gives None, it stays text."""
+def split(
+    piece: nodes.Node, regex: re.Pattern[str], to: Callable[[re.Match[str]], nodes.Node | None]
+) -> list[nodes.Node]:
+    """A text cut at what the pattern finds, and that replaced by its link; where there is none, it stays text."""
     if not isinstance(piece, nodes.Text):
         return [piece]
     text, end, made = piece.astext(), 0, []
     for found in regex.finditer(text):
-        if node := link(found):
+        if node := to(found):
             made += [nodes.Text(text[end : found.start()])] * (end < found.start()) + [node]
             end = found.end()
     return [*made, nodes.Text(text[end:])] if made and end < len(text) else made or [piece]
 
 
-def _link(app: Sphinx, docname: str, page: str, anchor: str, words: str, hint: str = "") -> nodes.reference:
+def link(app: Sphinx, docname: str, page: str, anchor: str, words: str, hint: str = "") -> nodes.reference:
+    """A link to an anchor of a page: to a term if it has a hint, else to an equation."""
     address = f"#{anchor}" if page == docname else f"{app.builder.get_relative_uri(docname, page)}#{anchor}"
-    link = nodes.reference("", words, internal=True, refuri=address, classes=["term"] if hint else ["equation"])
+    made = nodes.reference("", words, internal=True, refuri=address, classes=["term"] if hint else ["equation"])
     if hint:
-        link["reftitle"] = hint
-    return link
+        made["reftitle"] = hint
+    return made
