@@ -145,6 +145,26 @@ def test_every_control_changes_the_figure(opened: Callable[..., object], name: s
     page.close()
 
 
+def test_who_wants_no_motion_sees_only_the_last_picture(browser: object, pages: Path) -> None:
+    shown = {}
+    for motion in ("reduce", "no-preference"):
+        page = browser.new_page(reduced_motion=motion)
+        page.set_default_timeout(600_000)
+        page.goto((pages / "notebooks" / "10.same_noise.html").as_uri())
+        page.press(".live > button", "Enter")
+        settled(page)
+        page.evaluate(
+            """() => { window.times = 0; new MutationObserver(() => window.times++)
+                .observe(document.querySelector('.live .card'), { childList: true }); }"""
+        )
+        page.locator(".live input[type=radio]").first.check(force=True)  # five steps
+        settled(page)
+        shown[motion] = page.evaluate("window.times")
+        page.close()
+    assert shown["reduce"] == 1
+    assert shown["no-preference"] >= 5
+
+
 # ---------------------------------------------------------------- against PyTorch
 
 

@@ -50,7 +50,7 @@ def test_every_line_of_the_glossary_is_an_entry_and_they_are_in_order() -> None:
     names = [term.name for term in TERMS]
     assert len(lines) == len(TERMS) > 100
     assert names == sorted(names, key=str.lower)
-    known = [name.lower() for term in TERMS for name in (term.name, *term.also)]
+    known = [name.lower() for term in TERMS for name in term.names]
     assert len(known) == len(set(known))
     assert len({term.anchor for term in TERMS}) == len(TERMS)
 
@@ -65,7 +65,7 @@ def test_a_term_has_its_chinese_word_and_is_derived_where_it_says() -> None:
             assert number[1] in numbers[lesson], term
         else:
             assert term.where == f"lesson {lesson.stem[:2]}"
-            assert any(name.lower() in said[lesson] for name in (term.name, *term.also)), term
+            assert any(name.lower() in said[lesson] for name in term.names), term
 
 
 # Words that lessons emphasise and that are no terms of the field: with them alone a phrase is none.
@@ -101,7 +101,7 @@ def words(text: str) -> set[str]:
 
 
 def test_no_term_is_missing() -> None:
-    known = [words(" ".join((term.name, *term.also))) for term in TERMS]
+    known = [words(" ".join(term.names)) for term in TERMS]
     ordinary = words(ORDINARY)
     missing = {}
     for lesson in LESSONS:

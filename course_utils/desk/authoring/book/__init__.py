@@ -97,5 +97,5 @@ def print_page(page: Path, pdf: Path) -> None:
         sheet.set_default_timeout(600_000)  # on a busy machine
         sheet.goto(page.resolve().as_uri())
         sheet.evaluate("MathJax.startup.promise")
-        sheet.pdf(path=pdf, format="A4", margin=dict.fromkeys(("top", "bottom", "left", "right"), "12mm"))
+        sheet.pdf(path=pdf, format="A4", margin={"top": "12mm", "bottom": "12mm", "left": "12mm", "right": "12mm"})
         browser.close()

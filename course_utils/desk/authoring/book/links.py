@@ -41,7 +41,7 @@ class Links:
         """Look for it among the pages that Sphinx is about to read."""
         lessons = sorted(Path(app.srcdir, "notebooks").glob("*.ipynb"))
         self.equations = {found.number: f"notebooks/{path.stem}" for path in lessons for found in equations(path)}
-        self.terms = {name: term for term in terms() for name in (term.name, *term.also)}
+        self.terms = {name: term for term in terms() for name in (term.name, *term.also) if "*" not in name}
         self.names = pattern(list(self.terms))
 
     def put(self, app: Sphinx, doctree: nodes.document, docname: str) -> None:

@@ -130,6 +130,7 @@ def _control(name: str, made: ipywidgets.ValueWidget) -> dict[str, Any]:
 def write_files(folder: Path) -> str | None:
     """All that live widgets need, into a folder of the site. What is missing of it, in words, or None."""
     shutil.copytree(LIVE, folder, ignore=shutil.ignore_patterns("package*.json"))
+    problem: str | None = None
     files: dict[str, dict[str, Any]] = {"digits": _written(folder, {"digits-data.js": _digits()})}
     try:
         library = vendored()
@@ -141,7 +142,6 @@ def write_files(folder: Path) -> str | None:
         scripts = {name: library[name].read_text(encoding="utf-8") for name in library if name != "wasm"}
         files["mnist-unet"] = _written(folder, scripts | {"mnist-unet.js": _network(library["wasm"])})
         shutil.copyfile(LIVE.parent / "tex-svg-full.LICENSE.txt", folder / "tf.LICENSE.txt")  # Apache 2.0, both
-        problem = None
     (folder / "files.js").write_text(f"course.files = {json.dumps(files)};\n", encoding="utf-8")
     return problem
 

@@ -39,11 +39,16 @@ class Term(NamedTuple):
     """A term of the field, other names for it, its Chinese word, what it means, and where it is derived."""
 
     name: str
-    also: tuple[str, ...]
+    also: tuple[str, ...]  # in italics, as *value*, where they are everyday words as well
     chinese: str
     meaning: str
     where: str  # an equation, "(1.4)", or "lesson 09"
     lesson: str  # the notebook that this is in, from docs/
+
+    @property
+    def names(self) -> list[str]:
+        """All its names."""
+        return [self.name, *(name.strip("*") for name in self.also)]
 
     @property
     def anchor(self) -> str:
