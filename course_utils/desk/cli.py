@@ -1,5 +1,6 @@
 """The `course` command: look at the machine, open the lab, build the lessons."""
 
+import contextlib
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -577,17 +578,30 @@ def release(
     OUT/source holds the solved ones, for nbgrader's formgrader: it is not for learners.
     """
     wanted = _assignments(lessons)
-    from course_utils.desk.grading.grade import alone
     from course_utils.desk.grading.release import release as write
 
-    with alone(out, lambda: _waits(out)):
+    with _class_folder(out):
         paths = write(out, list(wanted))
     for path in paths:
         typer.echo(path)
 
 
-def _waits(folder: Path) -> None:
-    typer.echo(f"{folder}: another command is at work there; waiting for it", err=True)
+@contextlib.contextmanager
+def _class_folder(folder: Path) -> Iterator[None]:
+    """Hold a class folder, so that no two commands write into it at once; in words if it cannot be written."""
+    from course_utils.data import DataError
+    from course_utils.desk.grading.grade import alone
+
+    def waits() -> None:
+        typer.echo(f"{folder}: another command is at work there; waiting for it", err=True)
+
+    try:
+        with alone(folder, waits):
+            yield
+    except OSError as error:
+        _stop(f"{error.filename or folder}: cannot be read or written ({error.strerror}); mend that and run again")
+    except DataError as error:
+        _stop(str(error))
 
 
 @app.command(rich_help_panel=TEACH, epilog="Example: course grade handed-in.zip --out class --lessons 01")
@@ -634,7 +648,7 @@ def grade(
     done, stopped = 0, False
     if not submissions.exists():
         _stop(f"{submissions}: no notebook, folder or zip is there")
-    with grading.alone(out, lambda: _waits(out)):
+    with _class_folder(out):
         try:
             names = intake.Names(out)
             found = list(intake.collect(submissions, wanted, log, names, pattern))
@@ -653,7 +667,8 @@ def grade(
         lessons_there = ",".join(_graded(out))  # earlier weeks too
         graded = _assignments(lessons_there) if lessons_there else {}
         table = report.write_reports(out, graded, log, about=",".join(wanted))
-    typer.echo(f"{done} of {len(found)} graded: {table}")
+    learners = len({submission.student for submission in found})
+    typer.echo(f"{done} of {len(found)} graded, of {learners} learner(s): {table}")
     if log:
         typer.echo(f"{len(log)} oddities among the files, skipped or replaced ones too: {out / 'intake.csv'}")
     if stopped:
@@ -670,10 +685,9 @@ def feedback(results: Annotated[Path, typer.Argument(help="Folder that course gr
     if not lessons:
         _stop(f"{results}: no results are there; course grade writes them")
     assignments = _assignments(",".join(lessons))
-    from course_utils.desk.grading import grade as grading
     from course_utils.desk.grading import report
 
-    with grading.alone(results, lambda: _waits(results)):
+    with _class_folder(results):
         typer.echo(report.write_reports(results, assignments))
 
 

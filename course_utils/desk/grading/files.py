@@ -6,6 +6,7 @@ much of each file is read.
 
 import functools
 import io
+import os
 import re
 import stat
 import struct
@@ -73,7 +74,11 @@ def find(path: Path, log: list[str]) -> list[File]:
                 found.append(File(name, trouble="a link"))
         elif stat.S_ISREG(kind):
             found += _one(name, functools.partial(_bytes, file), functools.partial(_inner, file), log)
-        elif not stat.S_ISDIR(kind):
+        elif stat.S_ISDIR(kind):
+            if not os.access(file, os.R_OK | os.X_OK):
+                log.append(f"{name}: skipped, a folder that may not be read")
+                found.append(File(f"{name}/(all)", trouble="a folder that may not be read"))
+        else:
             log.append(f"{name}: skipped, no file that can be read")
             if NOTEBOOK.search(name):
                 found.append(File(name, trouble="a pipe, a socket or a device"))

@@ -79,8 +79,10 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
     people = _gradescope(submitters)
     level, platform = _level(list(rows.values()), people)
 
-    def said(part: str) -> Owner | None:
-        return _said(part, people, platform)
+    def said(row: list[str], at: int) -> Owner | None:
+        folder = at < len(row) - 1 and not row[at].lower().endswith(".zip")  # whose name no learner has chosen
+        tried = (_said(row[at], people, one) for one in (platform, *(PLATFORMS if folder else ())))
+        return next((owner for owner in tried if owner), None)
 
     found: dict[str, Owner] = {}
     heads: dict[tuple[str, str], str] = {}
@@ -90,10 +92,10 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
             found[name] = Owner(own["student"], tuple(map(int, re.findall(r"\d+", attempt))))
             continue
         at = min(level, len(row) - 1)
-        while at < len(row) - 1 and GENERIC.fullmatch(row[at]) and said(row[at + 1]):
+        while at < len(row) - 1 and GENERIC.fullmatch(row[at]) and said(row, at + 1):
             at += 1  # a week's folder around what a platform named
         part = row[at]
-        owner = said(part)
+        owner = said(row, at)
         if owner is None and part is row[-1]:
             owner = _of_a_file(part, row[:-1], slugs, alone=len(rows) == 1)
         found[name] = owner or Owner(*_without_copy(re.sub(r"(?i)\.zip$", "", part)))
