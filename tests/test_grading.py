@@ -649,22 +649,17 @@ def test_what_only_one_exercise_uses_is_run_for_no_other_and_a_function_may_be_c
 
 
 @pytest.mark.slow
-def test_an_honest_answer_that_the_kernel_ended_for_others_sake_is_tried_again(monkeypatch):
+def test_an_honest_answer_that_the_kernel_ended_for_others_sake_is_tried_again(tmp_path, monkeypatch):
     """On a machine without memory the kernel ends what is in the sandbox first, whoever has taken the memory."""
-    source = "import os\ndef q_step(x_prev, beta, eps):\n"
-    source += "    if not os.path.exists(MARK):\n        open(MARK, 'w').close()\n        os.kill(os.getpid(), 9)\n"
-    nb = with_step(f"{source}    return {FORMULA}\n")
 
-    def graded(tmp):
-        nb["cells"].insert(1, {"cell_type": "code", "metadata": {}, "source": f"MARK = {tmp!r}", "outputs": []})
-        return grade(read(nb), THIS, sandboxed=False).exercises[0]
+    def graded(mark):
+        dies = f"    if not os.path.exists({mark!r}):\n        open({mark!r}, 'w').close()\n        os.kill(os.getpid(), 9)\n"
+        source = f"import os\ndef q_step(x_prev, beta, eps):\n{dies}    return {FORMULA}\n"
+        return grade(read(with_step(source)), THIS, sandboxed=False).exercises[0]
 
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        assert graded(f"{folder}/a").status == "right"
-        monkeypatch.setattr(grading, "TRIES", 1)
-        assert graded(f"{folder}/b").flag == "died"
+    assert graded(str(tmp_path / "a")).status == "right"
+    monkeypatch.setattr(grading, "TRIES", 1)
+    assert graded(str(tmp_path / "b")).flag == "died"
 
 
 HOSTILE = {

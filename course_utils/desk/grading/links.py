@@ -34,7 +34,8 @@ def linked(
     made = _made(rows, bound(parsed(prelude)[1]) | set(makers))
     needs, computed, notes = {}, {}, []
     for id, cell in parts.items():
-        seen, todo, run = set(cell.binds), set(cell.uses), set()
+        run: set[int] = set()
+        seen, todo = set(cell.binds), set(cell.uses)
         while todo := todo - seen:
             seen |= todo
             new = {row for name in todo for row in made.get(name, ())} - run

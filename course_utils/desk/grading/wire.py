@@ -68,8 +68,8 @@ def encode(value: Any, limited: bool = True) -> bytes:
             return {"list" if isinstance(x, list) else "tuple": [tree(item) for item in x]}
         if isinstance(x, dict) and all(type(key) is str for key in x):
             return {"dict": {key: tree(item) for key, item in x.items()}}
-        name = type(x).__name__
-        return {"opaque": name if name.isidentifier() and len(name) <= NAME_LIMIT else "object"}
+        called = type(x).__name__
+        return {"opaque": called if called.isidentifier() and len(called) <= NAME_LIMIT else "object"}
 
     try:
         text = json.dumps(tree(value), ensure_ascii=False).encode(errors="replace")
