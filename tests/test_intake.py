@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 pytest.importorskip("nbgrader", reason="grading needs the extra [grade]")
 
-from course_utils.data import DataError
 from course_utils.desk import cli
 from course_utils.desk.grading import cells, files, grade, intake, learners, release, report, words, worker
 from course_utils.desk.grading.learners import Names, id_of, owners
 from course_utils.desk.lesson import ANSWER
+from course_utils.files import DataError
 
 ONE = "01"
 THIS = intake.assignment(ONE)

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_utils.data import write_atomically
 from course_utils.desk.grading.intake import Assignment, Question, Submission
 from course_utils.desk.grading.sandbox import START_S, Forged, Sandbox, SandboxError, Stopped, TookTooLong
 from course_utils.desk.grading.words import shown
 from course_utils.exercises import engine
+from course_utils.files import write_atomically
 
 ROUNDS = 3
 TRIES = 2  # of what ended or took too long: the machine may have had no memory or no time left for it
