@@ -60,10 +60,9 @@ def encode(value: Any, limited: bool = True) -> bytes:
             if limited and size > SIZE_LIMIT:
                 raise WireError(f"too large to be sent: {size:,} numbers")
             plain = x.detach().cpu().resolve_conj().resolve_neg()
-            kind = "complex" if x.is_complex() else "tensor"
-            plain = torch.view_as_real(plain) if kind == "complex" else plain
+            plain = torch.view_as_real(plain) if plain.is_complex() else plain
             tensors[name := str(len(tensors))] = plain.contiguous().clone()
-            return {kind: name}
+            return {"complex" if x.is_complex() else "tensor": name}
         if isinstance(x, list | tuple):
             return {"list" if isinstance(x, list) else "tuple": [tree(item) for item in x]}
         if isinstance(x, dict) and all(type(key) is str for key in x):
