@@ -88,7 +88,7 @@ def test_fid_of_a_set_with_itself_is_zero_and_of_two_samples_is_not():
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.zeros(10, 3), "features: wanted 2 of them, as the reference has, got 3"),
+        (torch.zeros(10, 3), r"reference: wanted shape \(m, d\), d = 3 as in features, got \(10, 2\)"),
         (torch.zeros(1, 2), "features: wanted 2 rows or more"),
         (torch.full((10, 2), math.nan), "features: wanted finite numbers"),
     ],
@@ -345,7 +345,7 @@ def test_copies_have_full_precision_and_so_has_a_set_against_itself():
     few = precision_recall(real[:40], real)
     assert few.precision == 1
     assert few.coverage < 0.8
-    with pytest.raises(ValueError, match=r"features: wanted 4 rows or more of features, got shape \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"k: wanted 1 … 2, fewer than the smaller set has, got 3"):
         precision_recall(real[:3], real)
 
 
