@@ -37,6 +37,7 @@ from course_utils.desk.grading.sandbox import Sandbox, is_there
 from course_utils.desk.lesson import grade_id, lessons, read_source, tags, without_markers
 from course_utils.desk.upkeep import mutants
 from course_utils.exercises import load_lesson
+from course_utils.exercises.engine import observe
 
 ALL = [source.stem[:2] for source in lessons() if load_lesson(source.stem[:2])]
 ONE = "01"
@@ -636,6 +637,18 @@ def test_what_a_notebook_understands_the_grader_does_too(name):
         cell["metadata"], cell["source"] = {}, cell["source"].removeprefix("# Exercise 01.q_step\n")
     (step, *_) = grade(read(nb), THIS).exercises
     assert step.status == "right", step
+
+
+def test_a_fraction_is_a_number_in_the_sandbox_as_on_the_page():
+    from fractions import Fraction
+
+    seen = observe(lambda: [Fraction(1, 2), 3], ())
+    assert wire.decode(*_halves(wire.encode(seen.output))) == [0.5, 3]
+
+
+def _halves(message: bytes) -> tuple[bytes, bytes]:
+    text, _ = wire.lengths(message[: wire.HEADER.size])
+    return message[wire.HEADER.size :][:text], message[wire.HEADER.size :][text:]
 
 
 def test_what_only_one_exercise_uses_is_run_for_no_other_and_a_function_may_be_checked_under_another_name():
