@@ -1,5 +1,6 @@
 """The `course` command: look at the machine, open the lab, build the lessons."""
 
+import enum
 import json
 import os
 import platform
@@ -283,9 +284,17 @@ def lessons(
 # ---------------------------------------------------------------- course bench
 
 
+class Precision(str, enum.Enum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 @app.command(rich_help_panel=MAKE, epilog="Example: course bench sampling")
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help=f"Of {PARTS}.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="For robust: this one alone; may be repeated.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="For robust, likewise.")] = None,
+    precision: Annotated[list[Precision] | None, typer.Option(help="For robust, likewise.")] = None,
 ) -> None:
     """Measure what docs/measured.md says, on an idle machine; what takes long only if named.
 
@@ -299,9 +308,12 @@ def bench(
         chosen, lessons = chosen[:1], chosen[1:]
     if unknown := [part for part in chosen if part not in PARTS]:
         _stop(f"no part is called {unknown[0]!r}; there are {', '.join(PARTS)}")
+    among = {"seeds": seed or (), "threads": threads or (), "precisions": [one.value for one in precision or ()]}
+    if any(among.values()) and chosen != ["robust"]:
+        _stop("--seed, --threads and --precision are for `course bench robust`")
     try:
         for part in chosen:
-            for row in PARTS[part](*lessons):
+            for row in PARTS[part](*lessons, **(among if part == "robust" else {})):
                 typer.echo(row)
     except LessonError as error:
         _stop(str(error))

@@ -495,11 +495,11 @@ def faults(n: int = 100) -> Iterator[str]:
     yield f"of {n} small faults in the code of the maths and sample floors the tests notice {noticed}"
 
 
-def assertions(*names: str) -> Iterator[str]:
-    """The assertions of the lessons named, of all of them otherwise, with other seeds, threads and precisions."""
-    from course_utils.desk.upkeep.robust import robust
+def assertions(*names: str, **among: Sequence) -> Iterator[str]:
+    """The assertions of the lessons named, of all otherwise, with other `seeds`, `threads` and `precisions`."""
+    from course_utils.desk.upkeep.robust import circumstances, robust
 
-    yield from robust(names)
+    yield from robust(names, runs=circumstances(**among))
 
 
 PARTS: dict[str, Callable[..., Iterator[str]]] = {
