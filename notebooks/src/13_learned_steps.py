@@ -42,15 +42,9 @@ from course_utils.widgets import choice, explore, slider, watch
 
 use_style()
 schedule = schedules.linear()
-COLOURS = {
-    "uniform": BLUE,
-    "quadratic": SKY,
-    "log-SNR": GREEN,
-    "Karras": PINK,
-    "best path": ORANGE,
-    "greedy": YELLOW,
-    "learned": BLACK,
-}
+names = "uniform", "quadratic", "log-SNR", "Karras", "best path", "greedy", "learned"
+colours = BLUE, SKY, GREEN, PINK, ORANGE, YELLOW, BLACK
+COLOURS = dict(zip(names, colours, strict=True))
 
 # %% [markdown]
 # ## The question
