@@ -16,6 +16,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -197,6 +198,7 @@ def installed(capability: tuple[int, int] = (7, 5)) -> Iterator[list[Wait]]:
         "device_count": lambda: 1,
         "get_device_capability": lambda device=None: capability,
         "get_device_name": lambda device=None: "simulated GPU",
+        "get_device_properties": lambda device=None: SimpleNamespace(total_memory=16 * 2**30, multi_processor_count=40),
         "device": lambda device: contextlib.nullcontext(),
         "synchronize": nothing,
         "manual_seed": nothing,

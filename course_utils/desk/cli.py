@@ -237,7 +237,7 @@ def lessons(
     repo: Annotated[
         str | None, typer.Option(help="Address of your fork; kept in pyproject.toml.", metavar="URL")
     ] = None,
-    timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 300,
+    timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 3600,
 ) -> None:
     """Build the notebooks from notebooks/src: only those whose source changed."""
     from tqdm import tqdm

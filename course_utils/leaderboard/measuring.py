@@ -17,8 +17,17 @@ import torch
 from torch import Tensor
 
 from course_utils import pretrained, runtime
-from course_utils._validate import require_callable, require_count, require_dtype, require_one_of, require_type
+from course_utils._validate import (
+    require_callable,
+    require_count,
+    require_dtype,
+    require_in,
+    require_one_of,
+    require_sizes,
+    require_type,
+)
 from course_utils.classifier import look_at
+from course_utils.data import load_images
 from course_utils.denoisers import Denoiser
 from course_utils.leaderboard.plans import BUDGETS, GRIDS, Contender, Counted, Plan, plan_within, planned
 from course_utils.leaderboard.rows import Row, load, save, weights
@@ -105,6 +114,31 @@ def measure(
         device=runtime.device_name(device),
         precision=str(precision).removeprefix("torch."),
     )
+
+
+def affordable(sizes: Sequence[int], *, calls: int, seconds: float, name: str = "mnist-unet") -> int:
+    """The largest of these numbers of samples that this machine draws in the time given, else the smallest.
+
+    Judged by two batches of 50 through the network, of which the faster counts; what a sampler does beside is little.
+
+    Args:
+        sizes: to choose from, such as the n of stored tables.
+        calls: of the network for a sample.
+        name: of the network.
+    """
+    require_sizes("sizes", sizes)
+    require_count("calls", calls)
+    require_in("seconds", seconds, "(0, inf)")
+    device, recipe = runtime.pick_device(), pretrained.recipe_of(name)
+    denoiser, precision = pretrained.load_denoiser(name, device), runtime.pick_precision(device)
+    x_t = torch.zeros(50, *load_images(recipe.dataset, "test", n=1)[0].shape[1:], device=device)
+    taken = []
+    with torch.no_grad(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        for _ in range(2):
+            began = time.perf_counter()
+            denoiser(x_t, 500).cpu()  # comes back when the device is done
+            taken.append((time.perf_counter() - began) / len(x_t))
+    return max((n for n in sizes if n * calls * min(taken) <= seconds), default=min(sizes))
 
 
 def missing(

@@ -1115,9 +1115,8 @@ def my_sampler(denoise, x_T, schedule, timesteps, *, generator=None, **cond):
     return multistep(denoise, x_T, schedule, timesteps, **cond)
 
 
-mine = leaderboard.add("mine", my_sampler, grid="uniform", budget=10, n=250)
-if 1000 * mine.seconds < 15:
-    mine = leaderboard.add("mine", my_sampler, grid="uniform", budget=10, n=1000)
+n = leaderboard.affordable((250, 1000), calls=10, seconds=15)
+mine = leaderboard.add("mine", my_sampler, grid="uniform", budget=10, n=n)
 beside = leaderboard.stored("mnist-unet", n=mine.n)
 varies(
     f"mine: FID {mine.fid:.3f} [{mine.low:.3f}, {mine.high:.3f}], n = {mine.n:,}, "
