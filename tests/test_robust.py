@@ -5,7 +5,7 @@ import torch
 from typer.testing import CliRunner
 
 from course_utils.desk.cli import app
-from course_utils.desk.upkeep import robust
+from course_utils.desk.upkeep import bench, robust
 from course_utils.desk.upkeep.robust import Circumstances
 
 LESSON = """# %% [markdown]
@@ -89,3 +89,11 @@ def test_a_sweep_may_be_narrowed_from_the_command_line(monkeypatch):
     refused = CliRunner().invoke(app, ["bench", "sampling", "--seed", "1"])
     assert refused.exit_code == 1
     assert "for `course bench robust`" in refused.output
+
+
+def test_lessons_are_timed_one_by_one_and_only_lessons_go_into_readme(monkeypatch):
+    asked = []
+    monkeypatch.setitem(bench.PARTS, "lessons", lambda *names, write: asked.append((names, write)) or iter(()))
+    assert CliRunner().invoke(app, ["bench", "lessons", "07", "13", "--write"]).exit_code == 0
+    assert asked == [(("07", "13"), True)]
+    assert "for `course bench lessons`" in CliRunner().invoke(app, ["bench", "sampling", "--write"]).output
