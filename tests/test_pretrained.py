@@ -122,12 +122,14 @@ def test_moments_of_another_classifier_are_passed_over(monkeypatch):
 # --- what they can do: lower limits of the card's figures, on a part of the test split -----------------------------
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize(("dataset", "least"), [("mnist", 0.992), ("cifar10", 0.89)])
 def test_the_classifiers_know_their_images(dataset, least):
     """Of CIFAR-10 1,000 are embedded: 0.917 of all of them leaves 0.89 three standard errors away."""
     assert metrics.accuracy(load_classifier(dataset), dataset, full=False) >= least
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("name", [name for name in SHIPPED if not name.endswith("classifier")])
 def test_every_denoiser_is_far_better_than_the_best_affine_guess_by_pixel(name):
     """The best x_0 from one pixel alone has error s² sigma² / (alpha² s² + sigma²), s² being the pixels' variance."""
