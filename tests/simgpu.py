@@ -13,6 +13,7 @@ Not simulated: streams, memory, TF32, the device's own random numbers, generator
 """
 
 import contextlib
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,16 @@ class Cuda(Tensor):
 
     def __reduce_ex__(self, protocol: int) -> Any:  # what torch.save writes
         return plain(self.detach()).__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        if id(self) not in memo:
+            copied = labelled(plain(self.detach()).clone()).requires_grad_(self.requires_grad)
+            if isinstance(self, torch.nn.Parameter):
+                copied._is_param = True  # all that makes it one, for PyTorch
+            if self.is_leaf and self.grad is not None:
+                copied.grad = copy.deepcopy(self.grad, memo)
+            memo[id(self)] = copied
+        return memo[id(self)]
 
 
 class Mode(TorchFunctionMode):

@@ -1,5 +1,6 @@
 """The course on a GPU, on a machine that has none: few waits, and words where devices mix."""
 
+import copy
 import functools
 import math
 from collections import Counter
@@ -60,6 +61,19 @@ def test_it_lets_right_code_pass(gpu: list[Wait]) -> None:
     w(x).sum().backward()
     assert w.weight.grad.device.type == w.weight.device.type == "cuda"
     assert torch.equal(w.weight.grad, x.expand(2, 4))
+
+
+def test_a_network_there_can_be_copied(gpu: list[Wait]) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)).to("cuda")
+    network(torch.ones(1, 1, 5, 5, device="cuda")).square().mean().backward()
+    twin = copy.deepcopy(network)
+    assert twin.state_dict().keys() == network.state_dict().keys()
+    for old, new in zip(network.state_dict().values(), twin.state_dict().values(), strict=True):
+        assert new.device.type == "cuda"
+        assert torch.equal(old, new)
+        assert old.data_ptr() != new.data_ptr()
+    assert torch.equal(twin[0].weight.grad, network[0].weight.grad)
+    assert next(twin.cpu().parameters()).device.type == "cpu"
 
 
 def test_it_counts_what_makes_python_wait(gpu: list[Wait]) -> None:
