@@ -632,10 +632,10 @@ def test_a_classifier_takes_images_of_any_side(side):
 
 
 def test_a_classifier_learns_from_small_images_too():
-    """Dark against bright, 6 × 6."""
+    """Dark against bright, 6 × 6. (After 30 steps it depends on the seed and the precision whether it does.)"""
     labels = torch.arange(40) % 2
     images = (200 * labels[:, None, None, None] + torch.zeros(1, 1, 6, 6)).to(torch.uint8)
     found = samples_only_accuracy(
-        images, labels, images, labels.to(torch.uint8), steps=30, batch_size=20, widths=(8, 8, 8)
+        images, labels, images, labels.to(torch.uint8), steps=100, batch_size=20, widths=(8, 8, 8)
     )
     assert found.value == 1
