@@ -80,6 +80,8 @@ class Mode(TorchFunctionMode):
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first (simulated)")
         if name.endswith("_") and not name.endswith("__") and args and isinstance(args[0], Tensor):  # in place
             goal = "cuda" if isinstance(args[0], Cuda) else "cpu"
+        if name == "__format__":  # PyTorch lets only its own class be formatted like a number
+            args = plain(args)
         on_gpu = bool(there) if goal is None else goal == "cuda"
         if kind := wait(name, args, kwargs, given, there, on_gpu):
             self.waits.append((kind, line()))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from course_utils._contract import Call, Count, In, Whole, checked
+from course_utils._contract import ANYWHERE, Call, Count, In, Whole, checked
 from course_utils.denoisers import Denoiser
 from course_utils.protocols import Denoise, Schedule, steps_of
 from course_utils.samplers.walk import Images, Noise, ask
@@ -74,7 +74,7 @@ def end_point(
     denoise: Denoise,
     x_T: Noise,
     schedule: Schedule,
-    times: Float[Tensor, "m"],
+    times: Annotated[Float[Tensor, "m"], ANYWHERE],
     *,
     order: Order = 2,
     **cond: Any,
