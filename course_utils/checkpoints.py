@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils._validate import as_device, require_type
-from course_utils.data import write_atomically
+from course_utils.files import write_atomically
 
 DIGEST = hashlib.sha256().digest_size
 PLAIN = (bool, int, float, str, bytes, type(None))

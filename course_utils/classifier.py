@@ -16,8 +16,9 @@ from course_utils._validate import (
     require_sizes,
     require_type,
 )
-from course_utils.data import moved, normalize
+from course_utils.data import normalize
 from course_utils.denoisers.layers import pad_to_multiple
+from course_utils.runtime import moved
 
 
 def _conv(channels_in: int, channels_out: int, *shrink: nn.Module) -> nn.Sequential:

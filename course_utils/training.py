@@ -50,6 +50,12 @@ class Record:
     skipped: bool = False  # float16 overflowed and the step was not taken
     parts: Mapping[str, float] = field(default_factory=dict)  # the loss of each part
 
+    @property
+    def summary(self) -> str:
+        """The loss in words, or that of each part if there are several."""
+        named = self.parts if len(self.parts) > 1 else {"loss": self.loss}
+        return ", ".join(f"{name} {value:.4f}" for name, value in named.items())
+
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     """Rises on a line over `warmup` steps, then falls towards zero at `steps` as a cosine. `step` counts from 0."""

@@ -18,7 +18,8 @@ sys.path.insert(0, str(HERE.parent))
 
 from course_utils import pretrained  # noqa: E402
 from course_utils.classifier import look_at  # noqa: E402
-from course_utils.data import load_images, write_atomically  # noqa: E402
+from course_utils.data import load_images  # noqa: E402
+from course_utils.files import write_atomically  # noqa: E402
 
 DATASET = "mnist"
 

@@ -27,7 +27,8 @@ import course_utils
 from course_utils import leaderboard, metrics
 from course_utils import parameterizations as p
 from course_utils.checkpoints import CheckpointError
-from course_utils.data import DataError, load_images
+from course_utils.data import load_images
+from course_utils.files import DataError
 from course_utils.forward import noise_like, q_chain, q_posterior, q_sample, q_step
 from course_utils.schedules import (
     VE,
@@ -653,6 +654,7 @@ def some(name, split="train", full=False):
 def small_data(monkeypatch, tmp_path):
     """A few images stand for a dataset, and what is written goes to a folder of the test's own."""
     monkeypatch.setattr(metrics.evaluation, "load_images", some)
+    monkeypatch.setattr(metrics.real_images, "load_images", some)
     monkeypatch.setattr(leaderboard.rows, "FOLDER", tmp_path)
     monkeypatch.setattr(leaderboard.plans, "LONGEST", 10)
     monkeypatch.setattr(calls.scratch, "root", tmp_path)

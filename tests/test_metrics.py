@@ -502,10 +502,12 @@ def test_evaluate_knows_real_images_from_noise(monkeypatch):
         images, labels = load_images(name, split, n=3000)
         return images, labels
 
-    monkeypatch.setattr(metrics.evaluation, "load_images", small)
+    monkeypatch.setattr(metrics.real_images, "load_images", small)
     for cached in (metrics.reference, metrics.floor_of):
         cached.cache_clear()
-        monkeypatch.setattr(metrics.evaluation, cached.__name__, functools.lru_cache(cached.__wrapped__))
+        fresh = functools.lru_cache(cached.__wrapped__)
+        for module in (metrics.real_images, metrics.evaluation):
+            monkeypatch.setattr(module, cached.__name__, fresh)
 
     class Copies(Denoiser):
         def forward(self, x_t, t, label=None):
@@ -600,7 +602,7 @@ def test_points_stand_in_for_any_set_of_their_mean_and_covariance():
     """A FID and its interval know a reference by these two alone, so a handful of points serve as well as all."""
     mixed, few = normal(500, 5) @ normal(5, 5) + 3, normal(40, 5)
     mixed[:, 4] = 2 * mixed[:, 3]  # a direction without variance
-    points = metrics.evaluation._points_with(mixed.double().mean(0), mixed.double().T.cov())
+    points = metrics.real_images._points_with(mixed.double().mean(0), mixed.double().T.cov())
     assert points.shape == (10, 5)
     torch.testing.assert_close(points.mean(0), mixed.double().mean(0))
     torch.testing.assert_close(points.T.cov(), mixed.double().T.cov())

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_utils.data import write_atomically
 from course_utils.desk.grading.intake import Assignment, Question, Submission
 from course_utils.desk.grading.sandbox import START_S, Forged, Sandbox, SandboxError, Stopped, TookTooLong
 from course_utils.desk.grading.words import shown
 from course_utils.exercises import engine
+from course_utils.files import write_atomically
 
 ROUNDS = 3
 CELL_S, CALL_S, EXERCISE_S = 20.0, 25.0, 60.0  # a cell, a call (within it `answer.TIME_LIMIT_S`), all of an exercise

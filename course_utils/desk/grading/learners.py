@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from course_utils.data import write_atomically
 from course_utils.desk.grading.files import NOTEBOOK, IntakeError
 from course_utils.desk.lesson import lessons
+from course_utils.files import write_atomically
 
 PLATFORMS = {  # what a folder, a zip or a file is called in a bulk download
     "Moodle": r"(?P<student>.+_\d+)_(?:assignsubmission_)?(?:file|onlinetext)(?:_.*)?",

@@ -5,9 +5,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from course_utils.data import write_atomically
 from course_utils.desk.authoring.build import annotated_notebook, learner_notebook
 from course_utils.desk.lesson import STUB, lessons, tags
+from course_utils.files import write_atomically
 
 CONFIG = """\
 # nbgrader's settings for this class: open JupyterLab here for its formgrader (manual points, comments).

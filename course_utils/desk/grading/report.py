@@ -21,13 +21,13 @@ import jinja2
 import nbformat
 from nbformat import NotebookNode
 
-from course_utils.data import write_atomically
 from course_utils.desk.grading.grade import CELL_S, EXERCISE_S, Result
 from course_utils.desk.grading.intake import Assignment
 from course_utils.desk.grading.release import release
 from course_utils.desk.grading.words import in_table, quoted
 from course_utils.desk.lesson import ANSWER, grade_id
 from course_utils.exercises.answer import TIME_LIMIT_S
+from course_utils.files import write_atomically
 
 GRADEBOOK = "gradebook.db"
 Manual = dict[tuple[str, str, str], tuple[float | None, str]]

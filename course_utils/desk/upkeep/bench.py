@@ -87,7 +87,7 @@ def repository_size() -> Iterator[str]:
 
 TRAINING = """
 import statistics, sys, time, torch
-from course_utils import recipes, runtime
+from course_utils import recipes, run_folder, runtime
 from course_utils.desk.upkeep.rivals import Rival
 from course_utils.denoisers.costs import count_flops
 from course_utils.training import Training, train
@@ -110,7 +110,7 @@ ema = (time.perf_counter() - start) / 50
 with open("/dev/null" if sys.platform != "win32" else "nul", "a", buffering=1) as log:
     start = time.perf_counter()
     for step in range(1000):
-        log.write(recipes.log_row(record))
+        log.write(run_folder.log_row(record))
     logging = (time.perf_counter() - start) / 1000
 flops = 3 * count_flops(ours.model.network, (1, 28, 28)) * 128  # backward costs twice what forward does
 print(seconds["ours"], seconds["theirs"], ema, logging, flops / seconds["ours"])

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from course_utils.data import write_atomically
+from course_utils.files import write_atomically
 
 COLUMNS = {"bfloat16": 2, "float32": 3}  # of the table, by what the machine computes in (`runtime.pick_precision`)
 
