@@ -19,7 +19,7 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            denoisers/ · guidance · samplers/               networks; from noise to images
   maths    schedules/ · forward · parameterizations        tensors only
            variational/ · toy                              the bound; data whose diffusion is known
-           protocols · tensors · _contract · _validate     what is a schedule, a denoiser; signatures that check
+           protocols · tensors · _contract/ · _validate    what is a schedule, a denoiser; signatures that check
 """
 
 __version__ = "0.1.0"

@@ -114,7 +114,7 @@ def train(
         raise ValueError(f"batch_size: wanted a multiple of the {run.processes} processes, got {batch_size}")
     stream = _stream(run, images, labels, batch_size)
     while run.step < steps:
-        rates = [learning_rate(run.step, steps, peak, warmup) for peak in run.peaks]
+        rates = [float(learning_rate(run.step, steps, peak, warmup)) for peak in run.peaks]
         buffers = [buffer.clone() for buffer in run.model.buffers()]  # a batch norm's averages move on the way forward
         try:
             with torch.inference_mode(False), torch.enable_grad(), torch.autocast(run.device.type, enabled=False):

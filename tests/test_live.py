@@ -243,9 +243,12 @@ def test_the_observer_of_lesson_01_believes_what_bayes_says(opened: Callable[...
     pixels, labels = load_images("mnist", "train", n=live.DIGITS)
     world, schedule = normalize(pixels), schedules.linear()
     eps = torch.randn(784, generator=torch.Generator().manual_seed(0)).reshape(1, 1, 28, 28)
-    alpha, sigma = schedule.coeffs(300)
+    alpha, sigma = schedule.coeffs(500)
+    page.locator(".live input[name=t]").fill("500")  # where belief is divided
+    settled(page)
     x_t = (alpha * world[labels == 7][3:4] + sigma * eps).float()
-    wanted = IdealDenoiser(world, schedule, labels).class_posterior(x_t, 300)[0]
+    wanted = IdealDenoiser(world, schedule, labels).class_posterior(x_t, 500)[0]
+    assert 0.05 < wanted.max() < 0.95
     heights = page.evaluate(
         "[...document.querySelectorAll('.live svg')[1].querySelectorAll('g rect')].map(r => +r.getAttribute('height'))"
     )

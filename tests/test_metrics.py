@@ -88,7 +88,7 @@ def test_fid_of_a_set_with_itself_is_zero_and_of_two_samples_is_not():
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.zeros(10, 3), "features: wanted 2 of them, as the reference has, got 3"),
+        (torch.zeros(10, 3), r"reference: wanted shape \(m, d\), d = 3 as in features, got \(10, 2\)"),
         (torch.zeros(1, 2), "features: wanted 2 rows or more"),
         (torch.full((10, 2), math.nan), "features: wanted finite numbers"),
     ],
@@ -345,7 +345,7 @@ def test_copies_have_full_precision_and_so_has_a_set_against_itself():
     few = precision_recall(real[:40], real)
     assert few.precision == 1
     assert few.coverage < 0.8
-    with pytest.raises(ValueError, match=r"features: wanted 4 rows or more of features, got shape \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"k: wanted 1 … 2, fewer than the smaller set has, got 3"):
         precision_recall(real[:3], real)
 
 
@@ -596,6 +596,19 @@ def test_sets_on_two_devices_are_told_apart():
         fid_interval(here, there, generator=stream())
     with pytest.raises(ValueError, match=r"^unseen: wanted the device of images, cpu, got meta"):
         copied(here, here, there)
+
+
+def test_points_stand_in_for_any_set_of_their_mean_and_covariance():
+    """A FID and its interval know a reference by these two alone, so a handful of points serve as well as all."""
+    mixed, few = normal(500, 5) @ normal(5, 5) + 3, normal(40, 5)
+    mixed[:, 4] = 2 * mixed[:, 3]  # a direction without variance
+    points = metrics.real_images._points_with(mixed.double().mean(0), mixed.double().T.cov())
+    assert points.shape == (10, 5)
+    torch.testing.assert_close(points.mean(0), mixed.double().mean(0))
+    torch.testing.assert_close(points.T.cov(), mixed.double().T.cov())
+    assert fid(few, points) == pytest.approx(fid(few, mixed), rel=1e-6)
+    there, here = (fid_interval(few, r, generator=stream(), resamples=20) for r in (points, mixed))
+    assert tuple(there) == pytest.approx(tuple(here), rel=1e-6)
 
 
 def test_fid_is_never_negative_whatever_rounding_makes_of_it():

@@ -1,5 +1,7 @@
 """The `course` command: look at the machine, open the lab, build the lessons."""
 
+import contextlib
+import enum
 import json
 import os
 import platform
@@ -9,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -240,7 +242,7 @@ def lessons(
     repo: Annotated[
         str | None, typer.Option(help="Address of your fork; kept in pyproject.toml.", metavar="URL")
     ] = None,
-    timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 300,
+    timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 3600,
 ) -> None:
     """Build the notebooks from notebooks/src: only those whose source changed."""
     from tqdm import tqdm
@@ -286,25 +288,41 @@ def lessons(
 # ---------------------------------------------------------------- course bench
 
 
+class Precision(str, enum.Enum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 @app.command(rich_help_panel=MAKE, epilog="Example: course bench sampling")
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help=f"Of {PARTS}.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="For robust: this one alone; may be repeated.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="For robust, likewise.")] = None,
+    precision: Annotated[list[Precision] | None, typer.Option(help="For robust, likewise.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="For lessons: put the seconds into README.")] = False,
 ) -> None:
     """Measure what docs/measured.md says, on an idle machine; what takes long only if named.
 
     `course bench robust 11 13` tries the assertions of lessons with other seeds, threads and precisions.
+    `course bench lessons 11 13` takes the time of these lessons alone.
     """
     from course_utils.desk.lesson import LessonError
     from course_utils.desk.upkeep.bench import LONG, PARTS
 
     chosen, lessons = parts or [part for part in PARTS if part not in LONG], []
-    if chosen[0] == "robust":
+    if chosen[0] in ("robust", "lessons"):
         chosen, lessons = chosen[:1], chosen[1:]
     if unknown := [part for part in chosen if part not in PARTS]:
         _stop(f"no part is called {unknown[0]!r}; there are {', '.join(PARTS)}")
+    among = {"seeds": seed or (), "threads": threads or (), "precisions": [one.value for one in precision or ()]}
+    if any(among.values()) and chosen != ["robust"]:
+        _stop("--seed, --threads and --precision are for `course bench robust`")
+    if write and chosen != ["lessons"]:
+        _stop("--write is for `course bench lessons`")
+    options: dict[str, dict] = {"robust": among, "lessons": {"write": write}}
     try:
         for part in chosen:
-            for row in PARTS[part](*lessons):
+            for row in PARTS[part](*lessons, **options.get(part, {})):
                 typer.echo(row)
     except LessonError as error:
         _stop(str(error))
@@ -568,17 +586,29 @@ def release(
     OUT/source holds the solved ones, for nbgrader's formgrader: it is not for learners.
     """
     wanted = _assignments(lessons)
-    from course_utils.desk.grading.grade import alone
     from course_utils.desk.grading.release import release as write
 
-    with alone(out, lambda: _waits(out)):
+    with _class_folder(out):
         paths = write(out, list(wanted))
     for path in paths:
         typer.echo(path)
 
 
-def _waits(folder: Path) -> None:
-    typer.echo(f"{folder}: another command is at work there; waiting for it", err=True)
+@contextlib.contextmanager
+def _class_folder(folder: Path) -> Iterator[None]:
+    """Hold a class folder, so that no two commands write into it at once; in words if it cannot be written."""
+    from course_utils.desk.grading.grade import alone
+
+    def waits() -> None:
+        typer.echo(f"{folder}: another command is at work there; waiting for it", err=True)
+
+    try:
+        with alone(folder, waits):
+            yield
+    except OSError as error:
+        _stop(f"{error.filename or folder}: cannot be read or written ({error.strerror}); mend that and run again")
+    except DataError as error:
+        _stop(str(error))
 
 
 @app.command(rich_help_panel=TEACH, epilog="Example: course grade handed-in.zip --out class --lessons 01")
@@ -625,7 +655,7 @@ def grade(
     done, stopped = 0, False
     if not submissions.exists():
         _stop(f"{submissions}: no notebook, folder or zip is there")
-    with grading.alone(out, lambda: _waits(out)):
+    with _class_folder(out):
         try:
             names = intake.Names(out)
             found = list(intake.collect(submissions, wanted, log, names, pattern))
@@ -644,7 +674,8 @@ def grade(
         lessons_there = ",".join(_graded(out))  # earlier weeks too
         graded = _assignments(lessons_there) if lessons_there else {}
         table = report.write_reports(out, graded, log, about=",".join(wanted))
-    typer.echo(f"{done} of {len(found)} graded: {table}")
+    learners = len({submission.student for submission in found})
+    typer.echo(f"{done} of {len(found)} graded, of {learners} learner(s): {table}")
     if log:
         typer.echo(f"{len(log)} oddities among the files, skipped or replaced ones too: {out / 'intake.csv'}")
     if stopped:
@@ -661,10 +692,9 @@ def feedback(results: Annotated[Path, typer.Argument(help="Folder that course gr
     if not lessons:
         _stop(f"{results}: no results are there; course grade writes them")
     assignments = _assignments(",".join(lessons))
-    from course_utils.desk.grading import grade as grading
     from course_utils.desk.grading import report
 
-    with grading.alone(results, lambda: _waits(results)):
+    with _class_folder(results):
         typer.echo(report.write_reports(results, assignments))
 
 

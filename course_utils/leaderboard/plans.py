@@ -90,7 +90,7 @@ def plan_within(contender: Contender, schedule: Schedule, budget: int) -> Plan:
     """
     require_type("contender", contender, Contender, "a Contender")
     require_schedule(schedule)
-    require_count("budget", budget)
+    budget = require_count("budget", budget)
 
     @functools.cache
     def calls(steps: int) -> int:

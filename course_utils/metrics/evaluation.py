@@ -100,7 +100,7 @@ def evaluate(
     require_one_of("dataset", dataset, CLASSES)
     require_callable("sampler", sampler)
     n = require_count("n", n)
-    require_count("seed", seed, least=0)
+    seed = require_count("seed", seed, least=0)
     require_dtype("precision", precision)
     require_in("guidance", guidance, "[0, inf)")
     if guidance != 1 and not num_classes:
