@@ -73,10 +73,11 @@ def scripts(names: Iterable[str]) -> str:
 
 
 def explored(source: str) -> ast.Call | None:
-    """A cell's call of `explore`, if it has one."""
+    """A cell's call of `explore` with a function that has a name, if there is one."""
     for node in ast.walk(ast.parse(source)) if "explore(" in source else ():
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "explore":
-            return node
+        match node:
+            case ast.Call(func=ast.Name(id="explore"), args=[ast.Name()]):
+                return node
     return None
 
 
