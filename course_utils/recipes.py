@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from course_utils import schedules
 from course_utils._validate import require_type
 from course_utils.checkpoints import CheckpointError
-from course_utils.classifier import Classifier
+from course_utils.classifier import Classifier, NoisyClassifier
 from course_utils.data import DataError, load_images, parse_json, write_atomically
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
 from course_utils.schedules import Schedule
@@ -37,6 +37,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "attention": AttentionDenoiser,
     "unet": UNet,
     "classifier": Classifier,
+    "noisy_classifier": NoisyClassifier,
 }
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": schedules.linear,
@@ -141,6 +142,36 @@ RECIPES = {
             batch_size=64,
             lr=2e-3,
             warmup=500,
+        ),
+        Recipe(  # a worse version of mnist-unet, to be led away from (lesson 15)
+            "mnist-unet-weak",
+            "mnist",
+            network={"channels": 1, "widths": (16, 32), "blocks": 1, "num_classes": 10},
+            task={"kind": "denoising", "times": "cosine"},
+            steps=1500,
+            batch_size=64,
+            lr=2e-3,
+        ),
+        Recipe(  # and of cifar10-unet
+            "cifar10-unet-weak",
+            "cifar10",
+            network={"channels": 3, "widths": (24, 36, 36), "blocks": 1, "attention": (1, 2), "num_classes": 10},
+            task={"kind": "denoising", "times": "cosine", "flip": True},
+            steps=3000,
+            batch_size=64,
+            lr=2e-3,
+        ),
+        Recipe(  # which class a *noisy* digit is, for classifier guidance
+            "mnist-noisy-classifier",
+            "mnist",
+            architecture="noisy_classifier",
+            network={"channels": 1, "widths": (24, 48), "num_classes": 10},
+            schedule=None,
+            task={"kind": "noisy_classification", "shift": 2},
+            steps=3000,
+            batch_size=64,
+            lr=2e-3,
+            weight_decay=0.05,
         ),
         Recipe(
             "mnist-smoke",
