@@ -97,7 +97,9 @@ class NoisyClassifier(nn.Module):
         )
         self.head = nn.Linear(widths[-1], num_classes)
 
-    def forward(self, x_t: Float[Tensor, "b c height width"], log_snr: Float[Tensor, "b"]) -> Float[Tensor, "b classes"]:
+    def forward(
+        self, x_t: Float[Tensor, "b c height width"], log_snr: Float[Tensor, "b"]
+    ) -> Float[Tensor, "b classes"]:
         """Logits."""
         require_input(self, x_t, log_snr)
         vector = self.embed(log_snr)

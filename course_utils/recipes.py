@@ -157,7 +157,7 @@ RECIPES = {
             "cifar10",
             network={"channels": 3, "widths": (24, 36, 36), "blocks": 1, "attention": (1, 2), "num_classes": 10},
             task={"kind": "denoising", "times": "cosine", "flip": True},
-            steps=3000,
+            steps=1200,
             batch_size=64,
             lr=2e-3,
         ),

@@ -6,7 +6,14 @@ stored rows; `table` and `figure` show them. Lesson 11 reads it.
 """
 
 from course_utils.leaderboard.guided import PLANS as GUIDANCE_PLANS
-from course_utils.leaderboard.guided import GuidancePlan, GuidedRow, load_guided, measure_guided, missing_guided, run_guided
+from course_utils.leaderboard.guided import (
+    GuidancePlan,
+    GuidedRow,
+    load_guided,
+    measure_guided,
+    missing_guided,
+    run_guided,
+)
 from course_utils.leaderboard.measuring import add, measure, missing, run
 from course_utils.leaderboard.plans import (
     BUDGETS,

@@ -87,9 +87,8 @@ class GuidedRow:
         return *own, self.sampler, self.grid, self.steps, self.n, self.seed
 
 
-
 def _sweep(n: int, grid: str) -> list[GuidancePlan]:
-    """From w = 0 to 5, what matters most first: w = 1 guides nothing, and is the same by each way but the classifier's."""
+    """From w = 0 to 5, the most telling first: w = 1 guides nothing, and is the same by every way but a classifier's."""
     first = {"classifier-free": (1.0, 2.0, 3.0, 5.0, 1.5, 0.0), "in an interval": (3.0, 5.0, 2.0)}
     first |= {"autoguidance": (2.0, 3.0, 1.5)}
     rest = {"classifier-free": (4.0, 0.5), "in an interval": (1.5, 4.0, 0.0), "autoguidance": (5.0, 4.0, 0.0)}

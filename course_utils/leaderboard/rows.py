@@ -43,7 +43,6 @@ class Row:
         return self.sha256, self.sampler, self.grid, self.steps, self.n, self.seed
 
 
-
 def path_of(name: str, folder: Path | None = None) -> Path:
     """Where a network's rows are."""
     return (folder or data_dir() / FOLDER) / f"{name}.csv"
