@@ -88,7 +88,7 @@ class GuidedRow:
 
 
 def _sweep(n: int, grid: str) -> list[GuidancePlan]:
-    """From w = 0 to 5, the most telling first: w = 1 guides nothing, and is the same by every way but a classifier's."""
+    """From w = 0 to 5, the most telling first. w = 1 guides nothing: it is the same by all ways but a classifier's."""
     first = {"classifier-free": (1.0, 2.0, 3.0, 5.0, 1.5, 0.0), "in an interval": (3.0, 5.0, 2.0)}
     first |= {"autoguidance": (2.0, 3.0, 1.5)}
     rest = {"classifier-free": (4.0, 0.5), "in an interval": (1.5, 4.0, 0.0), "autoguidance": (5.0, 4.0, 0.0)}
