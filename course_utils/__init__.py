@@ -14,7 +14,7 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            recipes · training                              a whole training by name; the one loop for all
            tasks/ · runs · losses                          what is minimised, and what that changes
            checkpoints · runtime · data                    files and devices
-  sample   reverse_steps/                                  better steps: learned variances, a latent
+  sample   inpainting · reverse_steps/                     holes filled; learned variances, a latent
            denoisers/ · guidance · samplers/               networks; from noise to images
   maths    schedules/ · forward · parameterizations        tensors only
            variational/ · toy                              the bound; data whose diffusion is known

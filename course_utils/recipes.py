@@ -152,15 +152,6 @@ RECIPES = {
             batch_size=64,
             lr=2e-3,
         ),
-        Recipe(  # and of cifar10-unet
-            "cifar10-unet-weak",
-            "cifar10",
-            network={"channels": 3, "widths": (24, 36, 36), "blocks": 1, "attention": (1, 2), "num_classes": 10},
-            task={"kind": "denoising", "times": "cosine", "flip": True},
-            steps=1200,
-            batch_size=64,
-            lr=2e-3,
-        ),
         Recipe(  # which class a *noisy* digit is, for classifier guidance
             "mnist-noisy-classifier",
             "mnist",

@@ -26,7 +26,7 @@ from course_utils import (
     toy,
     training,
 )
-from course_utils.classifier import Classifier
+from course_utils.classifier import Classifier, NoisyClassifier
 from course_utils.denoisers.attention import AttentionBlock, SelfAttention
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
 from course_utils.denoisers.unet import ResBlock
@@ -55,6 +55,10 @@ def of_bytes(*shape, seed=0):
 def half(x_t, t, **cond):
     """A denoiser that is wrong and harmless."""
     return x_t / 2
+
+
+def half_of_it(x):
+    return x / 2
 
 
 def moments(n=6):
@@ -89,6 +93,8 @@ for network in (CNN, UNET, DAE, ATTENTION):
 DENOISER = denoisers.Denoiser(CNN, S).eval()
 SMALL = schedules.VPLinear()
 CLASSIFIER = Classifier(1, (16, 16), 3).eval()
+NOISY = NoisyClassifier(1, (8, 8), 3).eval()
+MASK = torch.tensor([True, False, True])
 HEAD = VarianceHead(1, 8)
 JUMP = VariationalJump((3,), width=8)
 H = JUMP.look(X0, 5, 2, S).detach()
@@ -274,6 +280,22 @@ CALLS = {
     **{f"samplers.solvers.sample_{name}": SOLVER for name in ("euler", "heun", "dpmpp_2s", "dpmpp_2m")},
     "samplers.solvers.sample_unipc": {**SOLVER, "order": 2},
     "guidance.classifier_free": {"denoise": half, "w": 1.5},
+    "guidance.away_from": {"denoise": half, "negative": half, "w": 1.5},
+    "guidance.away_from_class": {"denoise": half, "unwanted": 1, "w": 1.5},
+    "guidance.in_interval": {"guided": half, "denoise": half, "schedule": S, "low": -1.0, "high": 2.0},
+    "guidance.classifier_guidance": {"denoise": half, "classify": half, "schedule": S, "w": 1.5},
+    "inpainting.with_known": {"denoise": half, "known": X0[0], "mask": MASK},
+    "inpainting.sample_repaint": {
+        "denoise": half, "x_T": X, "schedule": S, "timesteps": GRID, "known": X0, "mask": MASK, "rounds": 2,
+        "generator": GENERATOR,
+    },
+    "inpainting.towards": {"denoise": half, "look": half_of_it, "y": X0, "schedule": S, "w": 1.5, "data_std": 0.5},
+    "inpainting.image_to_image": {
+        "sample": samplers.sample_ddim, "denoise": half, "x_0": X0, "schedule": S, "timesteps": [7, 3, 0],
+        "generator": GENERATOR,
+    },
+    "inpainting.box_mask": {"height": 6, "width": 8, "top": 1, "left": 2, "bottom": 4, "right": 5},
+    "inpainting.conditional": {"mixture": MIXTURE, "known": X0[0], "mask": MASK},
     "samplers.wrappers.clip_x0": {"denoise": half, "low": -1.0, "high": 1.0},
     "samplers.wrappers.dynamic_threshold": {"denoise": half, "quantile": 0.9},
     "samplers.step_selection.costs.Measured.variance": {"self": MEASURED, **TO_JUMP},
@@ -394,12 +416,19 @@ CALLS = {
         "checkpoint": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "every": 1,
     },
     **dict.fromkeys(  # tests/test_tasks.py
-        f"tasks.{one}.__call__" for one in ("classification.Classification", "denoising.Denoising")
+        f"tasks.{one}.__call__" for one in (
+            "classification.Classification",
+            "classification.NoisyClassification",
+            "denoising.Denoising",
+        )
     ),
     "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
     "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
     "classifier.Classifier.forward": {"self": CLASSIFIER, "x": IMAGES},
+    "classifier.NoisyClassifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
+    "classifier.NoisyClassifier.forward": {"self": NOISY, "x_t": IMAGES, "log_snr": LOG_SNR},
+    "classifier.NoisyClassifier.at_times_of": {"self": NOISY, "schedule": S},
     "classifier.look_at": {"classifier": CLASSIFIER, "images": BYTES, "batch_size": 4},
     "data.moved": {"x": IMAGES, "device": torch.device("cpu")},
     "data.as_batch": {"x": BYTES, "device": torch.device("cpu"), "dtype": torch.float32},
@@ -478,6 +507,14 @@ CALLS = {
         "guidance": 1.0, "num_classes": 10, "full": False, "seed": 0, "precision": torch.float32,
     },
     "metrics.evaluation.accuracy": {"classifier": CLASSIFIER, "dataset": "mnist", "full": False},
+    "metrics.evaluation.noisy_accuracy": {"classifier": NOISY, "dataset": "mnist", "log_snr": 1.0, "full": False},
+    "leaderboard.guided.guided_path": {"name": "mnist-unet", "folder": FOLDER},
+    "leaderboard.guided.load_guided": {"name": "mnist-unet", "folder": FOLDER},
+    "leaderboard.guided.missing_guided": {"name": "mnist-unet", "seed": 0, "folder": FOLDER},
+    **dict.fromkeys(  # tests/test_leaderboard.py
+        f"leaderboard.{one}"
+        for one in ("guided.guided_denoiser", "guided.measure_guided", "guided.run_guided", "rows.read", "rows.write")
+    ),
     "leaderboard.plans.Counted": {"denoise": half},
     "leaderboard.plans.Counted.__call__": {"self": Fresh(lambda: leaderboard.Counted(half)), "x_t": X, "t": 3},
     "leaderboard.plans.network_calls": {"sample": samplers.sample_ddim, "schedule": S, "timesteps": GRID},

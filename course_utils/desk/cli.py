@@ -476,6 +476,11 @@ def evaluate(
         if plan.task["kind"] == "classification":
             model = recipes.begin(plan, run).averaged() if run else pretrained.load_classifier(plan.dataset)
             result = f"{metrics.accuracy(model.to(device), plan.dataset):.2%} of the test split named rightly"
+        elif plan.task["kind"] == "noisy_classification":
+            model = recipes.begin(plan, run).averaged() if run else pretrained.load_network(name)
+            model, levels = model.to(device).eval(), (8, 0, -4)
+            named = (f"{metrics.noisy_accuracy(model, plan.dataset, level):.2%} at {level}" for level in levels)
+            result = f"of the noisy test split named rightly, by log-SNR: {', '.join(named)}"
         elif plan.task["kind"] != "denoising":
             _stop(f"{name}: how well the task {plan.task['kind']} is done is not measured here")
         else:

@@ -87,21 +87,23 @@ class GuidedRow:
         return *own, self.sampler, self.grid, self.steps, self.n, self.seed
 
 
-def _sweep(n: int, grid: str) -> list[GuidancePlan]:
+def _sweep(n: int, grid: str, *, worse: bool) -> list[GuidancePlan]:
     """From w = 0 to 5, the most telling first. w = 1 guides nothing: it is the same by all ways but a classifier's."""
     first = {"classifier-free": (1.0, 2.0, 3.0, 5.0, 1.5, 0.0), "in an interval": (3.0, 5.0, 2.0)}
-    first |= {"autoguidance": (2.0, 3.0, 1.5)}
-    rest = {"classifier-free": (4.0, 0.5), "in an interval": (1.5, 4.0, 0.0), "autoguidance": (5.0, 4.0, 0.0)}
+    rest = {"classifier-free": (4.0, 0.5), "in an interval": (1.5, 4.0, 0.0)}
+    if worse:  # a worse network is there
+        first |= {"autoguidance": (2.0, 3.0, 1.5)}
+        rest |= {"autoguidance": (5.0, 4.0, 0.0)}
     return [GuidancePlan(m, w, n, grid=grid) for part in (first, rest) for m, weights in part.items() for w in weights]
 
 
 PLANS: dict[str, tuple[GuidancePlan, ...]] = {
     "mnist-unet": (
-        *_sweep(2000, "uniform"),
+        *_sweep(2000, "uniform", worse=True),
         *(GuidancePlan("classifier", w, 2000) for w in (1.0, 3.0, 5.0)),
         *(GuidancePlan("classifier-free", w, 10_000, "ddpm", "uniform", 25) for w in (1.0, 1.25, 1.5)),
     ),
-    "cifar10-unet": (*_sweep(500, "quadratic"), *_sweep(1000, "quadratic")),
+    "cifar10-unet": (*_sweep(500, "quadratic", worse=False), *_sweep(1000, "quadratic", worse=False)),
 }
 """By network, what matters most first."""
 

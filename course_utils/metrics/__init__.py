@@ -16,6 +16,7 @@ from course_utils.metrics.evaluation import (
     draw_images,
     evaluate,
     floor_of,
+    noisy_accuracy,
     reference,
 )
 from course_utils.metrics.neighbours import Coverage, copied, nearest, precision_recall
@@ -39,6 +40,7 @@ __all__ = [
     "gaussian_chance_fid",
     "kid",
     "nearest",
+    "noisy_accuracy",
     "precision_recall",
     "reference",
     "samples_only_accuracy",
