@@ -21,7 +21,7 @@ from course_utils.data import moved, normalize
 from course_utils.denoisers.embeddings import NoiseEmbedding
 from course_utils.denoisers.layers import pad_to_multiple
 from course_utils.denoisers.unet import ResBlock
-from course_utils.protocols import Schedule, Time
+from course_utils.protocols import Schedule, Time, require_schedule
 from course_utils.schedules.jumps import coeffs_for
 from course_utils.tensors import per_image
 
@@ -110,6 +110,7 @@ class NoisyClassifier(nn.Module):
 
     def at_times_of(self, schedule: Schedule) -> Callable[[Tensor, Time], Tensor]:
         """classify(x_t, t) -> logits, as `guidance.classifier_guidance` wants it, for the noise of any schedule."""
+        require_schedule(schedule)
 
         def classify(x_t: Float[Tensor, "b c height width"], t: Time) -> Float[Tensor, "b classes"]:
             alpha, sigma = coeffs_for(x_t, t, schedule)

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from course_utils._contract import In, checked
+from course_utils._contract import In, Whole, checked
 from course_utils._validate import require_same
 from course_utils.protocols import Denoise, Schedule
 from course_utils.schedules.jumps import coeffs_for
@@ -43,7 +43,9 @@ def away_from(denoise: Denoise, negative: Denoise, w: Weight) -> Denoise:
     def guided(x_t: Tensor, t: object, **cond: Any) -> Tensor:
         worse = negative(x_t, t, **cond)
         require_same("negative", worse, "x_t", x_t)
-        return worse + w * (denoise(x_t, t, **cond) - worse)
+        better = denoise(x_t, t, **cond)
+        require_same("denoise", better, "x_t", x_t)
+        return worse + w * (better - worse)
 
     return guided
 
@@ -75,7 +77,7 @@ def classifier_free(denoise: Denoise, w: Weight) -> Denoise:
 
 
 @checked
-def away_from_class(denoise: Denoise, unwanted: int, w: Weight) -> Denoise:
+def away_from_class(denoise: Denoise, unwanted: Annotated[int, Whole(0)], w: Weight) -> Denoise:
     r"""The denoiser led away from what it would guess for a class that is not wanted.
 
     x0_hat = negative + w (wanted - negative),   negative the guess for the class `unwanted`
@@ -86,7 +88,9 @@ def away_from_class(denoise: Denoise, unwanted: int, w: Weight) -> Denoise:
     """
 
     def negative(x_t: Tensor, t: object, *, label: Tensor | None = None, **cond: Any) -> Tensor:
-        return denoise(x_t, t, label=torch.full((len(x_t),), unwanted, device=x_t.device), **cond)
+        guess = denoise(x_t, t, label=torch.full((len(x_t),), unwanted, device=x_t.device), **cond)
+        require_same("denoise", guess, "x_t", x_t)
+        return guess
 
     return away_from(denoise, negative, w)
 
@@ -106,12 +110,14 @@ def in_interval(guided: Denoise, denoise: Denoise, schedule: Schedule, low: LogS
     def limited(x_t: Tensor, t: Any, **cond: Any) -> Tensor:
         log_snr = schedule.log_snr(check_time(t, schedule))
         inside = (low <= log_snr) & (log_snr <= high)
-        if inside.all():
-            return guided(x_t, t, **cond)
-        if not inside.any():
-            return denoise(x_t, t, **cond)
-        chosen = broadcast(inside.double(), x_t) > 0
-        return torch.where(chosen, guided(x_t, t, **cond), denoise(x_t, t, **cond))
+        guesses = []
+        for name, one, asked in (("guided", guided, inside.any()), ("denoise", denoise, not inside.all())):
+            if asked:
+                guesses.append(one(x_t, t, **cond))
+                require_same(name, guesses[-1], "x_t", x_t)
+        if len(guesses) == 1:
+            return guesses[0]
+        return torch.where(broadcast(inside.double(), x_t) > 0, *guesses)
 
     return limited
 
@@ -144,6 +150,8 @@ def classifier_guidance(
             x = x_t.detach().clone().requires_grad_()
             log_p = classify(x, t).log_softmax(1).gather(1, label.long()[:, None])
             (gradient,) = torch.autograd.grad(log_p.sum(), x)
-        return denoise(x_t, t, **cond) + w * sigma**2 / alpha * gradient
+        uncond = denoise(x_t, t, **cond)
+        require_same("denoise", uncond, "x_t", x_t)
+        return uncond + w * sigma**2 / alpha * gradient
 
     return guided

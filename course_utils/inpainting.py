@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from course_utils._contract import Count, In, Whole, checked
+from course_utils._contract import FINITE, Count, In, Whole, checked
+from course_utils._validate import require_same, require_type
 from course_utils.forward import noise_like, posterior, q_sample
 from course_utils.protocols import Denoise, Schedule
 from course_utils.samplers.walk import Callback, Images, Noise, Walk, sampler
@@ -27,23 +28,30 @@ from course_utils.schedules.times import Grid
 from course_utils.tensors import broadcast
 from course_utils.toy import GaussianMixture
 
+Known = Annotated[Float[Tensor, "..."], FINITE]
+
 
 def _spread(y: Tensor, mask: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """The known picture and its mask as they meet x, or an error that says what does not fit."""
-    for name, value in (("known", y), ("mask", mask)):
-        try:
-            fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
-        except RuntimeError:
-            fits = False
-        if not fits:
-            raise ValueError(f"{name}: wanted a shape that spreads to {tuple(x.shape)}, got {tuple(value.shape)}")
+    require_type("mask", mask, Tensor, "a tensor")
     if mask.dtype != torch.bool:
         raise TypeError(f"mask: wanted true where the picture is known, got {mask.dtype}")
+    _require_spreads("known", y, x)
+    _require_spreads("mask", mask, x)
     return y.to(x.device, x.dtype), mask.to(x.device)
 
 
+def _require_spreads(name: str, value: Tensor, x: Tensor) -> None:
+    try:
+        fits = torch.broadcast_shapes(value.shape, x.shape) == x.shape
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"{name}: wanted a shape that spreads to {tuple(x.shape)}, got {tuple(value.shape)}")
+
+
 @checked
-def with_known(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
+def with_known(denoise: Denoise, known: Known, mask: Tensor) -> Denoise:
     r"""The denoiser whose guess has the known pixels as they are: replacement, for every sampler.
 
     x0_hat <- mask y + (1 - mask) x0_hat
@@ -59,7 +67,9 @@ def with_known(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
 
     def pinned(x_t: Tensor, t: object, **cond: Any) -> Tensor:
         y, given = _spread(known, mask, x_t)
-        return torch.where(given, y, denoise(x_t, t, **cond))
+        x0_hat = denoise(x_t, t, **cond)
+        require_same("denoise", x0_hat, "x_t", x_t)
+        return torch.where(given, y, x0_hat)
 
     return pinned
 
@@ -71,7 +81,7 @@ def sample_repaint(
     schedule: Schedule,
     timesteps: Grid,
     *,
-    known: Tensor,
+    known: Known,
     mask: Tensor,
     rounds: Count = 1,
     generator: torch.Generator | None = None,
@@ -111,7 +121,7 @@ def sample_repaint(
 def towards(
     denoise: Denoise,
     look: Callable[[Tensor], Tensor],
-    y: Tensor,
+    y: Float[Tensor, "..."],
     schedule: Schedule,
     *,
     w: Annotated[float, In("[0, inf)")] = 1.0,
@@ -142,7 +152,10 @@ def towards(
         with torch.inference_mode(False), torch.enable_grad():  # samplers keep no gradients
             x = x_t.detach().clone().requires_grad_()
             x0_hat = denoise(x, t, **cond)
-            misfit = (y.to(x) - look(x0_hat)).square().sum() / 2
+            require_same("denoise", x0_hat, "x_t", x_t)
+            seen = look(x0_hat)
+            _require_spreads("y", y, seen)
+            misfit = (y.to(seen) - seen).square().sum() / 2
             (slope,) = torch.autograd.grad(misfit, x)
         per_variance = (alpha**2 * data_std**2 + sigma**2) / (alpha * data_std**2)  # sigma² / (alpha v), finite at 0
         return x0_hat.detach() - w * per_variance * slope
@@ -150,10 +163,11 @@ def towards(
     return guided
 
 
+@checked
 def image_to_image(
     sample: Callable[..., Tensor],
     denoise: Denoise,
-    x_0: Float[Tensor, "b *shape"],
+    x_0: Noise,
     schedule: Schedule,
     timesteps: Grid,
     *,
@@ -172,6 +186,7 @@ def image_to_image(
     return sample(denoise, x_t, schedule, timesteps, generator=generator, **cond)
 
 
+@checked
 def box_mask(
     height: Count,
     width: Count,
@@ -187,7 +202,9 @@ def box_mask(
 
 
 @checked
-def conditional(mixture: GaussianMixture, known: Float[Tensor, "d"], mask: Tensor) -> GaussianMixture:
+def conditional(
+    mixture: GaussianMixture, known: Annotated[Float[Tensor, "d"], FINITE], mask: Tensor
+) -> GaussianMixture:
     r"""The exact law of a mixture's unknown coordinates, given the known ones: a mixture again.
 
     With u the unknown and k the known coordinates of each part,  G = S_uk S_kk^{-1}:

@@ -61,6 +61,11 @@ def half_of_it(x):
     return x / 2
 
 
+def scores(x_t, t):
+    """A classifier: of three classes, as points have coordinates."""
+    return x_t
+
+
 def moments(n=6):
     return np.linspace(0.1, 0.4, n)
 
@@ -74,6 +79,7 @@ IMAGES, OTHER, MORE = normal(2, 1, 8, 8), normal(2, 1, 8, 8, seed=1), normal(2, 
 CLEAN = of_bytes(2, 1, 8, 8) / 127.5 - 1
 BYTES, LABELS = of_bytes(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
 PAIR = torch.tensor([1, 2])
+BOTH_SIDES = torch.tensor([1, 10])  # in the interval of the call below, and outside
 T = torch.tensor([3, 4])
 LOG_SNR = torch.tensor([1.0, -2.0])
 GRID = [10, 7, 3, 0]
@@ -282,8 +288,8 @@ CALLS = {
     "guidance.classifier_free": {"denoise": half, "w": 1.5},
     "guidance.away_from": {"denoise": half, "negative": half, "w": 1.5},
     "guidance.away_from_class": {"denoise": half, "unwanted": 1, "w": 1.5},
-    "guidance.in_interval": {"guided": half, "denoise": half, "schedule": S, "low": -1.0, "high": 2.0},
-    "guidance.classifier_guidance": {"denoise": half, "classify": half, "schedule": S, "w": 1.5},
+    "guidance.in_interval": {"guided": half, "denoise": half, "schedule": S, "low": 3.0, "high": 10.0},
+    "guidance.classifier_guidance": {"denoise": half, "classify": scores, "schedule": S, "w": 1.5},
     "inpainting.with_known": {"denoise": half, "known": X0[0], "mask": MASK},
     "inpainting.sample_repaint": {
         "denoise": half, "x_T": X, "schedule": S, "timesteps": GRID, "known": X0, "mask": MASK, "rounds": 2,
@@ -631,7 +637,19 @@ FINE = {
     "samplers.ddim.sample_ddim(eta)": "zero",
     "samplers.wrappers.clip_x0(*)": "negative, zero",
     "*(guidance)": "zero",
-    "guidance.classifier_free(w)": "zero",
+    "guidance.*(w)": "zero",
+    "guidance.away_from_class(unwanted)": "zero",
+    "guidance.in_interval(low)": "negative, zero",
+    "guidance.in_interval(high)": "zero",
+    "inpainting.*(known)": "an axis more, an axis fewer",  # spread over the batch
+    "inpainting.*(mask)": "bools, an axis more, an axis fewer",
+    "inpainting.towards(y)": "an axis fewer",
+    "inpainting.towards(w)": "zero",
+    "inpainting.box_mask(top)": "zero",
+    "inpainting.box_mask(left)": "zero",
+    "inpainting.box_mask(bottom)": "zero",  # no box
+    "inpainting.box_mask(right)": "zero",
+    "metrics.evaluation.noisy_accuracy(log_snr)": "negative, zero",
     "denoisers.denoiser.Denoiser(data_mean)": "negative, zero",
     "*(num_classes)": "zero",
     "*(seed)": "zero",
