@@ -99,12 +99,13 @@ show(
 # rightly, only half of what this network draws is of the class asked for. The lower row is the same network, from the
 # same noises, called twice as often; nothing was trained again. What was done, and what does it cost?
 #
-# *Commit to a guess.* Let $w$ say how strictly one insists, with $w = 1$ for plain asking. As $w$ rises from 1 to 5, the
-# distance of the drawn pictures from the real ones (FID)
+# *Commit to a guess.* Let $w$ say how strictly one insists, with $w = 1$ for plain asking. Which of these will be *worse* at
+# $w = 3$ than at $w = 1$: the distance of drawn pictures from real ones (FID), precision (the share of drawn pictures that
+# look real), recall (the share of real pictures that are within reach), or none?
 
 # %% tags=["widget", "fold"]
 # @title Your guess
-guess = choice("", ["falls all the way", "falls, then rises", "rises from the start"])
+guess = choice("", ["FID", "precision", "recall", "none of them"])
 guess
 
 # %% [markdown]
@@ -749,14 +750,16 @@ def best(rows: list) -> str:
 
 
 # %% [markdown]
-# *Before you look: which of the four will still rise at $w = 3$?*
+# *Before you look: what did you guess?*
 
 # %% tags=["figure", "fold"]
 # @title Photographs against w
 photo_rows = sweep_of("cifar10-unet", 500)
 show(
     sweep(photo_rows, "cifar10-unet, n = 500, DPM-Solver++ 2M, 10 quadratic steps"),
-    "Four panels against w for photographs.",
+    "Four panels against w. FID falls to less than half from w = 1 to 3, and stays "
+    "above the floor; precision rises past that of real pictures; recall falls, far "
+    "below theirs; agreement rises from a half to nine tenths.",
 )
 varies(best(photo_rows))
 free_rows = {row.w: row for row in photo_rows if row.method == "classifier-free"}
