@@ -10,8 +10,9 @@ from torch import nn
 
 from course_utils import leaderboard, metrics, pretrained
 from course_utils.classifier import look_at
-from course_utils.data import DataError, load_images, normalize
+from course_utils.data import load_images, normalize
 from course_utils.denoisers import Denoiser
+from course_utils.files import DataError
 from course_utils.leaderboard import (
     CONTENDERS,
     Contender,
@@ -20,6 +21,7 @@ from course_utils.leaderboard import (
     GuidedRow,
     Row,
     guided,
+    measuring,
     plan_within,
     planned,
     plans,
@@ -53,7 +55,7 @@ def board(monkeypatch, tmp_path):
         return real(name, split, n=600)
 
     network = Copies(nn.Linear(1, 1), SCHEDULE)
-    monkeypatch.setattr(metrics.evaluation, "load_images", small)
+    monkeypatch.setattr(metrics.real_images, "load_images", small)
     monkeypatch.setattr(pretrained, "load_denoiser", lambda name, device="cpu": network)
     monkeypatch.setattr(plans, "LONGEST", 40)
     for cached in (metrics.reference, metrics.floor_of):
@@ -137,6 +139,13 @@ def test_a_row_is_the_fid_of_the_samples_that_it_names(board):
     assert row.low <= row.fid <= row.high
 
 
+@pytest.mark.parametrize(("seconds", "n"), [(1, 10), (49, 10), (51, 25), (1e3, 100)])
+def test_as_many_samples_as_the_machine_draws_in_time(seconds, n, monkeypatch):
+    clock = iter([0, 30, 30, 40])  # the second batch of fifty takes 10 s: 0.2 s an image
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: next(clock))
+    assert leaderboard.affordable((10, 100, 25), calls=10, seconds=seconds, name="mnist-cnn") == n
+
+
 @pytest.mark.slow(10)
 def test_the_floor_is_a_mean_over_disjoint_draws_of_real_images(board, monkeypatch):
     real, draws = metrics.reference("mnist"), []
@@ -147,7 +156,7 @@ def test_the_floor_is_a_mean_over_disjoint_draws_of_real_images(board, monkeypat
         return fid(features, reference)
 
     fid = metrics.fid
-    monkeypatch.setattr(metrics.evaluation, "fid", recorded)
+    monkeypatch.setattr(metrics.real_images, "fid", recorded)
     floor = metrics.floor_of("mnist", 100)
     assert len(draws) == 4
     assert len({i for draw in draws for i in draw}) == 400

@@ -7,17 +7,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from course_utils import data, metrics, pretrained, recipes, samplers
+from course_utils import data, files, metrics, pretrained, recipes, samplers
 from course_utils.checkpoints import CheckpointError
-from course_utils.classifier import Classifier, NoisyClassifier
-from course_utils.data import DataError
+from course_utils.classifier import Classifier, NoisyClassifier, look_at
 from course_utils.denoisers import Denoiser
 from course_utils.desk import cli
+from course_utils.files import DataError
 from course_utils.pretrained import load_classifier, load_denoiser, read_manifest, recipe_of, ship
-from course_utils.recipes import RECIPES, Recipe, begin, recipe_from
+from course_utils.recipes import RECIPES, Recipe, recipe_from
+from course_utils.run_folder import begin
 
 SHIPPED = read_manifest()
-FOLDER = Path(data.data_dir()) / "checkpoints"
+FOLDER = Path(files.data_dir()) / "checkpoints"
 TINY = Recipe(
     "tiny", "mnist", network={"channels": 1, "widths": (16,), "blocks": 1, "attention": ()}, steps=0,
     schedule={"kind": "linear", "T": 10},
@@ -103,24 +104,48 @@ def test_samples_that_are_not_there_and_damaged_ones_are_named(tmp_path, monkeyp
         pretrained.load_samples("mnist-unet")
 
 
+# --- what a FID asks of the training split ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow(20)
+def test_the_stored_moments_are_those_of_what_the_shipped_classifier_sees():
+    features = look_at(pretrained.load_classifier("mnist"), data.load_images("mnist", "train")[0])[0].double()
+    mean, covariance = pretrained.load_moments("mnist")  # None: python data/references.py
+    scale = features.std(0)
+    assert ((mean - features.mean(0)).abs() < 1e-4 * scale).all()  # machines sum in other orders
+    assert ((covariance - features.T.cov()).abs() < 1e-4 * scale * scale[:, None]).all()
+    few = look_at(pretrained.load_classifier("mnist"), data.load_images("mnist", "test", n=300)[0])[0]
+    stood_in = metrics.fid(few, metrics.reference("mnist").train)
+    assert stood_in == pytest.approx(metrics.fid(few, features), rel=1e-4)
+
+
+def test_moments_of_another_classifier_are_passed_over(monkeypatch):
+    assert pretrained.load_moments("cifar10") is None
+    manifest = {"mnist-classifier": {"sha256": "of another"}}
+    monkeypatch.setattr(pretrained, "read_manifest", lambda folder=None: read_manifest(folder) if folder else manifest)
+    assert pretrained.load_moments("mnist") is None
+
+
 # --- what they can do: lower limits of the card's figures, on a part of the test split -----------------------------
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize(("dataset", "least"), [("mnist", 0.992), ("cifar10", 0.89)])
 def test_the_classifiers_know_their_images(dataset, least):
     """Of CIFAR-10 1,000 are embedded: 0.917 of all of them leaves 0.89 three standard errors away."""
-    assert metrics.accuracy(load_classifier(dataset), dataset, full=False) >= least
+    assert metrics.accuracy(load_classifier(dataset), dataset, full=False).share.value >= least
 
 
 def test_the_classifier_of_noisy_digits_sees_less_the_more_noise_there_is():
     model = pretrained.load_network("mnist-noisy-classifier")
-    found = [metrics.noisy_accuracy(model, "mnist", level, full=False) for level in (8.0, 0.0, -4.0, -12.0)]
+    found = [metrics.noisy_accuracy(model, "mnist", level, full=False).value for level in (8.0, 0.0, -4.0, -12.0)]
     assert found[0] > 0.97
     assert found[1] > 0.9
     assert found[0] > found[1] > found[2] > found[3]
     assert found[3] < 0.2  # nothing is left to be seen
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("name", [name for name in SHIPPED if not name.endswith("classifier")])
 def test_every_denoiser_is_far_better_than_the_best_affine_guess_by_pixel(name):
     """The best x_0 from one pixel alone has error s² sigma² / (alpha² s² + sigma²), s² being the pixels' variance."""
@@ -141,7 +166,7 @@ def test_every_denoiser_is_far_better_than_the_best_affine_guess_by_pixel(name):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (-0.25, 0.5))
+    monkeypatch.setattr(recipes.parts, "pixel_moments", lambda name: (-0.25, 0.5))
     return begin(TINY, tmp_path / "run")
 
 

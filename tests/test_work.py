@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.data import DataError
 from course_utils.desk import work
 from course_utils.desk.lesson import ROOT, STUB
+from course_utils.files import DataError
 
 NAME = "01_small.ipynb"
 
@@ -78,6 +78,19 @@ def test_when_a_lesson_changes_the_learner_is_told_once_and_keeps_both(root: Pat
     release(root, page("4"))
     work.prepare(root)
     assert copies(root).keys() == {NAME, "01_small-2.ipynb", "01_small-3.ipynb"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_no_file_keeps_its_name_and_the_page_takes_the_next(root: Path, kind: str) -> None:
+    """A link to a stick that is not plugged in, say."""
+    copy = root / "work" / "01_small.ipynb"
+    copy.parent.mkdir(exist_ok=True)
+    copy.mkdir() if kind == "folder" else copy.symlink_to(root / "stick" / "mine.ipynb")
+    (told,) = work.prepare(root)
+    assert told == "01_small is blocked: left as it is, 01_small.ipynb, the new page is 01_small-2.ipynb"
+    assert copy.is_dir() if kind == "folder" else copy.is_symlink()
+    assert work.latest("01", root) == copy.with_name("01_small-2.ipynb")
+    assert not work.prepare(root)
 
 
 def test_a_lost_record_costs_no_work(root: Path) -> None:

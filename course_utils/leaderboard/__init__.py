@@ -14,7 +14,7 @@ from course_utils.leaderboard.guided import (
     missing_guided,
     run_guided,
 )
-from course_utils.leaderboard.measuring import add, measure, missing, run
+from course_utils.leaderboard.measuring import add, affordable, measure, missing, run
 from course_utils.leaderboard.plans import (
     BUDGETS,
     CONTENDERS,
@@ -43,6 +43,7 @@ __all__ = [
     "Plan",
     "Row",
     "add",
+    "affordable",
     "at",
     "figure",
     "load",

@@ -18,11 +18,12 @@ import torch
 from course_utils import guidance, pretrained, runtime
 from course_utils._validate import require_count, require_one_of, require_type
 from course_utils.classifier import look_at
-from course_utils.data import data_dir
+from course_utils.data import load_images
 from course_utils.denoisers import Denoiser
+from course_utils.files import data_dir
 from course_utils.leaderboard.plans import GRIDS, Counted
 from course_utils.leaderboard.rows import FOLDER, read, weights, write
-from course_utils.metrics import draw_images, fid_interval, floor_of, precision_recall, reference, subset
+from course_utils.metrics import draw_images, fid, fid_interval, precision_recall, reference, subset
 from course_utils.protocols import Denoise
 from course_utils.samplers import sample_ddim, sample_ddpm, sample_dpmpp_2m
 
@@ -129,6 +130,12 @@ def _other(name: str, method: str) -> str:
     return {"autoguidance": f"{name}-weak", "classifier": f"{name.split('-')[0]}-noisy-classifier"}.get(method, "")
 
 
+@functools.lru_cache(maxsize=2)
+def _train_features(dataset: str, device: str) -> torch.Tensor:
+    """What the classifier sees in the embedded training images, one by one, as precision and recall want them."""
+    return look_at(reference(dataset, device, False).classifier, load_images(dataset, "train")[0])[0]
+
+
 def measure_guided(
     name: str,
     denoiser: Denoiser,
@@ -144,7 +151,10 @@ def measure_guided(
     device = next(denoiser.parameters()).device
     precision = precision or runtime.pick_precision(device)
     dataset, n = pretrained.recipe_of(name).dataset, plan.n
-    real, floor = reference(dataset, str(device), False), floor_of(dataset, n, str(device), False)
+    real = reference(dataset, str(device), False)
+    train = _train_features(dataset, str(device))
+    unseen = [real.test[chosen] for chosen in real.draws(n)]
+    floor = sum(fid(x, train) for x in unseen) / len(unseen)
     counted, second, other = Counted(denoiser, progress), None, _other(name, plan.method)
     if other:
         network = pretrained.load_network(other, device)
@@ -165,9 +175,9 @@ def measure_guided(
         precision=precision,
     )
     features, seen = look_at(real.classifier, images)
-    score = fid_interval(features, real.train, generator=torch.Generator().manual_seed(seed))
-    near = subset(real.train, min(n, len(real.train)), torch.Generator().manual_seed(0))
-    of_samples, of_real = (precision_recall(x, near) for x in (features, real.test[real.draws(n)[0]]))
+    score = fid_interval(features, train, generator=torch.Generator().manual_seed(seed))
+    near = subset(train, min(n, len(train)), torch.Generator().manual_seed(0))
+    of_samples, of_real = (precision_recall(x, near) for x in (features, unseen[0]))
     low, high = INTERVAL if plan.method == "in an interval" else (-float("inf"), float("inf"))
     return GuidedRow(
         network=name,
@@ -194,7 +204,7 @@ def measure_guided(
         real_precision=of_real.precision,
         real_recall=of_real.recall,
         agreement=(seen == asked).double().mean().item(),
-        references=len(real.train),
+        references=len(train),
         features=f"{dataset}-classifier",
         device=runtime.device_name(device),
         dtype=str(precision).removeprefix("torch."),

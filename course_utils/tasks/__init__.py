@@ -1,8 +1,11 @@
-"""What a network is trained for: a file a task. Each says what a step minimises; `training.train` is one for all."""
+"""What a network is trained for: a file a task. Each says what a step minimises, and measures how well that went.
+
+`training.train` is one for all. A recipe names a task by its name in TASKS, and gives the fields of its dataclass.
+"""
 
 from course_utils.tasks.classification import Classification, NoisyClassification
 from course_utils.tasks.denoising import Denoising, draw_t
-from course_utils.tasks.task import Losses, Task
+from course_utils.tasks.task import Losses, Measured, Task, known_classes
 
 TASKS: dict[str, type] = {
     "denoising": Denoising,
@@ -11,4 +14,14 @@ TASKS: dict[str, type] = {
 }
 """By the name that a recipe calls them."""
 
-__all__ = ["TASKS", "Classification", "Denoising", "Losses", "NoisyClassification", "Task", "draw_t"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Denoising",
+    "Losses",
+    "Measured",
+    "NoisyClassification",
+    "Task",
+    "draw_t",
+    "known_classes",
+]

@@ -214,40 +214,25 @@ assert (
 # @title The two noises as sides of a triangle
 beta_1, beta_2 = 0.20, 0.30
 old, new = ((1 - beta_2) * beta_1) ** 0.5, beta_2**0.5
+triangle = {  # what each side is: from where to where, its colour, where its name is
+    "noise of step 1, shrunk\n" + r"$\sqrt{(1-\beta_2)\,\beta_1}$": (
+        *((0, 0), (old, 0), BLUE),
+        *(old / 2, -0.13, "center"),
+    ),
+    "noise of step 2\n" + r"$\sqrt{\beta_2}$": (
+        *((old, 0), (old, new), ORANGE),
+        *(old + 0.03, new / 2, "left"),
+    ),
+    "both at once\n" + r"$\sqrt{1-(1-\beta_1)(1-\beta_2)}$": (
+        *((0, 0), (old, new), BLACK),
+        *(-0.17, new / 2 + 0.04, "center"),
+    ),
+}
 figure, axis = plt.subplots(figsize=(4.2, 2.9))
-for (x0, y0, x1, y1), colour_, text, where in [
-    (
-        (0, 0, old, 0),
-        BLUE,
-        "noise of step 1, shrunk\n" + r"$\sqrt{(1-\beta_2)\,\beta_1}$",
-        (old / 2, -0.13),
-    ),
-    (
-        (old, 0, old, new),
-        ORANGE,
-        "noise of step 2\n" + r"$\sqrt{\beta_2}$",
-        (old + 0.03, new / 2),
-    ),
-    (
-        (0, 0, old, new),
-        BLACK,
-        "both at once\n" + r"$\sqrt{1-(1-\beta_1)(1-\beta_2)}$",
-        (-0.17, new / 2 + 0.04),
-    ),
-]:
-    axis.annotate(
-        "",
-        (x1, y1),
-        (x0, y0),
-        arrowprops={"arrowstyle": "->", "lw": 2.2, "color": colour_},
-    )
-    axis.text(
-        *where,
-        text,
-        color=colour_,
-        ha="left" if colour_ == ORANGE else "center",
-        va="center",
-    )
+for text, (corner, tip, colour_, x, y, side) in triangle.items():
+    arrow = {"arrowstyle": "->", "lw": 2.2, "color": colour_}
+    axis.annotate("", tip, corner, arrowprops=arrow)
+    axis.text(x, y, text, color=colour_, ha=side, va="center")
 axis.set(xlim=(-0.32, 0.72), ylim=(-0.22, 0.62), aspect="equal")
 axis.axis("off")
 show(
@@ -294,6 +279,7 @@ check("01.alpha_bar", make_alpha_bar)
 # ### Exercise 3 · A thousand steps at once
 # *15 minutes · medium · Eq. (1.4).* One $t$ for each picture of the batch. The mathematics is one line; the point is the
 # shapes: `alpha_bar[t]` has shape `(b,)`, the pictures `(b, c, h, w)`. A batch of points, `(b, d)`, must be served too.
+# Later lessons differentiate through this function, so stay with tensors: no NumPy, no `.item()`.
 
 
 # %% tags=["exercise"] exercise="01.q_sample" points=2
@@ -424,8 +410,8 @@ chosen = {f"{d}": world[labels == d][3:4] for d in range(10)}
 # Move the slider. *Where do the bars begin to waver? Is it where* you *can no longer tell?*
 
 
-# %% tags=["widget", "fold"]
-# @title A picture, its pixels, and what the perfect observer believes
+# %% tags=["fold"]
+# @title Drawing a picture, its pixels, and what the perfect observer believes
 def look(digit: str, t: int) -> plt.Figure:
     """The picture at time t, its pixels, and what the perfect observer believes."""
     x_t = forward.q_sample(chosen[digit], t, schedule, noise)
@@ -463,6 +449,8 @@ def look(digit: str, t: int) -> plt.Figure:
     return figure
 
 
+# %% tags=["widget", "fold"]
+# @title A picture at any t, and whether it is still known
 explore(
     look,
     alt="Left the noised digit, in the middle the histogram of its pixels against "
@@ -670,7 +658,7 @@ show(
 # %% [markdown]
 # The variance tells *that* a root is missing, the SNR *which*. Without the second there is too little noise,
 # $\bar\alpha_t/(1-\bar\alpha_t)^2$; without the first too little picture, $\bar\alpha_t^2/(1-\bar\alpha_t)$. A network trained on the
-# first of these meets, on the way back, more noise than it was ever shown at that $t$; one trained on the other, less.
+# first of these meets, on the way back, more noise than it was ever shown at that $t$; one trained on the other, more picture.
 #
 # **(c) "The forward process is deterministic."** If it were, two runs from one picture would end closer together than two runs
 # from different pictures. Mean squared distances of the ends, over 200 pairs:
@@ -763,8 +751,8 @@ assert abs(overall[-1] - 0.1) < 0.02
 # ### BEGIN SOLUTION
 # $\bar\alpha_t$ and $1 - \bar\alpha_t$ are variances; they add to one because picture and noise are independent, and what multiplies a
 # tensor is a standard deviation. Without the first root the picture fades too early and the SNR is lower than the schedule
-# says. Without the second the variance sags below one in the middle, so inputs have a size that depends on $t$, and the
-# jump no longer agrees with the chain.
+# says; without the second there is too little noise, and the SNR is higher. Either way the variance sags below one in the
+# middle, so inputs have a size that depends on $t$, and the jump no longer agrees with the chain.
 # ### END SOLUTION
 
 # %% [markdown] tags=["rubric"]

@@ -88,7 +88,7 @@ guess
 # \text{exponential: } \beta_t = \beta_1\,(\beta_T/\beta_1)^{(t - 1)/(T - 1)}. \tag{2.1}$$
 #
 # Others are written as $\bar\alpha_t$, the share of the picture's variance that is left. With $u = t/T$ and
-# $h(u) = \operatorname{sigmoid}\bigl((a + u\,(b - a))/\tau\bigr)$, and $a, b = -3, 3$ unless told,
+# $h(u) = \operatorname{sigmoid}\bigl((a + u\,(b - a))/\tau\bigr)$, and $a, b = -3, 3$ and $\tau = 1$ unless told,
 #
 # $$\text{cosine: } \bar\alpha_t = \frac{f(t)}{f(0)},\ f(t) = \cos^2\left(\frac{u + s}{1 + s}\cdot\frac{\pi}{2}\right),
 # \qquad \text{sigmoid: } \bar\alpha_t = \frac{h(1) - h(u)}{h(1) - h(0)}. \tag{2.2}$$
@@ -262,8 +262,8 @@ assert torch.allclose(here, same, atol=1e-9)  # one picture, up to rounding
 #
 # Edit one. *Predict first: give the sigmoid a small `tau`, and what becomes of the film?*
 
-# %% tags=["fold", "widget"]
-# @title Edit a schedule
+# %% tags=["fold"]
+# @title Drawing a schedule among the four, and its film
 editable = {
     "linear": lambda beta_T, s, tau: schedules.linear(beta_T=beta_T),
     "exponential": lambda beta_T, s, tau: schedules.exponential(beta_T=beta_T),
@@ -297,6 +297,8 @@ def edit(family: str, beta_T: float, s: float, tau: float) -> plt.Figure:
     return figure
 
 
+# %% tags=["widget", "fold"]
+# @title Edit a schedule
 explore(
     edit,
     alt="Above, the log-SNR of the chosen schedule against t; below, a seven at nine "

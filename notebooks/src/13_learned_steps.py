@@ -42,15 +42,9 @@ from course_utils.widgets import choice, explore, slider, watch
 
 use_style()
 schedule = schedules.linear()
-COLOURS = {
-    "uniform": BLUE,
-    "quadratic": SKY,
-    "log-SNR": GREEN,
-    "Karras": PINK,
-    "best path": ORANGE,
-    "greedy": YELLOW,
-    "learned": BLACK,
-}
+names = "uniform", "quadratic", "log-SNR", "Karras", "best path", "greedy", "learned"
+colours = BLUE, SKY, GREEN, PINK, ORANGE, YELLOW, BLACK
+COLOURS = dict(zip(names, colours, strict=True))
 
 # %% [markdown]
 # ## The question
@@ -158,7 +152,8 @@ guess
 # ### Exercise 1 · What every jump costs
 # *15 minutes · medium · Eq. (13.3).* The whole table at once, for the noisy times alone (13.4 comes from elsewhere). Row:
 # where a jump starts; column: where it ends. `snr` falls from left to right, so only columns to the *left* of the
-# diagonal are jumps; everything else costs infinity.
+# diagonal are jumps; everything else, the diagonal too, costs infinity, `math.inf`. `mse` is $m_t$, that of the start of a jump;
+# `dims` is $d$, and may be odd.
 
 
 # %% tags=["exercise"] exercise="13.jump_costs" points=2
@@ -254,7 +249,8 @@ for K in (2, 4, 8, 16):
 # $B_K(T)$ is the price of the best grid, and the places of the minima, followed from $T$ down, are the grid itself.
 #
 # ### Exercise 2 · One more step
-# *10 minutes · easy · Eq. (13.6).* From $B_{k-1}$ to $B_k$, for all $t$ at once.
+# *10 minutes · easy · Eq. (13.6).* From $B_{k-1}$ to $B_k$, for all $t$ at once. Prices alone, not the places. Where there is
+# no way in just so many jumps, the price is infinite.
 
 
 # %% tags=["exercise"] exercise="13.one_more_step" points=1
@@ -280,7 +276,8 @@ check("13.one_more_step", one_more_step)
 # %% [markdown]
 # ### Exercise 3 · The best grid
 # *25 minutes · hard · Eq. (13.6).* The same rounds, but remember *where* each minimum was. Then walk: from $T$, with $n$
-# steps left, the last round's table says where to go; from there the table before it; and so on.
+# steps left, the last round's table says where to go; from there the table before it; and so on. $n$ may be anything from 1,
+# straight to 0, to $T$. Times are whole numbers, of any integer dtype, or a list of them.
 
 
 # %% tags=["exercise"] exercise="13.best_path" points=3
@@ -414,7 +411,8 @@ show(
 # $$C(t_{i-1}, t_{i+1}) - C(t_{i-1}, t_i) - C(t_i, t_{i+1}). \tag{13.7}$$
 #
 # ### Exercise 4 · The step that is missed least
-# *15 minutes · medium · Eq. (13.7).* Return the grid without it. $T$ and 0 have to stay.
+# *15 minutes · medium · Eq. (13.7).* Return the grid without the time for which (13.7) is smallest, with its sign: the bound
+# may even fall. $T$ and 0 have to stay.
 
 
 # %% tags=["exercise"] exercise="13.remove_one" points=2
@@ -808,16 +806,18 @@ show(
 )
 
 # %%
-assert sum(duel["best path"]) > sum(duel["uniform"])  # the same noises for both
+# not ahead, from the same noises
+assert sum(duel["best path"]) > 0.9 * sum(duel["uniform"])
 by_chance = {name: distance(drawn(grids[8][name], N, ancestral=True)) for name in duel}
 varies("8 ancestral steps:", ", ".join(f"{k} {v:.3f}" for k, v in by_chance.items()))
 
 # %% [markdown]
 # **Two orders, and they do not agree.** By the bound the best path wins at every number of steps, as it must; with few
-# steps log-SNR and Karras are far behind. The pictures that DDIM draws say otherwise: over these numbers of steps the
-# best path is behind the plain uniform grid. How far, and where the other three lie, changes with the noises: at this $n$
-# only the large differences are more than chance. By ancestral sampling, to which the bound belongs, it is not ahead
-# by more than chance either.
+# steps log-SNR and Karras are far behind. The pictures that DDIM draws say otherwise: the best path is not ahead of the
+# plain uniform grid, and in this run far behind it. How far, and where the other three lie, changes with the table of
+# prices and with the noises (with another seed of this page, 0.160 against 0.149 at eight steps): at this $n$ only the
+# large differences are more than chance. By ancestral sampling, to which the bound belongs, it is not ahead by more than
+# chance either.
 #
 # Why? Look at the first jump. It costs hardly any bits, since there are hardly any to be had: the SNR up there is next to
 # nothing. But up there a picture makes its large decisions.
@@ -840,12 +840,13 @@ varies(
     f"800 and 600 added {rescued:.3f}; in bits "
     f"{bits(grids[10]['best path']):.3f} and {bits(helped):.3f}"
 )
-assert rescued < duel["best path"][-1]
+assert above["best path"] < above["uniform"]
 assert bits(helped) > bits(grids[10]["best path"])
 
 # %% [markdown]
-# The two calls that the bound had better uses for are the ones that these pictures needed. Watson et al. found the same
-# on larger pictures, and say so: their grids improve the likelihood (with 8 steps to 4.59 bits, where even steps have
+# The bound had better uses for two calls up there, and in this run they are the ones that the pictures needed. (Where the
+# best path is hardly behind, as with that other seed, they make no difference that a hundred digits could show.) Watson
+# et al. found on larger pictures that the two orders differ, and say so: their grids improve the likelihood (with 8 steps to 4.59 bits, where even steps have
 # 6.95) and not the FID.
 #
 # ## 6 · Steps that move
@@ -865,7 +866,8 @@ assert bits(helped) > bits(grids[10]["best path"])
 # $$g = \operatorname{softmax}(\theta), \qquad t_0 = 1, \qquad t_i = t_{i-1} - g_i, \qquad t_K = 0. \tag{13.11}$$
 #
 # ### Exercise 5 · Times that cannot cross
-# *15 minutes · easy · Eq. (13.11).* From $n$ free numbers to $n + 1$ falling times. The gradient has to get through.
+# *15 minutes · easy · Eq. (13.11).* From $n$ free numbers to $n + 1$ falling times; $g_1$ is the first gap, below $t_0 = 1$.
+# The gradient has to get through.
 
 
 # %% tags=["exercise"] exercise="13.times" points=2

@@ -27,7 +27,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.preprocessors import ClearOutput, ClearSolutions, ComputeChecksums, LockCells
 
-from course_utils.data import write_atomically
 from course_utils.desk.lesson import (
     ANSWER,
     BEGIN,
@@ -44,6 +43,7 @@ from course_utils.desk.lesson import (
     without_markers,
 )
 from course_utils.desk.work import FOLDER, is_blank, keep
+from course_utils.files import write_atomically
 from course_utils.runtime import VARIES
 
 GENERATOR = 2  # raise it when this file changes what it writes
@@ -233,7 +233,7 @@ def _validated(nb: NotebookNode, source_path: Path) -> NotebookNode:
 # ---------------------------------------------------------------- executing
 
 
-def execute(nb: NotebookNode, cwd: Path, timeout: int = 300) -> NotebookNode:
+def execute(nb: NotebookNode, cwd: Path, timeout: int = 3600) -> NotebookNode:
     """Run a notebook from top to bottom in this interpreter's own kernel, each cell within `timeout` seconds.
 
     Changes `nb` in place and returns it, its outputs fit to be stored: no widget state, no timings. Raises LessonError
@@ -328,7 +328,7 @@ def output_problems(nb: NotebookNode) -> list[str]:
 # ---------------------------------------------------------------- committed files
 
 
-def build_lesson(path: Path, force: bool = False, *, repo_url: str | None = None, timeout: int = 300) -> str:
+def build_lesson(path: Path, force: bool = False, *, repo_url: str | None = None, timeout: int = 3600) -> str:
     """Bring a lesson's two notebooks in step with its source, and say what that took.
 
     Returns "in step" if nothing had to change, "rewritten" if only words did (the stored outputs are kept, since no
