@@ -117,7 +117,8 @@ def in_interval(guided: Denoise, denoise: Denoise, schedule: Schedule, low: LogS
                 require_same(name, guesses[-1], "x_t", x_t)
         if len(guesses) == 1:
             return guesses[0]
-        return torch.where(broadcast(inside.double(), x_t) > 0, *guesses)
+        led, plain = guesses
+        return torch.where(broadcast(inside.double(), x_t) > 0, led, plain)
 
     return limited
 
