@@ -195,7 +195,7 @@ by_bayes = guidance.classifier_guidance(
 )
 told = world(x_t, 600, label=names[some])
 torch.testing.assert_close(by_bayes(x_t, 600, label=names[some]), told)
-print(
+varies(
     f"apart: {(by_bayes(x_t, 600, label=names[some]) - told).abs().max():.1e}; "
     f"without the push: {(world(x_t, 600) - told).abs().max():.1e}"
 )
@@ -644,8 +644,8 @@ show(
         size=0.7,
     ),
     "Four rows of the digits 0 to 9 from the same noises. The worse network's are "
-    "broken; the better one's are digits; away from the worse they stay digits of "
-    "much the same hands, and at w = 4 grow bold.",
+    "ragged; the better one's are digits, but for a doubtful 7; at w = 2 all are clean "
+    "digits of the same hands; at w = 4 specks of noise appear around them.",
 )
 
 # %% [markdown]
