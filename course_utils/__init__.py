@@ -15,7 +15,7 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            training · tasks/                               the one loop for all; what it minimises, and measures
            runs · losses · classifier                      what a step changes
            checkpoints · data/ · runtime · files           images and batches; devices; files, whole or not at all
-  sample   reverse_steps/                                  better steps: learned variances, a latent
+  sample   inpainting · reverse_steps/                     holes filled; learned variances, a latent
            denoisers/ · guidance · samplers/               networks; from noise to images
   maths    schedules/ · forward · parameterizations        tensors only
            variational/ · toy                              the bound; data whose diffusion is known

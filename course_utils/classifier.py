@@ -1,7 +1,8 @@
-"""A small image classifier: its answers tell whether samples are of their class, its features how far sets differ."""
+"""Small image classifiers: of clean images, whose answers tell whether samples are of their class, and whose features
+how far sets differ; and of noisy ones, whose gradient guides."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
@@ -12,8 +13,13 @@ from torch.nn import functional as F
 from course_utils._contract import SOME, Count, Sizes, checked
 from course_utils._validate import require_input
 from course_utils.data import normalize
+from course_utils.denoisers.embeddings import NoiseEmbedding
 from course_utils.denoisers.layers import pad_to_multiple
+from course_utils.denoisers.unet import ResBlock
+from course_utils.protocols import Schedule, Time
 from course_utils.runtime import moved
+from course_utils.schedules.jumps import coeffs_for
+from course_utils.tensors import per_image
 
 
 def _conv(channels_in: int, channels_out: int, *shrink: nn.Module) -> nn.Sequential:
@@ -65,6 +71,58 @@ class Classifier(nn.Module):
     def forward(self, x: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
         """Logits, for images in [-1, 1]."""
         return self.head(self.features(x))
+
+
+class NoisyClassifier(nn.Module):
+    """Which class a noisy image is of: it takes x_t and the log-SNR, and answers with logits (lesson 15).
+
+    Residual blocks that hear the noise level, each followed by halving height and width; mean over positions; one
+    linear layer. It learns by `tasks.NoisyClassification`, of variance-preserving noise.
+
+    Args:
+        channels: of the images.
+        widths: channels of each stage.
+        num_classes: length of the answer.
+        stem: side of the pixel blocks that become channels first (space-to-depth), as in `denoisers.UNet`.
+    """
+
+    @checked
+    def __init__(
+        self,
+        channels: Count = 1,
+        widths: Annotated[Sequence[int], Sizes()] = (24, 48),
+        num_classes: Count = 10,
+        stem: Count = 2,
+    ):
+        super().__init__()
+        self.channels, self.stem, dim = channels, stem, 2 * widths[0]
+        self.embed = NoiseEmbedding(dim)
+        self.first = nn.Conv2d(channels * stem**2, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(
+            ResBlock(before, width, dim) for before, width in zip([widths[0], *widths[:-1]], widths, strict=True)
+        )
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(
+        self, x_t: Float[Tensor, "b c height width"], log_snr: Float[Tensor, "b"]
+    ) -> Float[Tensor, "b classes"]:
+        """Logits."""
+        require_input(self, x_t, log_snr)
+        vector = self.embed(log_snr)
+        h = self.first(F.pixel_unshuffle(pad_to_multiple(x_t, self.stem), self.stem))
+        for block in self.blocks.children():
+            h = F.avg_pool2d(block(h, vector), 2, ceil_mode=True)
+        return self.head(F.silu(h).mean((2, 3)))
+
+    @checked
+    def at_times_of(self, schedule: Schedule) -> Callable[[Tensor, Time], Tensor]:
+        """classify(x_t, t) -> logits, as `guidance.classifier_guidance` wants it, for the noise of any schedule."""
+
+        def classify(x_t: Float[Tensor, "b c height width"], t: Time) -> Float[Tensor, "b classes"]:
+            alpha, sigma = coeffs_for(x_t, t, schedule)
+            return self(x_t * (alpha**2 + sigma**2).rsqrt(), per_image(schedule.log_snr(t), x_t, x_t.dtype))
+
+        return classify
 
 
 @checked

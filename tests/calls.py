@@ -26,7 +26,7 @@ from course_utils import (
     toy,
     training,
 )
-from course_utils.classifier import Classifier
+from course_utils.classifier import Classifier, NoisyClassifier
 from course_utils.denoisers.attention import AttentionBlock, SelfAttention
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
 from course_utils.denoisers.unet import ResBlock
@@ -57,6 +57,15 @@ def half(x_t, t, **cond):
     return x_t / 2
 
 
+def half_of_it(x):
+    return x / 2
+
+
+def scores(x_t, t):
+    """A classifier: of three classes, as points have coordinates."""
+    return x_t
+
+
 def moments(n=6):
     return np.linspace(0.1, 0.4, n)
 
@@ -70,6 +79,7 @@ IMAGES, OTHER, MORE = normal(2, 1, 8, 8), normal(2, 1, 8, 8, seed=1), normal(2, 
 CLEAN = of_bytes(2, 1, 8, 8) / 127.5 - 1
 BYTES, LABELS = of_bytes(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
 PAIR = torch.tensor([1, 2])
+BOTH_SIDES = torch.tensor([1, 10])  # in the interval of the call below, and outside
 T = torch.tensor([3, 4])
 LOG_SNR = torch.tensor([1.0, -2.0])
 GRID = [10, 7, 3, 0]
@@ -89,6 +99,8 @@ for network in (CNN, UNET, DAE, ATTENTION):
 DENOISER = denoisers.Denoiser(CNN, S).eval()
 SMALL = schedules.VPLinear()
 CLASSIFIER = Classifier(1, (16, 16), 3).eval()
+NOISY = NoisyClassifier(1, (8, 8), 3).eval()
+MASK = torch.tensor([True, False, True])
 HEAD = VarianceHead(1, 8)
 JUMP = VariationalJump((3,), width=8)
 H = JUMP.look(X0, 5, 2, S).detach()
@@ -273,6 +285,22 @@ CALLS = {
     **{f"samplers.solvers.sample_{name}": SOLVER for name in ("euler", "heun", "dpmpp_2s", "dpmpp_2m")},
     "samplers.solvers.sample_unipc": {**SOLVER, "order": 2},
     "guidance.classifier_free": {"denoise": half, "w": 1.5},
+    "guidance.away_from": {"denoise": half, "negative": half, "w": 1.5},
+    "guidance.away_from_class": {"denoise": half, "unwanted": 1, "w": 1.5},
+    "guidance.in_interval": {"guided": half, "denoise": half, "schedule": S, "low": 3.0, "high": 10.0},
+    "guidance.classifier_guidance": {"denoise": half, "classify": scores, "schedule": S, "w": 1.5},
+    "inpainting.with_known": {"denoise": half, "known": X0[0], "mask": MASK},
+    "inpainting.sample_repaint": {
+        "denoise": half, "x_T": X, "schedule": S, "timesteps": GRID, "known": X0, "mask": MASK, "rounds": 2,
+        "generator": GENERATOR,
+    },
+    "inpainting.towards": {"denoise": half, "look": half_of_it, "y": X0, "schedule": S, "w": 1.5, "data_std": 0.5},
+    "inpainting.image_to_image": {
+        "sample": samplers.sample_ddim, "denoise": half, "x_0": X0, "schedule": S, "timesteps": [7, 3, 0],
+        "generator": GENERATOR,
+    },
+    "inpainting.box_mask": {"height": 6, "width": 8, "top": 1, "left": 2, "bottom": 4, "right": 5},
+    "inpainting.conditional": {"mixture": MIXTURE, "known": X0[0], "mask": MASK},
     "samplers.wrappers.clip_x0": {"denoise": half, "low": -1.0, "high": 1.0},
     "samplers.wrappers.dynamic_threshold": {"denoise": half, "quantile": 0.9},
     "samplers.step_selection.costs.Measured.variance": {"self": MEASURED, **TO_JUMP},
@@ -394,7 +422,7 @@ CALLS = {
     },
     **dict.fromkeys(  # tests/test_tasks.py
         f"tasks.{one}.{method}"
-        for one in ("classification.Classification", "denoising.Denoising")
+        for one in ("classification.Classification", "classification.NoisyClassification", "denoising.Denoising")
         for method in ("__call__", "measure")
     ),
     "tasks.task.known_classes": {"model": CNN},
@@ -402,6 +430,9 @@ CALLS = {
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
     "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
     "classifier.Classifier.forward": {"self": CLASSIFIER, "x": IMAGES},
+    "classifier.NoisyClassifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
+    "classifier.NoisyClassifier.forward": {"self": NOISY, "x_t": IMAGES, "log_snr": LOG_SNR},
+    "classifier.NoisyClassifier.at_times_of": {"self": NOISY, "schedule": S},
     "classifier.look_at": {"classifier": CLASSIFIER, "images": BYTES, "batch_size": 4},
     "runtime.moved": {"x": IMAGES, "device": torch.device("cpu")},
     "data.batching.as_batch": {"x": BYTES, "device": torch.device("cpu"), "dtype": torch.float32},
@@ -488,6 +519,14 @@ CALLS = {
         "guidance": 1.0, "num_classes": 10, "full": False, "seed": 0, "precision": torch.float32,
     },
     "metrics.evaluation.accuracy": {"classifier": CLASSIFIER, "dataset": "mnist", "full": False},
+    "metrics.evaluation.noisy_accuracy": {"classifier": NOISY, "dataset": "mnist", "log_snr": 1.0, "full": False},
+    "leaderboard.guided.guided_path": {"name": "mnist-unet", "folder": FOLDER},
+    "leaderboard.guided.load_guided": {"name": "mnist-unet", "folder": FOLDER},
+    "leaderboard.guided.missing_guided": {"name": "mnist-unet", "seed": 0, "folder": FOLDER},
+    **dict.fromkeys(  # tests/test_leaderboard.py
+        f"leaderboard.{one}"
+        for one in ("guided.guided_denoiser", "guided.measure_guided", "guided.run_guided", "rows.read", "rows.write")
+    ),
     "leaderboard.plans.Counted": {"denoise": half},
     "leaderboard.plans.Counted.__call__": {"self": Fresh(lambda: leaderboard.Counted(half)), "x_t": X, "t": 3},
     "leaderboard.plans.network_calls": {"sample": samplers.sample_ddim, "schedule": S, "timesteps": GRID},
@@ -617,7 +656,19 @@ FINE = {
     "samplers.wrappers.clip_x0(*)": "negative, zero",
     "leaderboard.measuring.affordable(sizes)": "huge, backwards",
     "*(guidance)": "zero",
-    "guidance.classifier_free(w)": "zero",
+    "guidance.*(w)": "zero",
+    "guidance.away_from_class(unwanted)": "zero",
+    "guidance.in_interval(low)": "negative, zero",
+    "guidance.in_interval(high)": "zero",
+    "inpainting.*(known)": "an axis more, an axis fewer",  # spread over the batch
+    "inpainting.*(mask)": "bools, an axis more, an axis fewer",
+    "inpainting.towards(y)": "an axis fewer",
+    "inpainting.towards(w)": "zero",
+    "inpainting.box_mask(top)": "zero",
+    "inpainting.box_mask(left)": "zero",
+    "inpainting.box_mask(bottom)": "zero",  # no box
+    "inpainting.box_mask(right)": "zero",
+    "metrics.evaluation.noisy_accuracy(log_snr)": "negative, zero",
     "denoisers.denoiser.Denoiser(data_mean)": "negative, zero",
     "*(num_classes)": "zero",
     "*(seed)": "zero",

@@ -502,7 +502,7 @@ def spoiled(value):
                 wrong[name].view(-1)[0] = number
         else:
             wrong["floats"] = value.float()
-            if value.dtype != torch.uint8:
+            if value.dtype not in (torch.uint8, torch.bool):
                 wrong |= {"negative": -5 - value, "huge": value + 1000}
     elif isinstance(value, bool):
         wrong = {}  # truth is Python's affair
@@ -556,6 +556,12 @@ MADE = {
     "variational.variances.optimal_variance": lambda made: made(X, X, 5, 2, S),
     "samplers.wrappers.clip_x0": lambda made: made(X, 3),
     "guidance.classifier_free": lambda made: made(X, 3, label=calls.PAIR),
+    "guidance.away_from": lambda made: made(X, 3),
+    "guidance.away_from_class": lambda made: made(X, 3),
+    "guidance.in_interval": lambda made: made(X, calls.BOTH_SIDES),
+    "guidance.classifier_guidance": lambda made: made(X, 3, label=calls.PAIR),
+    "inpainting.with_known": lambda made: made(X, 3),
+    "inpainting.towards": lambda made: made(X, 3),
     "samplers.wrappers.dynamic_threshold": lambda made: made(X, 3),
 }
 

@@ -108,6 +108,17 @@ def test_an_untouched_stub_is_not_yet(id):
     assert check(id, stub).status == "not yet"
 
 
+def test_what_pytorch_cannot_do_is_no_untouched_stub():
+    """`1 - mask` raises a NotImplementedError, too, and was answered with "not yet"."""
+
+    def subtracts(*args):
+        return 1 - torch.tensor([True])
+
+    verdict = check("01.q_step", subtracts)
+    assert verdict.status == "wrong"
+    assert "turns them round" in verdict.hint
+
+
 @pytest.mark.parametrize("id", EXERCISES)
 def test_checks_leave_the_global_stream_alone(id):
     before = torch.random.get_rng_state()

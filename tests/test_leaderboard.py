@@ -1,6 +1,7 @@
 """The leaderboard counts what is asked of the network, measures what it says, and never measures a row twice."""
 
 import dataclasses
+import math
 
 import matplotlib.pyplot as plt
 import pytest
@@ -16,7 +17,10 @@ from course_utils.leaderboard import (
     CONTENDERS,
     Contender,
     Counted,
+    GuidancePlan,
+    GuidedRow,
     Row,
+    guided,
     measuring,
     plan_within,
     planned,
@@ -386,3 +390,74 @@ def test_the_figure_has_a_line_a_sampler_the_floor_and_ones_own_star():
     plt.close("all")
     with pytest.raises(ValueError, match="one n"):
         leaderboard.figure(rows, [dataclasses.replace(ROW, n=20)])
+
+
+# --- against the weight of guidance -----------------------------------------------------------------------------------
+
+
+class Classes(Denoiser):
+    """A denoiser that answers with a digit of the class, and without one with the mean of all."""
+
+    def forward(self, x_t, t, label=None):
+        seen.append((x_t.detach().clone(), t))
+        return (DIGITS.mean(0) if label is None else DIGITS[label]) + 0.1 * x_t
+
+
+PLANNED = (
+    GuidancePlan("classifier-free", 1.0, 20, "ddim", "uniform", 4),
+    GuidancePlan("classifier-free", 3.0, 20, "ddim", "uniform", 4),
+    GuidancePlan("in an interval", 3.0, 20, "ddim", "uniform", 4),
+    GuidancePlan("autoguidance", 2.0, 20, "ddpm", "uniform", 4),
+    GuidancePlan("classifier", 1.0, 20, "ddim", "uniform", 4),
+)
+
+
+@pytest.fixture
+def sweep(board, monkeypatch, tmp_path):
+    network, real = Classes(nn.Linear(1, 1), SCHEDULE), pretrained.load_network
+    weak = Classes(nn.Linear(1, 1), SCHEDULE)
+    monkeypatch.setattr(pretrained, "load_denoiser", lambda name, device="cpu": network)
+    monkeypatch.setattr(
+        pretrained, "load_network", lambda name, *a, **o: weak if "weak" in name else real(name, *a, **o)
+    )
+    monkeypatch.setitem(guided.PLANS, "mnist-unet", PLANNED)
+    return lambda: leaderboard.run_guided("mnist-unet", folder=tmp_path)
+
+
+def test_a_sweep_goes_on_where_it_was_and_counts_its_calls(sweep, tmp_path):
+    first = sweep()
+    before = [next(first), next(first)]
+    first.close()
+    assert leaderboard.missing_guided("mnist-unet", folder=tmp_path) == list(PLANNED[2:])
+    rest = list(sweep())
+    assert list(sweep()) == []
+    found = leaderboard.load_guided("mnist-unet", folder=tmp_path)
+    assert [row.key for row in found] == [row.key for row in before + rest]
+    levels = [SCHEDULE.log_snr(t).item() for t in (40, 30, 20, 10)]
+    inside = sum(guided.INTERVAL[0] <= level <= guided.INTERVAL[1] for level in levels)
+    assert 0 < inside < 4
+    assert [(row.nfe, row.other_calls) for row in found] == [(4, 0), (8, 0), (4 + inside, 0), (4, 4), (4, 4)]
+    assert len({row.floor for row in found}) == 1
+
+
+def test_a_guided_row_is_what_its_samples_are(sweep):
+    """Digits that a denoiser copies are of the class asked for; and rows come back from a file as they went."""
+    row = next(sweep())
+    assert row.agreement > 0.9
+    assert row.log_snr_low == -math.inf
+    assert row.low <= row.fid <= row.high
+
+
+def test_a_method_without_its_second_network_is_said():
+    with pytest.raises(ValueError, match="other: autoguidance wants a second network"):
+        guided.guided_denoiser("mnist-unet", Copies(nn.Linear(1, 1), SCHEDULE), SCHEDULE, PLANNED[3])
+
+
+@pytest.mark.parametrize("name", ["mnist-unet", "cifar10-unet"])
+def test_the_stored_sweeps_are_of_the_shipped_weights(name):
+    found = leaderboard.load_guided(name)
+    assert len({row.key for row in found}) == len(found)
+    assert found == rows.read(guided.guided_path(name), GuidedRow)
+    for row in found:
+        assert row.low <= row.fid <= row.high
+        assert GuidancePlan(row.method, row.w, row.n, row.sampler, row.grid, row.steps) in guided.PLANS[name]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from course_utils import data, files, metrics, pretrained, recipes, samplers
 from course_utils.checkpoints import CheckpointError
-from course_utils.classifier import Classifier, look_at
+from course_utils.classifier import Classifier, NoisyClassifier, look_at
 from course_utils.denoisers import Denoiser
 from course_utils.desk import cli
 from course_utils.files import DataError
@@ -31,7 +31,7 @@ TINY = Recipe(
 def test_what_must_be_there_is_there_and_small_enough():
     assert set(SHIPPED) == set(RECIPES) - {"mnist-smoke"}  # which only tries out the machine
     assert {path.stem for path in FOLDER.glob("*.safetensors")} == set(SHIPPED)
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 16e6
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 17e6
     assert SHIPPED["mnist-unet"]["parameters"] <= 3e6
     assert SHIPPED["cifar10-unet"]["parameters"] <= 6e6
 
@@ -40,15 +40,21 @@ def test_what_must_be_there_is_there_and_small_enough():
 def test_every_shipped_network_loads_and_is_that_of_its_recipe(name):
     recipe = recipe_of(name)
     assert recipe == recipe_from(recipes.settings_of(RECIPES[name]))
-    classifies = recipe.architecture == "classifier"
-    model = load_classifier(recipe.dataset) if classifies else load_denoiser(name)
-    assert isinstance(model, Classifier if classifies else Denoiser)
+    classifies, noisy = recipe.schedule is None, recipe.architecture == "noisy_classifier"
+    model = (
+        pretrained.load_network(name)
+        if noisy
+        else load_classifier(recipe.dataset)
+        if classifies
+        else load_denoiser(name)
+    )
+    assert isinstance(model, NoisyClassifier if noisy else Classifier if classifies else Denoiser)
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert sum(p.numel() for p in model.parameters()) == SHIPPED[name]["parameters"]
     x = torch.zeros(2, *((1, 28, 28) if recipe.dataset == "mnist" else (3, 32, 32)))
-    label = {} if classifies else {"label": torch.tensor([3, -1])}
-    assert (model(x) if classifies else model(x, 500, **label)).isfinite().all()
+    more = {"log_snr": torch.zeros(2)} if noisy else {} if classifies else {"t": 500, "label": torch.tensor([3, -1])}
+    assert model(x, **more).isfinite().all()
     if not classifies:
         assert (model.data_mean, model.data_std) == pytest.approx(recipes.pixel_moments(recipe.dataset))
         assert recipe.schedule["T"] == model.schedule.T
@@ -128,6 +134,15 @@ def test_moments_of_another_classifier_are_passed_over(monkeypatch):
 def test_the_classifiers_know_their_images(dataset, least):
     """Of CIFAR-10 1,000 are embedded: 0.917 of all of them leaves 0.89 three standard errors away."""
     assert metrics.accuracy(load_classifier(dataset), dataset, full=False).share.value >= least
+
+
+def test_the_classifier_of_noisy_digits_sees_less_the_more_noise_there_is():
+    model = pretrained.load_network("mnist-noisy-classifier")
+    found = [metrics.noisy_accuracy(model, "mnist", level, full=False).value for level in (8.0, 0.0, -4.0, -12.0)]
+    assert found[0] > 0.97
+    assert found[1] > 0.9
+    assert found[0] > found[1] > found[2] > found[3]
+    assert found[3] < 0.2  # nothing is left to be seen
 
 
 @pytest.mark.slow(2)

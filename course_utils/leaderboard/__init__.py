@@ -5,6 +5,15 @@ that was stopped goes on where it was. `add` measures a sampler of your own at t
 stored rows; `table` and `figure` show them. Lesson 11 reads it.
 """
 
+from course_utils.leaderboard.guided import PLANS as GUIDANCE_PLANS
+from course_utils.leaderboard.guided import (
+    GuidancePlan,
+    GuidedRow,
+    load_guided,
+    measure_guided,
+    missing_guided,
+    run_guided,
+)
 from course_utils.leaderboard.measuring import add, affordable, measure, missing, run
 from course_utils.leaderboard.plans import (
     BUDGETS,
@@ -25,9 +34,12 @@ __all__ = [
     "BUDGETS",
     "CONTENDERS",
     "GRIDS",
+    "GUIDANCE_PLANS",
     "LONGEST",
     "Contender",
     "Counted",
+    "GuidancePlan",
+    "GuidedRow",
     "Plan",
     "Row",
     "add",
@@ -35,13 +47,17 @@ __all__ = [
     "at",
     "figure",
     "load",
+    "load_guided",
     "measure",
+    "measure_guided",
     "missing",
+    "missing_guided",
     "network_calls",
     "path_of",
     "plan_within",
     "planned",
     "run",
+    "run_guided",
     "save",
     "stored",
     "table",

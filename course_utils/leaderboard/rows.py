@@ -5,13 +5,14 @@ import dataclasses
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_type_hints
+from typing import TypeVar, get_type_hints
 
 from course_utils import pretrained
 from course_utils._validate import require_count, require_one_of
 from course_utils.files import DataError, data_dir, write_atomically
 
 FOLDER = "leaderboard"
+R = TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +43,6 @@ class Row:
         return self.sha256, self.sampler, self.grid, self.steps, self.n, self.seed
 
 
-_KINDS: dict[str, Callable] = get_type_hints(Row)  # str, int or float, by column
-
-
 def path_of(name: str, folder: Path | None = None) -> Path:
     """Where a network's rows are."""
     return (folder or data_dir() / FOLDER) / f"{name}.csv"
@@ -52,15 +50,20 @@ def path_of(name: str, folder: Path | None = None) -> Path:
 
 def load(name: str = "mnist-unet", folder: Path | None = None) -> list[Row]:
     """The stored rows of a network, none if there is no file. Raises DataError if the file is damaged."""
-    path = path_of(name, folder)
+    return read(path_of(name, folder), Row)
+
+
+def read(path: Path, kind: type[R]) -> list[R]:
+    """The rows of a file, of a dataclass whose fields are text or numbers. Raises DataError if the file is damaged."""
     if not path.exists():
         return []
-    fields = dataclasses.fields(Row)
+    kinds: dict[str, Callable] = get_type_hints(kind)  # str, int or float, by column
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     try:
         lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")), strict=True)
-        if lines.fieldnames != [field.name for field in fields]:
+        if lines.fieldnames != names:
             raise ValueError(f"its columns are {lines.fieldnames}")
-        return [Row(**{field.name: _KINDS[field.name](line[field.name]) for field in fields}) for line in lines]
+        return [kind(**{name: kinds[name](line[name]) for name in names}) for line in lines]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(
             f"{path}: cannot be read as a leaderboard ({type(error).__name__}: {error}). "
@@ -79,13 +82,18 @@ def stored(name: str = "mnist-unet", *, n: int = 1000, seed: int = 0, folder: Pa
 
 def save(rows: Sequence[Row], name: str = "mnist-unet", folder: Path | None = None) -> None:
     """Write the rows of a network, whole or not at all."""
+    write(path_of(name, folder), Row, rows)
+
+
+def write(path: Path, kind: type[R], rows: Sequence[R]) -> None:
+    """Write rows of a dataclass to a file, whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(Row))
+    writer.writerow(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
     for row in rows:
-        values = dataclasses.astuple(row)
+        values = dataclasses.astuple(row)  # type: ignore[call-overload]
         writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in values)
-    write_atomically(path_of(name, folder), text.getvalue().encode())
+    write_atomically(path, text.getvalue().encode())
 
 
 def weights(name: str) -> str:

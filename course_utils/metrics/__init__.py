@@ -8,7 +8,7 @@ KID, precision and recall, nearest training images, a classifier that has seen n
 from course_utils.metrics.distances import chance_fid, fid, fid_interval, gaussian_chance_fid, kid
 from course_utils.metrics.drawing import draw_images
 from course_utils.metrics.estimates import Estimate, share, subset
-from course_utils.metrics.evaluation import GRIDS, SAMPLERS, Accuracy, Score, accuracy, evaluate
+from course_utils.metrics.evaluation import GRIDS, SAMPLERS, Accuracy, Score, accuracy, evaluate, noisy_accuracy
 from course_utils.metrics.neighbours import Coverage, copied, nearest, precision_recall
 from course_utils.metrics.real_images import Reference, floor_of, reference
 from course_utils.metrics.samples_only import samples_only_accuracy
@@ -32,6 +32,7 @@ __all__ = [
     "gaussian_chance_fid",
     "kid",
     "nearest",
+    "noisy_accuracy",
     "precision_recall",
     "reference",
     "samples_only_accuracy",

@@ -17,8 +17,9 @@ from course_utils._validate import (
     require_one_of,
     require_type,
 )
-from course_utils.classifier import Classifier, look_at
-from course_utils.data import CLASSES, load_images
+from course_utils.classifier import Classifier, NoisyClassifier, look_at
+from course_utils.data import CLASSES, load_images, normalize
+from course_utils.forward import noise_like
 from course_utils.guidance import classifier_free
 from course_utils.metrics.distances import fid_interval
 from course_utils.metrics.drawing import draw_images
@@ -184,3 +185,20 @@ def accuracy(classifier: Classifier, dataset: str, *, full: bool = True) -> Accu
     images, labels = load_images(dataset, "test", full=full)
     right = int((look_at(classifier, images)[1] == labels).sum())
     return Accuracy(share(right, len(images)), len(images))
+
+
+@torch.no_grad()
+def noisy_accuracy(classifier: NoisyClassifier, dataset: str, log_snr: float, *, full: bool = True) -> Estimate:
+    """Share of a test split that a classifier of noisy images names rightly at one noise level, always in one noise."""
+    require_type("classifier", classifier, NoisyClassifier, "a NoisyClassifier")
+    require_one_of("dataset", dataset, CLASSES)
+    require_in("log_snr", log_snr, "(-inf, inf)")
+    images, labels = load_images(dataset, "test", full=full)
+    weight, generator, right = next(classifier.parameters()), torch.Generator().manual_seed(0), 0
+    level = torch.as_tensor(log_snr, dtype=weight.dtype)
+    for chunk, label in zip(images.split(500), labels.split(500), strict=True):
+        x = normalize(chunk, weight.dtype)
+        x_t = torch.sigmoid(level).sqrt() * x + torch.sigmoid(-level).sqrt() * noise_like(x, generator)
+        logits = classifier(x_t.to(weight.device), level.to(weight.device).expand(len(x)))
+        right += int((logits.argmax(1).cpu() == label).sum())
+    return share(right, len(labels))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from course_utils import schedules
 from course_utils._validate import require_one_of, require_type
-from course_utils.classifier import Classifier
+from course_utils.classifier import Classifier, NoisyClassifier
 from course_utils.data import CLASSES, load_images
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
 from course_utils.recipes.recipe import Recipe
@@ -23,6 +23,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "attention": AttentionDenoiser,
     "unet": UNet,
     "classifier": Classifier,
+    "noisy_classifier": NoisyClassifier,
 }
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": schedules.linear,

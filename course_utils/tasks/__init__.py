@@ -3,11 +3,25 @@
 `training.train` is one for all. A recipe names a task by its name in TASKS, and gives the fields of its dataclass.
 """
 
-from course_utils.tasks.classification import Classification
+from course_utils.tasks.classification import Classification, NoisyClassification
 from course_utils.tasks.denoising import Denoising, draw_t
 from course_utils.tasks.task import Losses, Measured, Task, known_classes
 
-TASKS: dict[str, type] = {"denoising": Denoising, "classification": Classification}
+TASKS: dict[str, type] = {
+    "denoising": Denoising,
+    "classification": Classification,
+    "noisy_classification": NoisyClassification,
+}
 """By the name that a recipe calls them."""
 
-__all__ = ["TASKS", "Classification", "Denoising", "Losses", "Measured", "Task", "draw_t", "known_classes"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Denoising",
+    "Losses",
+    "Measured",
+    "NoisyClassification",
+    "Task",
+    "draw_t",
+    "known_classes",
+]

@@ -419,6 +419,23 @@ def fewer_steps(n: int = 5000, seed: int = 1000) -> Iterator[str]:
         )
 
 
+def guided() -> Iterator[str]:
+    """FID, precision, recall and class agreement against the weight of guidance, what is missing in the stored tables.
+
+    Each row is in `data/leaderboard/guidance-NAME.csv` before the next begins: stop it whenever you like.
+    """
+    from course_utils import leaderboard
+
+    for name in leaderboard.GUIDANCE_PLANS:
+        for row in leaderboard.run_guided(name):
+            yield (
+                f"{name}, {row.method}, w = {row.w:g}, {row.sampler}, {row.nfe} + {row.other_calls} calls, "
+                f"n = {row.n:,}: FID {row.fid:.4f} [{row.low:.4f}, {row.high:.4f}] (real {row.floor:.4f}), precision "
+                f"{row.precision:.3f} ({row.real_precision:.3f}), recall {row.recall:.3f} ({row.real_recall:.3f}), "
+                f"agreement {row.agreement:.1%}"
+            )
+
+
 HOSTILE = (
     "while True: pass",
     "import os; os._exit(0)",
@@ -522,9 +539,10 @@ PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "lessons": lesson_seconds,
     "book": web_page,
     "steps": fewer_steps,
+    "guidance": guided,
     "grading": grading,
     "faults": faults,
     "race": race,
     "robust": assertions,
 }
-LONG = ("book", "steps", "grading", "faults", "race", "robust")  # only if named
+LONG = ("book", "steps", "guidance", "grading", "faults", "race", "robust")  # only if named
