@@ -12,7 +12,7 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            plotting · widgets                              figures, sliders
   learn    metrics/ · pretrained · classifier              how good it is, and what ships trained
            recipes · training                              a whole training by name; the one loop for all
-           tasks/ · runs · losses                          what is minimised, and what that changes
+           tasks/ · paths · runs · losses                  what is minimised, and what that changes
            checkpoints · runtime · data                    files and devices
   sample   reverse_steps/                                  better steps: learned variances, a latent
            denoisers/ · guidance · samplers/               networks; from noise to images

@@ -23,6 +23,9 @@ from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier
 from course_utils.data import DataError, load_images, parse_json, write_atomically
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
+from course_utils.paths import draw_paths
+from course_utils.runtime import pick_device, pick_precision
+from course_utils.samplers import uniform_grid
 from course_utils.schedules import Schedule
 from course_utils.tasks import TASKS, Task
 from course_utils.training import Record, Training, train
@@ -61,12 +64,14 @@ class Recipe:
     # data
     dataset: str
     full: bool = False  # all of it, downloaded, instead of the embedded part
+    paths: dict[str, Any] | None = None  # instead of images: the paths of a shipped network, see `load_data`
     # network
     architecture: str = "unet"
     network: dict[str, Any] = field(default_factory=dict)  # the architecture's arguments
     # schedule: a network that has one is a denoiser, and predicts what is said
     schedule: dict[str, Any] | None = field(default_factory=lambda: {"kind": "linear", "T": 1000})
     predict: str = "v"
+    start: str | None = None  # a shipped network whose weights the training begins with, as far as it has them
     # task
     task: dict[str, Any] = field(default_factory=lambda: {"kind": "denoising"})
     # optimizer: AdamW, and where parts of the network differ from it, see `runs.Training`
@@ -141,6 +146,37 @@ RECIPES = {
             batch_size=64,
             lr=2e-3,
             warmup=500,
+        ),
+        Recipe(
+            "mnist-eyes",  # a second classifier, for what may not be learned from the one that measures
+            "mnist",
+            architecture="classifier",
+            network={"channels": 1, "widths": (24, 48, 96)},
+            schedule=None,
+            task={"kind": "classification", "shift": 1},
+            steps=700,
+            lr=3e-3,
+            weight_decay=0.05,
+            ema=0.99,
+            warmup=100,
+            seed=77,
+        ),
+        Recipe(
+            "mnist-onestep",
+            "mnist",
+            paths={"of": "mnist-unet", "n": 20_000, "steps": 6, "guidance": 1.3, "seed": 10_000},
+            network={"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10, "second_time": True},
+            start="mnist-unet",
+            task={
+                "kind": "jumping",
+                "times": (1000, 833, 667, 500, 333, 167, 0),
+                "whole": 0.75,
+                "eyes": "mnist-eyes",
+            },
+            steps=8000,
+            batch_size=32,
+            warmup=100,
+            ema=0.998,
         ),
         Recipe(
             "mnist-smoke",
@@ -237,9 +273,21 @@ def make_task(recipe: Recipe) -> Task:
 
 
 def load_data(recipe: Recipe) -> tuple[Tensor, Tensor | None]:
-    """Training images, uint8, and their labels, None if neither network nor task knows classes. Raises DataError."""
+    """Training images, uint8, and their labels, None if neither network nor task knows classes. Raises DataError.
+
+    For a recipe with `paths` these are drawn first, which takes minutes: `n` paths of the shipped network `of`, on a
+    uniform grid of `steps`, by DPM-Solver++(2M), with `guidance`; and the classes that they were asked to be.
+    """
     require_type("recipe", recipe, Recipe, "a Recipe, such as RECIPES['mnist-unet']")
     images, labels = load_images(recipe.dataset, full=recipe.full)
+    if recipe.paths is not None:
+        from course_utils.pretrained import load_denoiser  # which knows the recipes
+
+        device, how = pick_device(), dict(recipe.paths)
+        denoise = load_denoiser(how.pop("of"), device)
+        grid = uniform_grid(denoise.schedule, how.pop("steps"))
+        how |= {"labels": labels, "device": device, "precision": pick_precision(device)}
+        return draw_paths(denoise, denoise.schedule, how.pop("n"), tuple(images.shape[1:]), grid, **how)
     return images, labels if recipe.schedule is None or recipe.network.get("num_classes") else None
 
 
@@ -253,7 +301,7 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     folder = Path(folder)
     settings = settings_of(recipe)
     settled = {key: getattr(recipe, key) for key in ("lr", "weight_decay", "ema", "seed", "parts")}
-    run = Training(make_model(recipe), **settled, **options)
+    run = Training(_started(make_model(recipe), recipe.start), **settled, **options)
     checkpoint = folder / CHECKPOINT
     if run.writes:
         for part in folder.glob(f".{CHECKPOINT}.*.part"):  # a write that was killed
@@ -275,6 +323,18 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     if run.writes:
         write_atomically(folder / SETTINGS, json.dumps(settings, indent=2).encode())
     return run
+
+
+def _started(model: Any, start: str | None) -> Any:
+    """The model with the weights of a shipped denoiser; what that has not keeps its own."""
+    if start is not None:
+        from course_utils.pretrained import load_denoiser  # which knows the recipes
+
+        known = load_denoiser(start).state_dict()
+        fits = model.load_state_dict(known, strict=False)
+        if fits.unexpected_keys:
+            raise ValueError(f"start: {start} has weights that this network has not, {fits.unexpected_keys[0]}")
+    return model
 
 
 def _recipe_in(path: Path) -> Recipe:

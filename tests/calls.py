@@ -401,6 +401,13 @@ CALLS = {
     **dict.fromkeys(  # tests/test_tasks.py
         f"tasks.{one}.__call__" for one in ("classification.Classification", "denoising.Denoising")
     ),
+    **dict.fromkeys(  # tests/test_distillation.py
+        f"tasks.distillation.{one}.__call__" for one in ("Consistency", "MeanFlow", "Reflow", "Jumping")
+    ),
+    "paths.draw_paths": {
+        "denoise": half, "schedule": S, "n": 3, "shape": (3,), "timesteps": GRID, "labels": LABELS, "guidance": 1.5,
+        "sampler": samplers.sample_ddim, "seed": 0, "device": "cpu", "precision": torch.float32,
+    },
     "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
     "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
@@ -641,6 +648,7 @@ FINE = {
     "variational.terms.gaussian_kl(var_*)": "bytes",
     "reverse_steps.bounds.*(variances)": "twice as many, an axis more, an axis fewer, infinity, bytes, bools",
     "*(labels)": "huge, negative",
+    "paths.draw_paths(labels)": "twice as many",  # a pool to draw from
     "*(test_labels)": "huge",
     "plotting.to_pixels(images)": "infinity",  # as white as a screen can
     "data.denormalize(x)": "infinity",

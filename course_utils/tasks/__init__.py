@@ -2,9 +2,28 @@
 
 from course_utils.tasks.classification import Classification
 from course_utils.tasks.denoising import Denoising, draw_t
+from course_utils.tasks.distillation import Consistency, Jumping, MeanFlow, Reflow
 from course_utils.tasks.task import Losses, Task
 
-TASKS: dict[str, type] = {"denoising": Denoising, "classification": Classification}
+TASKS: dict[str, type] = {
+    "denoising": Denoising,
+    "classification": Classification,
+    "consistency": Consistency,
+    "mean_flow": MeanFlow,
+    "reflow": Reflow,
+    "jumping": Jumping,
+}
 """By the name that a recipe calls them."""
 
-__all__ = ["TASKS", "Classification", "Denoising", "Losses", "Task", "draw_t"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Consistency",
+    "Denoising",
+    "Jumping",
+    "Losses",
+    "MeanFlow",
+    "Reflow",
+    "Task",
+    "draw_t",
+]
