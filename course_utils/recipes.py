@@ -164,7 +164,7 @@ RECIPES = {
         Recipe(
             "mnist-onestep",
             "mnist",
-            paths={"of": "mnist-unet", "n": 20_000, "steps": 6, "guidance": 1.3, "seed": 10_000},
+            paths={"of": "mnist-unet", "n": 11_000, "steps": 6, "guidance": 1.3, "seed": 10_000},
             network={"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10, "second_time": True},
             start="mnist-unet",
             task={
@@ -173,7 +173,7 @@ RECIPES = {
                 "whole": 0.75,
                 "eyes": "mnist-eyes",
             },
-            steps=8000,
+            steps=600,
             batch_size=32,
             warmup=100,
             ema=0.998,
@@ -301,7 +301,7 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     folder = Path(folder)
     settings = settings_of(recipe)
     settled = {key: getattr(recipe, key) for key in ("lr", "weight_decay", "ema", "seed", "parts")}
-    run = Training(_started(make_model(recipe), recipe.start), **settled, **options)
+    run = Training(start_from(make_model(recipe), recipe.start), **settled, **options)
     checkpoint = folder / CHECKPOINT
     if run.writes:
         for part in folder.glob(f".{CHECKPOINT}.*.part"):  # a write that was killed
@@ -325,8 +325,11 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     return run
 
 
-def _started(model: Any, start: str | None) -> Any:
-    """The model with the weights of a shipped denoiser; what that has not keeps its own."""
+def start_from(model: Any, start: str | None) -> Any:
+    """The model, with the weights of a shipped denoiser if one is named; what that has not keeps its own.
+
+    Raises ValueError if it has weights that the model has not.
+    """
     if start is not None:
         from course_utils.pretrained import load_denoiser  # which knows the recipes
 

@@ -31,10 +31,17 @@ LAB_SETTINGS = {
 LEARN, TEACH, MAKE = "Learn", "Teach a class", "Make the course"
 # Said here, since the modules that know them import PyTorch; tests/test_cli.py compares.
 RECIPES = (
-    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier; mnist-smoke"
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-onestep; mnist-classifier, "
+    "cifar10-classifier, mnist-eyes; mnist-smoke"
 )
-SHIPPED = "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier"
-PARTS = "size, imports, forward, attention, training, sampling, lessons; if named: steps, grading, faults, race, robust"
+SHIPPED = (
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-onestep; mnist-classifier, "
+    "cifar10-classifier, mnist-eyes"
+)
+PARTS = (
+    "size, imports, forward, attention, training, sampling, lessons; if named: steps, onestep, distillations, grading, "
+    "faults, race, robust"
+)
 
 app = typer.Typer(
     help="Diffusion models from scratch: learn, teach, and make the course.",
@@ -446,7 +453,7 @@ def evaluate(
     name: Annotated[str, typer.Argument(help=f"One of {SHIPPED}.")],
     n: Annotated[int, typer.Option(min=2, help="Samples to draw.")] = 10_000,
     steps: Annotated[int, typer.Option(min=1, help="Steps a sample.")] = 50,
-    sampler: Annotated[str, typer.Option(help="ddim, or ddpm, which puts noise back on the way.")] = "ddim",
+    sampler: Annotated[str, typer.Option(help="ddim; ddpm; consistency or flow_map for networks that jump.")] = "ddim",
     guidance: Annotated[float, typer.Option(min=0, help="Weight of classifier-free guidance; 1 for none.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     run: Annotated[Path | None, typer.Option(help="Measure the run of this folder instead, as far as it is.")] = None,
@@ -457,7 +464,7 @@ def evaluate(
     """Measure a network: FID, its floor and class agreement of a denoiser; test accuracy of a classifier."""
     from tqdm import tqdm
 
-    from course_utils import metrics, pretrained, recipes, runtime
+    from course_utils import metrics, pretrained, recipes, runtime, tasks
     from course_utils.checkpoints import CheckpointError
     from course_utils.data import DataError
     from course_utils.samplers import uniform_grid
@@ -474,9 +481,9 @@ def evaluate(
         manifest = pretrained.read_manifest()
         plan = _recipe(name) if run or name not in manifest else pretrained.recipe_of(name)
         if plan.task["kind"] == "classification":
-            model = recipes.begin(plan, run).averaged() if run else pretrained.load_classifier(plan.dataset)
+            model = recipes.begin(plan, run).averaged() if run else pretrained.load_network(name)
             result = f"{metrics.accuracy(model.to(device), plan.dataset):.2%} of the test split named rightly"
-        elif plan.task["kind"] != "denoising":
+        elif plan.task["kind"] not in tasks.DENOISERS:
             _stop(f"{name}: how well the task {plan.task['kind']} is done is not measured here")
         else:
             model = recipes.begin(plan, run).averaged() if run else pretrained.load_denoiser(name)

@@ -14,8 +14,11 @@ TASKS: dict[str, type] = {
     "jumping": Jumping,
 }
 """By the name that a recipe calls them."""
+DENOISERS = ("denoising", "consistency", "mean_flow", "reflow", "jumping")
+"""Those that make a denoiser."""
 
 __all__ = [
+    "DENOISERS",
     "TASKS",
     "Classification",
     "Consistency",
