@@ -732,8 +732,10 @@ for n in sorted({row.n for row in stored}):
         )
 
 # %% [markdown]
-# Read it as lesson 11 taught: by calls. A network that needs guidance and six calls of a teacher has been *paid
-# for* once, in training. It draws for ever after at one call.
+# Read it as lesson 11 taught: by calls, and beside the floor of the same n. In one call the denoiser's clouds are as far from digits as
+# FID goes here; the network of the same size that was told where to jump is near the floor. *How* near, a thousand images cannot say,
+# the intervals reach below it. It is an early one, too: the line above says how few paths it has seen. The teacher was paid for,
+# once, in those paths and in the steps that learned from them. What learned draws for ever after at one call.
 #
 # ## 6 · While you drag
 #
@@ -833,13 +835,12 @@ show(
 #
 # ## 7 · What usually goes wrong
 #
-# Four slips of (14.13), each from public code. The world of two humps tells them apart in seconds: everything as in
-# section 4, one line changed.
+# Three slips of (14.13), each from public code. The world of two humps tells them apart in seconds: everything as in
+# section 4 with its exact teacher, one line changed.
 #
-# * `v - dudt`: the factor $(t - r)$ is lost.
+# * The factor $(t - r)$ is lost: `v - dudt`.
+# * The tangents stand in the wrong order: $x$ moves at 1, and time at $v$.
 # * The target keeps its gradient.
-# * The tangents are given as $(1, v)$'s values in the wrong places: time moves by $v$, $x$ by 1.
-# * The guess of the teacher is fine, the noise is not: the student gets another noise than the teacher.
 
 
 # %%
@@ -861,9 +862,6 @@ class Slip(MeanFlow):
         T, R = t[:, None], r[:, None]
         x_t = (1 - T) * x_0 + T * eps
         v = (x_t - teacher(x_t, t)) / T
-        if self.slip == "another noise":
-            other = torch.randn(x_0.shape, generator=generator)
-            v = (x_t - teacher((1 - T) * x_0 + T * other, t)) / T
         tangents = (v, torch.ones_like(t))
         if self.slip == "tangents swapped":
             tangents = (torch.ones_like(v), v[:, 0])
@@ -877,7 +875,7 @@ class Slip(MeanFlow):
 
 
 slips = {}
-for slip in ("", "t - r lost", "not detached", "tangents swapped", "another noise"):
+for slip in ("", "t - r lost", "tangents swapped", "not detached"):
     task = Slip(same=0.25, whole=0.3, slip=slip)
     slips[slip or "as it should be"] = miss(
         one_call(learn(task, data, d=1, deviation=DEVIATION, steps=600))
@@ -886,9 +884,15 @@ for slip in ("", "t - r lost", "not detached", "tangents swapped", "another nois
 # %%
 for name, value in slips.items():
     varies(f"{name:18} {value:.3f}")
-assert slips["t - r lost"] > slips["as it should be"] < slips["another noise"]
+assert slips["t - r lost"] > 1.5 * slips["as it should be"]
+assert slips["tangents swapped"] > 1.5 * slips["as it should be"]
 
 # %% [markdown]
+# The first two ruin it. The third does no harm *here*. The
+# velocity of an exact teacher has no noise in it, and so the error may be made small from both of its sides. With
+# $\epsilon - x_0$ in its place that side is noise, which a gradient would then flatten away, and in every case it costs
+# a second derivative. Do not take from one world that a rule is idle.
+#
 # And one that no loss shows: **a step counted as one call when it is two.** Heun's "one-step" sampler asks twice, guidance asks
 # twice, and a consistency network "in two steps" asks twice. Count what the network sees:
 

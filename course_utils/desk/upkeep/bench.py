@@ -430,7 +430,7 @@ def one_step(n: int = 10_000, calls: Sequence[int] = (1, 2, 4, 8)) -> Iterator[s
     from course_utils.leaderboard.rows import weights
 
     device = runtime.pick_device()
-    contenders = {
+    contenders: dict[str, dict[str, Callable[..., torch.Tensor]]] = {
         "mnist-onestep": {"flow_map": samplers.sample_flow_map, "consistency": samplers.sample_consistency},
         "mnist-unet": {"ddim": samplers.sample_ddim, "unipc_2": samplers.sample_unipc},
     }
