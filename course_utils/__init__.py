@@ -10,15 +10,16 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            lesson · work · floors                          a lesson's format; learners' copies; this very picture
   show     leaderboard/ · exercises/                       every sampler compared; answers to the learner
            plotting · widgets                              figures, sliders
-  learn    metrics/ · pretrained · classifier              how good it is, and what ships trained
-           recipes · training                              a whole training by name; the one loop for all
-           tasks/ · paths · runs · losses                  what is minimised, and what that changes
-           checkpoints · runtime · data                    files and devices
+  learn    run_folder · metrics/                           a recipe's training in a folder; how good a network is
+           pretrained · recipes/                           what ships trained; a whole training by name
+           training · tasks/ · paths                       the one loop for all; what it minimises, and measures
+           runs · losses · classifier                      what a step changes
+           checkpoints · data/ · runtime · files           images and batches; devices; files, whole or not at all
   sample   reverse_steps/                                  better steps: learned variances, a latent
            denoisers/ · guidance · samplers/               networks; from noise to images
   maths    schedules/ · forward · parameterizations        tensors only
            variational/ · toy                              the bound; data whose diffusion is known
-           protocols · tensors · _contract · _validate     what is a schedule, a denoiser; signatures that check
+           protocols · tensors · _contract/ · _validate    what is a schedule, a denoiser; signatures that check
 """
 
 __version__ = "0.1.0"

@@ -3,34 +3,42 @@
 import itertools
 from collections.abc import Collection, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-def require_count(name: str, n: object, least: int = 1) -> int:
+def require_count(
+    name: str, n: object, least: int = 1, most: int | None = None, why: str = "", multiple_of: int = 1
+) -> int:
     """`n` as an int, if it is a whole number, `least` or more; of numpy's too, which PyTorch does not always take."""
     if isinstance(n, bool) or not isinstance(n, Integral):
         raise TypeError(f"{name}: wanted a whole number, got {n!r}")
-    if n < least:
-        raise ValueError(f"{name}: wanted {least} or more, got {n}")
-    return int(n)
+    n = int(n)
+    if n < least or (most is not None and n > most):
+        limits = f"{least} … {most}" if most != least else str(least)
+        wanted = f"{least} or more" if most is None else limits + f", {why}" * bool(why)
+        raise ValueError(f"{name}: wanted {wanted}, got {n}")
+    if n % multiple_of:
+        raise ValueError(f"{name}: wanted a multiple of {multiple_of}, got {n}")
+    return n
 
 
-def require_counts(least: int = 1, **counts: object) -> None:
-    """`require_count` for several arguments, by their names."""
-    for name, n in counts.items():
-        require_count(name, n, least)
-
-
-def require_sizes(name: str, sizes: object, n: int | None = None, least: int = 1) -> None:
-    """Raise unless `sizes` is a tuple or list of whole numbers, `least` or more; of `n` of them if that is given."""
+def require_sizes(name: str, sizes: object, n: int | None = None, least: int = 1) -> tuple[int, ...]:
+    """A tuple or list of whole numbers, `least` or more, as a tuple; of `n` of them if that is given."""
     if not isinstance(sizes, Sequence) or isinstance(sizes, str) or (least and not sizes):
         raise TypeError(f"{name}: wanted a tuple of whole numbers, got {sizes!r:.60}")
-    for size in sizes:
-        require_count(name, size, least)
-    if n is not None and len(sizes) != n:
-        raise ValueError(f"{name}: wanted {n} whole numbers, got {tuple(sizes)}")
+    found = tuple(require_count(name, size, least) for size in sizes)
+    if n is not None and len(found) != n:
+        raise ValueError(f"{name}: wanted {n} whole numbers, got {found}")
+    return found
+
+
+def _inside(x: Any, interval: str) -> Any:
+    """Whether a number lies in an interval, or where a tensor does; NaN lies in none."""
+    low, high = map(float, interval[1:-1].split(","))
+    return (x >= low if interval[0] == "[" else x > low) & (x <= high if interval[-1] == "]" else x < high)
 
 
 def require_in(name: str, x: object, interval: str) -> None:
@@ -39,11 +47,15 @@ def require_in(name: str, x: object, interval: str) -> None:
         x = x.item()
     if isinstance(x, bool) or not isinstance(x, Real):
         raise TypeError(f"{name}: wanted a number in {interval}, got {x!r}")
-    low, high = map(float, interval[1:-1].split(","))
-    number = float(x)
-    # not-a-number lies in no interval, and infinity in none that is open there
-    if not (low < number < high or (number == low and interval[0] == "[") or (number == high and interval[-1] == "]")):
+    if not _inside(float(x), interval):
         raise ValueError(f"{name}: wanted a number in {interval}, got {x}")
+
+
+def require_all_in(name: str, values: Tensor, interval: str) -> None:
+    """Raise unless all numbers of a tensor lie in an interval."""
+    if not _inside(values, interval).all():
+        got = " … ".join(dict.fromkeys(f"{end.item():.6g}" for end in (values.min(), values.max())))
+        raise ValueError(f"{name}: wanted {'numbers' if values.ndim else 'a number'} in {interval}, got {got}")
 
 
 def require_one_of(name: str, value: object, options: Collection[str]) -> None:
@@ -65,10 +77,8 @@ def require_callable(name: str, f: object) -> None:
         raise TypeError(f"{name}: wanted a function, got {f!r:.60}")
 
 
-def require_generator(generator: object, *, optional: bool = False) -> None:
-    """Raise unless it is a generator, or None if that is allowed: a seed is the likely mistake."""
-    if generator is None and optional:
-        return
+def require_generator(generator: object) -> None:
+    """Raise unless it is a generator: a seed is the likely mistake."""
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator: wanted torch.Generator().manual_seed(…), got {generator!r:.60}")
 
@@ -124,60 +134,42 @@ def require_finite(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
 
 
-def require_bytes(name: str, images: object, ndim: int | None = None) -> None:
-    """Raise unless these are images as bytes, uint8, of `ndim` axes if that is given."""
+def require_bytes(name: str, images: object) -> None:
+    """Raise unless these are images as bytes, uint8."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{name}: wanted uint8, got {got}; is it normalised already?")
-    if ndim is not None and images.ndim != ndim:
-        raise ValueError(f"{name}: wanted shape (n, channels, height, width), got {tuple(images.shape)}")
 
 
 def require_same(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
     """Raise unless both are float tensors of one shape, dtype and device."""
     require_float(name, x)
     require_float(other_name, other)
-    if x.shape != other.shape:
-        raise ValueError(f"{name}: wanted the shape of {other_name}, {tuple(other.shape)}, got {tuple(x.shape)}")
+    require_beside(name, x, other_name, other)
     if x.dtype != other.dtype:
         raise TypeError(f"{name}: wanted the dtype of {other_name}, {other.dtype}, got {x.dtype}")
+
+
+def require_beside(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
+    """Raise unless both tensors are of one shape, and on one device."""
+    if x.shape != other.shape:
+        raise ValueError(f"{name}: wanted the shape of {other_name}, {tuple(other.shape)}, got {tuple(x.shape)}")
     if x.device != other.device:
         raise ValueError(f"{name}: wanted the device of {other_name}, {other.device}, got {x.device}")
 
 
-def require_all_in(name: str, values: Tensor, interval: str) -> None:
-    """Raise unless these are one number or more, in a row, each in an interval such as "(0, 1]"."""
-    if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"{name}: wanted shape (T,) with T >= 1, got {tuple(values.shape)}")
-    low, high = map(float, interval[1:-1].split(","))
-    above = values >= low if interval[0] == "[" else values > low
-    if not (above & (values <= high if interval[-1] == "]" else values < high)).all():
-        got = f"{values.min().item():.6g} … {values.max().item():.6g}"
-        raise ValueError(f"{name}: wanted numbers in {interval}, got {got}")
-
-
-def require_falling(name: str, table: Tensor, start: float) -> None:
+def require_falling(name: str, table: Tensor, start: float | None, length: int | None = None) -> None:
     """Raise unless a table, at t = 0 … T, begins at `start`, falls strictly, and never below 0."""
-    if table.ndim != 1 or len(table) < 2:
-        raise ValueError(f"{name}: wanted shape (T + 1,) with T >= 1, got {tuple(table.shape)}")
-    if not table.isfinite().all():
-        raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
-    if table[0] != start:
+    require_finite(name, table)
+    if table.ndim != 1 or len(table) < 2 or len(table) != (length or len(table)):
+        raise ValueError(f"{name}: wanted shape ({length or 'T + 1'},) with T >= 1, got {tuple(table.shape)}")
+    if start is not None and table[0] != start:
         raise ValueError(f"{name}: wanted {name}[0] == {start:g} (clean data), got {table[0].item():.6g}")
     wrong = ((table.diff() >= 0) | (table[1:] < 0)).nonzero()
     if len(wrong):
-        t = int(wrong[0]) + 1
-        raise ValueError(
-            f"{name}: wanted a strictly falling table that stays >= 0, got {table[t - 1].item():.6g} at t = {t - 1} "
-            f"and {table[t].item():.6g} at t = {t}"
-        )
-
-
-def require_channels(x: Tensor, channels: int) -> None:
-    """Raise unless x is a batch of images with that many channels."""
-    require_float("x", x)
-    if x.ndim != 4 or x.shape[1] != channels:
-        raise ValueError(f"x: wanted (batch, {channels}, height, width), got shape {tuple(x.shape)}")
+        t = int(wrong[0])
+        got = f"{table[t].item():.6g} at t = {t} and {table[t + 1].item():.6g} at t = {t + 1}"
+        raise ValueError(f"{name}: wanted a strictly falling table that stays >= 0, got {got}")
 
 
 def require_like_weights(name: str, x: Tensor, network: nn.Module) -> None:
@@ -189,9 +181,11 @@ def require_like_weights(name: str, x: Tensor, network: nn.Module) -> None:
         raise TypeError(f"{name}: wanted the dtype of the network's weights, {weight.dtype}, got {x.dtype}")
 
 
-def require_input(network: nn.Module, x: Tensor, log_snr: Tensor | None = None) -> None:
+def require_input(network: nn.Module, x: Tensor, log_snr: Tensor | None = None, label: Tensor | None = None) -> None:
     """Raise unless x is one image or more, with the network's channels, device and dtype, and a log-SNR for each."""
-    require_channels(x, network.channels)  # type: ignore[arg-type]
+    require_float("x", x)
+    if x.ndim != 4 or x.shape[1] != network.channels:
+        raise ValueError(f"x: wanted (batch, {network.channels}, height, width), got shape {tuple(x.shape)}")
     if len(x) == 0:
         raise ValueError("x: wanted one image or more, got an empty batch")
     require_like_weights("x", x, network)
@@ -200,6 +194,8 @@ def require_input(network: nn.Module, x: Tensor, log_snr: Tensor | None = None) 
         if log_snr.shape != x.shape[:1] or log_snr.device != x.device:
             got = f"shape {tuple(log_snr.shape)} on {log_snr.device}"
             raise ValueError(f"log_snr: wanted one per image, shape ({len(x)},) on {x.device}, got {got}")
+    if label is not None and network.embed is None:  # it is told nothing
+        raise ValueError("label: this network is not conditioned and cannot use one")
 
 
 def require_labels(label: Tensor, x: Tensor) -> None:
@@ -211,23 +207,49 @@ def require_labels(label: Tensor, x: Tensor) -> None:
         raise ValueError(f"label: wanted the device of the images, {x.device}, got {label.device}")
 
 
-def require_no_label(label: Tensor | None) -> None:
-    """Raise if a label is given to a network that is told nothing."""
-    if label is not None:
-        raise ValueError("label: this network is not conditioned and cannot use one")
+def require_time(name: str, t: object, T: int | None = None) -> Tensor:
+    """Times, one or many, as a tensor: whole numbers from 0 to T, or floats in [0, 1] where T is None."""
+    require_number(name, t)
+    times = t if isinstance(t, Tensor) else torch.tensor(t, dtype=None if isinstance(t, Integral) else torch.float64)
+    if T is not None:
+        require_whole(name, times)
+    elif isinstance(t, Tensor) and not t.dtype.is_floating_point:
+        raise TypeError(f"{name}: a continuous schedule wants floats in [0, 1], got {t.dtype}")
+    words = "times in [0, 1], 0 clean" if T is None else f"0 (clean) … {T} (all noise)"
+    require_between(name, times, 0, T or 1, words)
+    return times
 
 
-def require_falling_times(name: str, times: Sequence[object]) -> None:
-    """Raise unless these are two numbers or more that fall strictly, none below 0."""
+def require_falling_times(name: str, grid: object) -> None:
+    """Raise unless this is a list of two numbers or more that fall strictly, none below 0."""
+    # An iterator, such as reversed(range(11)), is empty once it was looked at, and a sampler would take no step.
+    if not hasattr(grid, "__len__") or getattr(grid, "ndim", 1) != 1:
+        raise TypeError(f"{name}: wanted a list of times, got {grid!r}")
+    times: list[Any] = grid.tolist() if isinstance(grid, Tensor) else list(grid)  # type: ignore[call-overload]
     if len(times) < 2:
         raise ValueError(f"{name}: wanted at least two times, a start and an end, got {times}")
     for t in times:
         require_number(name, t)
     for t, s in itertools.pairwise(times):
-        if not s < t:  # type: ignore[operator]
+        if not s < t:
             raise ValueError(f"{name}: wanted a strictly falling grid, got {t} followed by {s}")
-    if times[-1] < 0:  # type: ignore[operator]
+    if times[-1] < 0:
         raise ValueError(f"{name}: wanted times >= 0, got {times[-1]}")
+
+
+def require_schedule(schedule: object) -> None:
+    """Raise unless it is a schedule: a name, or a function that was not called, is the likely mistake."""
+    methods = (getattr(schedule, "coeffs", None), getattr(schedule, "log_snr", None))
+    if isinstance(schedule, type) or not all(map(callable, methods)):
+        got = f"the class {schedule.__name__}" if isinstance(schedule, type) else type(schedule).__name__
+        raise TypeError(f"schedule: wanted a schedule, such as linear(), got {got}")
+
+
+def require_counted(schedule: object) -> None:
+    """Raise unless it is a schedule that counts its steps, as what needs a step t - 1 wants."""
+    require_schedule(schedule)
+    if getattr(schedule, "T", None) is None:
+        raise TypeError(f"schedule: wanted a discrete one, with steps t - 1 and t, got {type(schedule).__name__}")
 
 
 def require_between(name: str, x: Tensor, low: float, high: float, words: str) -> None:

@@ -10,13 +10,14 @@ import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from course_utils._validate import as_device, require_type
-from course_utils.data import write_atomically
+from course_utils._contract import Is, checked
+from course_utils._validate import as_device
+from course_utils.files import write_atomically
 
 DIGEST = hashlib.sha256().digest_size
 PLAIN = (bool, int, float, str, bytes, type(None))
@@ -91,10 +92,11 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], name: str = "the
     module.load_state_dict(weights)
 
 
-def require_fit(module: nn.Module, weights: dict[str, Tensor], name: str) -> None:
+@checked
+def require_fit(
+    module: nn.Module, weights: Annotated[dict[str, Tensor], Is("tensors by their names")], name: str
+) -> None:
     """Raise CheckpointError unless the weights have the names and shapes of the module's."""
-    require_type("module", module, nn.Module, "a network")
-    require_type("weights", weights, dict, "tensors by their names")
     own = module.state_dict()
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shapes = sorted(key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape)

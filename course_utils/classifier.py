@@ -2,22 +2,18 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._validate import (
-    require_bytes,
-    require_count,
-    require_counts,
-    require_input,
-    require_sizes,
-    require_type,
-)
-from course_utils.data import moved, normalize
+from course_utils._contract import SOME, Count, Sizes, checked
+from course_utils._validate import require_input
+from course_utils.data import normalize
 from course_utils.denoisers.layers import pad_to_multiple
+from course_utils.runtime import moved
 
 
 def _conv(channels_in: int, channels_out: int, *shrink: nn.Module) -> nn.Sequential:
@@ -41,10 +37,15 @@ class Classifier(nn.Module):
         ValueError: an input with other channels.
     """
 
-    def __init__(self, channels: int = 1, widths: Sequence[int] = (32, 64, 64), num_classes: int = 10, stem: int = 2):
+    @checked
+    def __init__(
+        self,
+        channels: Count = 1,
+        widths: Annotated[Sequence[int], Sizes()] = (32, 64, 64),
+        num_classes: Count = 10,
+        stem: Count = 2,
+    ):
         super().__init__()
-        require_counts(channels=channels, num_classes=num_classes, stem=stem)
-        require_sizes("widths", widths)
         self.channels, self.num_features, self.stem = channels, widths[-1], stem
         self.least = stem * 2 ** (len(widths) - 1)  # shorter sides have nothing left at the end
         stages = [
@@ -66,9 +67,10 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 
+@checked
 @torch.no_grad()
 def look_at(
-    classifier: Classifier, images: UInt8[Tensor, "n c height width"], *, batch_size: int = 500
+    classifier: Classifier, images: Annotated[UInt8[Tensor, "n c height width"], SOME], *, batch_size: Count = 500
 ) -> tuple[Float[Tensor, "n features"], Int64[Tensor, "n"]]:
     """Features, float32, and the most probable class of each image, on the CPU; the classifier is put in eval mode.
 
@@ -76,10 +78,6 @@ def look_at(
     it: from Ampere on PyTorch rounds the inputs of convolutions to TF32, unless told otherwise.) Raises TypeError for
     images that are not bytes: quantise samples with `data.denormalize` first, as real images are.
     """
-    require_type("classifier", classifier, Classifier, "a Classifier")
-    require_bytes("images", images, ndim=4)
-    batch_size = require_count("batch_size", batch_size)
-    require_count("number of images", len(images))
     weight = next(classifier.eval().parameters())
     features, classes = [], []
     for chunk in images.split(batch_size):

@@ -13,32 +13,33 @@ only in w:
 Lesson 03 derives the first three, lesson 07 compares them.
 """
 
-from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_callable, require_in, require_one_of, require_same
+from course_utils._contract import In, OneOf, checked
+from course_utils._validate import require_same
 from course_utils.forward import q_sample
-from course_utils.schedules import Schedule, Time, require_schedule
+from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.tensors import broadcast
 
 WEIGHTINGS = ("x0", "eps", "v", "min_snr", "u")
+Weighting = Annotated[str, OneOf(WEIGHTINGS)]
+Scale = Annotated[float, In("(0, inf)")]
+Gamma = Annotated[float, In("(0, inf]")]
 
 
+@checked
 def loss_weight(
-    t: Time, schedule: Schedule, weighting: str = "v", *, data_std: float = 1.0, gamma: float = 5.0
+    t: Time, schedule: Schedule, weighting: Weighting = "v", *, data_std: Scale = 1.0, gamma: Gamma = 5.0
 ) -> Float[Tensor, "*b"]:
     """w(t), float64, of the shape of t.
 
     Raises:
         ValueError: an unknown weighting, or t = 0 with one that would be infinite there.
     """
-    require_one_of("weighting", weighting, WEIGHTINGS)
-    require_in("data_std", data_std, "(0, inf)")
-    require_in("gamma", gamma, "(0, inf]")
-    require_schedule(schedule)
     snr = schedule.log_snr(t).exp()
     if weighting == "x0":
         return torch.ones_like(snr)
@@ -51,16 +52,17 @@ def loss_weight(
     return snr if weighting == "eps" else snr + 1 / data_std**2
 
 
+@checked
 def denoising_loss(
-    denoise: Callable[..., Tensor],
+    denoise: Denoise,
     x_0: Float[Tensor, "b *shape"],
     t: Time,
     schedule: Schedule,
     eps: Float[Tensor, "b *shape"],
     *,
-    weighting: str = "v",
-    data_std: float = 1.0,
-    gamma: float = 5.0,
+    weighting: Weighting = "v",
+    data_std: Scale = 1.0,
+    gamma: Gamma = 5.0,
     **cond: object,
 ) -> Float[Tensor, "b"]:
     """w(t) · mean over pixels of (x_0 - denoise(x_t, t))², one number an image, not yet averaged over the batch.
@@ -71,7 +73,6 @@ def denoising_loss(
         t: one time, or one per image.
         eps: the noise that makes x_t of x_0.
     """
-    require_callable("denoise", denoise)
     weight = loss_weight(t, schedule, weighting, data_std=data_std, gamma=gamma)  # it may wait for a GPU: not later
     x0_hat = denoise(q_sample(x_0, t, schedule, eps), t, **cond)
     require_same("x0_hat", x0_hat, "x_0", x_0)

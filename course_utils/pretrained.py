@@ -19,17 +19,9 @@ from torch import Tensor
 from course_utils._validate import as_device, require_one_of
 from course_utils.checkpoints import CheckpointError, load_weights
 from course_utils.classifier import Classifier
-from course_utils.data import (
-    CLASSES,
-    DataError,
-    data_dir,
-    decode_mosaic,
-    load_images,
-    parse_json,
-    read_verified,
-    write_atomically,
-)
+from course_utils.data import CLASSES, decode_mosaic, load_images
 from course_utils.denoisers import Denoiser
+from course_utils.files import DataError, data_dir, parse_json, read_verified, write_atomically
 from course_utils.recipes import Recipe, make_model, recipe_from, settings_of
 from course_utils.tasks import DENOISERS
 from course_utils.training import Training

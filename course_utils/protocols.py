@@ -1,8 +1,11 @@
 """What the parts of the course are to each other: whatever has these methods will do, a learner's own included."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
+
+from course_utils._validate import require_same
 
 Time = int | float | Tensor
 """A time for the whole batch (a number or a 0-d tensor), or one per image (shape (b,))."""
@@ -57,16 +60,8 @@ def steps_of(schedule: Schedule) -> int | None:
     return getattr(schedule, "T", None)
 
 
-def require_schedule(schedule: object) -> None:
-    """Raise unless it is a schedule: a name, or a function that was not called, is the likely mistake."""
-    methods = (getattr(schedule, "coeffs", None), getattr(schedule, "log_snr", None))
-    if isinstance(schedule, type) or not all(map(callable, methods)):
-        got = f"the class {schedule.__name__}" if isinstance(schedule, type) else type(schedule).__name__
-        raise TypeError(f"schedule: wanted a schedule, such as linear(), got {got}")
-
-
-def require_counted(schedule: object) -> None:
-    """Raise unless it is a schedule that counts its steps, as what needs a step t - 1 wants."""
-    require_schedule(schedule)
-    if getattr(schedule, "T", None) is None:
-        raise TypeError(f"schedule: wanted a discrete one, with steps t - 1 and t, got {type(schedule).__name__}")
+def answer(denoise: Denoise, x_t: Tensor, t: Time, cond: Mapping[str, Any], name: str = "x_t") -> Tensor:
+    """What a denoiser says to x_t, which `name` calls. Raises unless it has the shape, dtype and device of x_t."""
+    x0_hat = denoise(x_t, t, **cond)
+    require_same("denoise", x0_hat, name, x_t)
+    return x0_hat

@@ -61,6 +61,8 @@ class Training:
         parts: children of the model, such as a generator and its critic, that each descend on a loss of their own; by
             name, with the settings of AdamW (lr, betas, weight_decay) in which they differ. Weights in none of them
             stay as they are. None: the whole model is one part, called "model".
+        frozen: networks that help and do not learn, such as a teacher, by what the task calls them: `run.frozen`. They
+            are moved to the device and put in eval mode, and no checkpoint holds them.
         device, precision: a precision of None is chosen by `runtime`; float32 means no autocast.
         compile: let `torch.compile` translate the model first: minutes at the start, faster steps afterwards.
         accelerator: an `accelerate.Accelerator`, for several processes. Each computes its rows of every batch, and all
@@ -79,6 +81,7 @@ class Training:
         ema: float = 0.999,
         seed: int = 0,
         parts: Mapping[str, Mapping[str, Any]] | None = None,
+        frozen: Mapping[str, nn.Module] | None = None,
         device: torch.device | str = "cpu",
         precision: torch.dtype | None = None,
         compile: bool = False,
@@ -102,6 +105,10 @@ class Training:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.model, self.accelerator = _channels_last(model.to(self.device)), accelerator
+        self.frozen: dict[str, Any] = {
+            role: _channels_last(network.to(self.device)).eval().requires_grad_(False)
+            for role, network in (frozen or {}).items()
+        }
         if self.processes > 1 and torch.distributed.is_initialized():
             for value in self.model.state_dict().values():  # all begin where the first one does
                 torch.distributed.broadcast(value, 0)

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from course_utils._validate import as_device, require_count
-from course_utils.data import data_dir
+from course_utils.files import data_dir
 
 VARIES = "≈ "  # lines that begin so are left out when stored outputs are compared (tests/nbval_sanitize.cfg)
 
@@ -27,12 +29,12 @@ class Lesson(NamedTuple):
     generator: torch.Generator  # lives on the CPU, so that every machine draws the same numbers
 
 
-def setup(lesson: str, seed: int = 0) -> Lesson:
+def setup(lesson: str, seed: int | np.integer = 0) -> Lesson:
     """Prepare a lesson: pick device, precision and threads, seed, and say so in one line. Called by every setup cell.
 
     The one place in the course that seeds PyTorch's global stream; every function that draws takes a generator instead.
     """
-    require_count("seed", seed, least=0)
+    seed = require_count("seed", seed, least=0)
     device = pick_device()
     dtype = pick_precision(device)
     fewer = fit_threads()
@@ -91,7 +93,7 @@ def fit_threads(root: Path = Path("/")) -> str:
     if chosen or now <= ours or now not in cores | {n // 2 for n in cores}:
         return ""
     torch.set_num_threads(ours)
-    return f"{ours} threads in place of {now}, as many as this process has CPUs | "
+    return f"{_threads(ours)} in place of {now}, as many as this process has CPUs | "
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
@@ -149,7 +151,16 @@ def device_name(device: torch.device) -> str:
     device = as_device(device)
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    return f"{device} ({_threads(torch.get_num_threads())})" if device.type == "cpu" else str(device)
+
+
+def _threads(n: int) -> str:
+    return f"{n} thread" if n == 1 else f"{n} threads"
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """x on the device; to a GPU without waiting until all that it still has to do is done."""
+    return x.to(device, non_blocking=x.device.type == "cpu")  # the other way round Python must wait for the numbers
 
 
 def data_source() -> str:
@@ -174,5 +185,14 @@ def varies(*values: object) -> None:
     """Print what differs from machine to machine (timings, memory), each line marked so that no comparison minds it."""
     text = " ".join(map(str, values))
     text = "\n".join(VARIES + line for line in text.splitlines() or [""])
+    print(printable(text))
+
+
+def printable(text: str) -> str:
+    """The text as this terminal can show it: not every encoding, such as Windows' cp1252, has a tick or a ≈."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding))  # a terminal without ≈, such as Windows' cp1252, shows ?
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(str.maketrans("✔✘○", "+x-")).encode(encoding, "replace").decode(encoding)
+    return text

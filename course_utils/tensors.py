@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from course_utils._validate import as_device, require_type
+from course_utils._validate import as_device
 
 
 def as_double(values: object, device: torch.device | str | None = None, name: str = "values") -> Tensor:
@@ -20,13 +20,10 @@ def broadcast(value: Tensor, x: Tensor, name: str = "t") -> Tensor:
 
     One number of the CPU stays there: it multiplies what is on a GPU as it is, and a copy would make Python wait.
     """
-    require_type(name, value, Tensor, "a tensor")
-    if value.ndim > 1:
-        raise ValueError(f"{name}: wanted a number or a tensor of shape (batch,), got shape {tuple(value.shape)}")
     if value.ndim == 0:
         return value.to(x.dtype) if value.device.type == "cpu" else value.to(x.device, x.dtype)
     if value.shape != x.shape[:1]:
-        raise ValueError(f"{name}: wanted one number, or one per image of {tuple(x.shape)}, got {len(value)}")
+        raise ValueError(f"{name}: wanted one number, or {tuple(x.shape[:1])}, one per image, got {tuple(value.shape)}")
     return value.reshape(-1, *[1] * (x.ndim - 1)).to(x.device, x.dtype)
 
 

@@ -21,23 +21,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from course_utils._contract import FINITE, Count, checked
-from course_utils._validate import require_finite
+from course_utils._contract import DOUBLE, FINITE, OWN_SHAPE, SOME, AllIn, Count, checked
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.schedules.jumps import coeffs_of
 from course_utils.tensors import as_double, broadcast
 
-Points = Float[Tensor, "b *shape"]
+Points = Annotated[Float[Tensor, "b *shape"], OWN_SHAPE]
+"""One data point or more, of the shape of the object's own."""
 
 
 def _per_point(value: Tensor, x: Tensor) -> Tensor:
     """A coefficient of a time, or of one time per point, as (1 or b, 1) to meet flattened points (b, d)."""
     return broadcast(value, x).to(x.device).reshape(-1, 1)
-
-
-def _require_points(x: Tensor, shape: torch.Size) -> None:
-    if x.shape[1:] != shape:
-        raise ValueError(f"x_t: wanted shape (b, {', '.join(map(str, shape))}), got {tuple(x.shape)}")
 
 
 def _looks_like_a_matrix(x: Tensor) -> bool:
@@ -59,13 +54,9 @@ def _principal(covariances: Tensor, K: int, d: int) -> tuple[Tensor, Tensor | No
         rows = covariances
     elif shape == (K,):
         rows = covariances[:, None]
-    if K == d > 1 and shape == (K,):
-        raise ValueError(f"covariances: ({K},) could be one per part or one per element; give ({K}, 1) or (1, {d})")
-    if K == d > 1 and shape == (d, d) and _looks_like_a_matrix(covariances):
-        raise ValueError(
-            f"covariances: ({K}, {d}) is read as variances, a row for each part, but this could be one matrix for all; "
-            f"give ({K}, {d}, {d}), or (1, {d})"
-        )
+    if K == d > 1 and (shape == (K,) or (shape == (d, d) and _looks_like_a_matrix(covariances))):
+        clear = f"({K}, 1) or (1, {d}), for variances, or ({K}, {d}, {d}), for matrices"
+        raise ValueError(f"covariances: {shape} could be of each part or one for all; give {clear}")
     if rows is None:
         wanted = f"({K}, {d}, {d}), ({K}, {d}), (1, {d}), ({K}, 1) or a number"
         raise ValueError(f"covariances: wanted {wanted}, got {shape}")
@@ -89,23 +80,19 @@ class GaussianMixture:
     @checked
     def __init__(
         self,
-        means: Annotated[Float[Tensor, "K d *more"], FINITE],
-        covariances: Tensor | float,
-        weights: Tensor | None = None,
+        means: Annotated[Float[Tensor, "K d *more"], SOME, FINITE],
+        covariances: Annotated[Tensor | float, DOUBLE, FINITE],
+        weights: Annotated[Float[Tensor, "K"], DOUBLE] | None = None,
     ):
-        if means.numel() == 0:
-            raise ValueError(f"means: wanted one part or more, got shape {tuple(means.shape)}")
         self.shape, self.dtype = means.shape[1:], means.dtype
         self.means = means = as_double(means.flatten(1))  # (K, d)
         K, d = self.means.shape
-        weights = as_double([1 / K] * K if weights is None else weights, means.device, "weights")
-        if weights.shape != (K,) or not (weights > 0).all() or abs(weights.sum().item() - 1) > 1e-5:
+        weights = means.new_full((K,), 1 / K) if weights is None else weights.to(means)
+        if not (weights > 0).all() or abs(weights.sum().item() - 1) > 1e-5:
             raise ValueError(f"weights: wanted {K} positive numbers that sum to 1, got {weights.tolist()}")
         self.weights = weights / weights.sum()
-        covariances = as_double(covariances, means.device, "covariances")
-        require_finite("covariances", covariances)
         # axes: (K, d, d), columns are eigenvectors; None when covariances are diagonal
-        self.variances, self.axes = _principal(covariances, K, d)
+        self.variances, self.axes = _principal(as_double(covariances, means.device, "covariances"), K, d)
         if (self.variances < 0).any():
             raise ValueError("covariances: wanted variances >= 0, got a negative one")
 
@@ -118,7 +105,6 @@ class GaussianMixture:
 
     def _parts(self, x: Tensor, t: Time | None, schedule: Schedule | None):
         """alpha (b, 1); in each part's axes, residual and variance C_k (b, K, d); log w_k N(x_t; …) (b, K)."""
-        _require_points(x, self.shape)
         if (t is None) != (schedule is None):
             raise ValueError("t, schedule: wanted both (noisy data) or neither (clean data), got only one")
         x = as_double(x.flatten(1))
@@ -185,8 +171,7 @@ class Gaussian(GaussianMixture):
     """One Gaussian: mean (*shape), covariance (d, d), (d,) or a number."""
 
     @checked
-    def __init__(self, mean: Float[Tensor, "..."], covariance: Tensor | float):
-        covariance = as_double(covariance, mean.device, "covariance")
+    def __init__(self, mean: Float[Tensor, "..."], covariance: Annotated[Tensor, DOUBLE]):
         super().__init__(mean[None], covariance[None] if covariance.ndim else covariance)
 
 
@@ -208,21 +193,16 @@ class IdealDenoiser:
     @checked
     def __init__(
         self,
-        images: Annotated[Float[Tensor, "n d *more"], FINITE],
+        images: Annotated[Float[Tensor, "n d *more"], SOME, FINITE],
         schedule: Schedule,
-        labels: Int[Tensor, "n"] | None = None,
+        labels: Annotated[Int[Tensor, "n"], AllIn("[0, inf)")] | None = None,
     ):
-        if images.numel() == 0:
-            raise ValueError(f"images: wanted one image or more, got shape {tuple(images.shape)}")
-        if labels is not None and (labels < 0).any():
-            raise ValueError(f"labels: wanted 0, 1, 2, …, got {labels.min().item()}")
         self.shape, self.schedule, self.labels = images.shape[1:], schedule, labels
         self.images = as_double(images.flatten(1))
         self.squared_norms = self.images.square().sum(1)
 
     def _logits(self, x_t: Tensor, t: Time) -> Tensor:
         """-|x_t - alpha_t x_i|² / (2 sigma_t²) up to a constant per row: shape (b, n), float64."""
-        _require_points(x_t, self.shape)
         x = as_double(x_t.flatten(1))
         alpha, sigma = (_per_point(value, x) for value in coeffs_of(t, self.schedule))
         if (sigma == 0).any():
@@ -230,14 +210,17 @@ class IdealDenoiser:
         # |x_t|² is the same for every image and falls out of the softmax.
         return (alpha * (x @ self.images.to(x).T) - alpha**2 / 2 * self.squared_norms.to(x)) / sigma**2
 
+    def _labels(self) -> Tensor:
+        if self.labels is None:
+            raise ValueError("label, labels: this denoiser was made without labels; pass them when making it")
+        return self.labels
+
     @checked
     def __call__(self, x_t: Points, t: Time, *, label: Int[Tensor, "b"] | None = None, **cond: Any) -> Points:
         """E[x_0 | x_t], or E[x_0 | x_t, label]; t > 0."""
         logits = self._logits(x_t, t)
         if label is not None:
-            if self.labels is None:
-                raise ValueError("label: this denoiser was made without labels")
-            of_class = label[:, None] == self.labels.to(label.device)
+            of_class = label[:, None] == self._labels().to(label.device)
             unknown = ~of_class.any(1)
             if unknown.any():
                 raise ValueError(f"label: no image has label {label[unknown][0].item()}")
@@ -247,8 +230,6 @@ class IdealDenoiser:
     @checked
     def class_posterior(self, x_t: Points, t: Time) -> Float[Tensor, "b classes"]:
         """q(class | x_t): what a perfect observer, who knows every image, believes. Rows sum to 1; t > 0."""
-        if self.labels is None:
-            raise ValueError("labels: this denoiser was made without labels; pass them when making it")
         p = torch.softmax(self._logits(x_t, t), 1)
-        one_hot = torch.nn.functional.one_hot(self.labels.long()).to(p)
+        one_hot = torch.nn.functional.one_hot(self._labels().long()).to(p)
         return (p @ one_hot).to(x_t.dtype)

@@ -50,6 +50,12 @@ class Record:
     skipped: bool = False  # float16 overflowed and the step was not taken
     parts: Mapping[str, float] = field(default_factory=dict)  # the loss of each part
 
+    @property
+    def summary(self) -> str:
+        """The loss in words, or that of each part if there are several."""
+        named = self.parts if len(self.parts) > 1 else {"loss": self.loss}
+        return ", ".join(f"{name} {value:.4f}" for name, value in named.items())
+
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     """Rises on a line over `warmup` steps, then falls towards zero at `steps` as a cosine. `step` counts from 0."""
@@ -108,7 +114,7 @@ def train(
         raise ValueError(f"batch_size: wanted a multiple of the {run.processes} processes, got {batch_size}")
     stream = _stream(run, images, labels, batch_size)
     while run.step < steps:
-        rates = [learning_rate(run.step, steps, peak, warmup) for peak in run.peaks]
+        rates = [float(learning_rate(run.step, steps, peak, warmup)) for peak in run.peaks]
         buffers = [buffer.clone() for buffer in run.model.buffers()]  # a batch norm's averages move on the way forward
         try:
             with torch.inference_mode(False), torch.enable_grad(), torch.autocast(run.device.type, enabled=False):

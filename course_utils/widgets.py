@@ -14,7 +14,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_utils._validate import require_callable, require_counts
+from course_utils._validate import require_callable, require_count
 from course_utils.plotting import image_grid, to_png
 from course_utils.training import Record
 
@@ -98,7 +98,8 @@ def watch(
         label: one or two words before the bar.
         sample: makes images (n, c, h, w) to show, from the model as it is; called every `every` steps and at the end.
     """
-    require_counts(steps=steps, every=every)
+    require_count("steps", steps)
+    require_count("every", every)
     if sample is not None:
         require_callable("sample", sample)
     bar = ipywidgets.IntProgress(max=steps, description=label, style={"description_width": "initial"})

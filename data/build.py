@@ -25,16 +25,8 @@ from PIL import Image, features
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from course_utils.data import (  # noqa: E402
-    CIFAR10_BATCHES,
-    CIFAR10_FOLDER,
-    SPLITS,
-    DataError,
-    decode_mosaic,
-    pixels_sha256,
-    read_cifar10,
-    write_atomically,
-)
+from course_utils.data import SPLITS, cifar10, decode_mosaic, pixels_sha256, read_cifar10  # noqa: E402
+from course_utils.files import DataError, write_atomically  # noqa: E402
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images, uint8 (N, C, H, W); labels, uint8 (N,)
 
@@ -135,7 +127,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
 
 def read_cifar10_source(folder: Path) -> dict[str, Arrays]:
     """CIFAR-10's two splits from its pickled batches, or from the PNG strips of the npm package."""
-    folder = find(folder, (".", CIFAR10_FOLDER, "package"), ("test_batch", "test_batch.png"))
+    folder = find(folder, (".", cifar10.FOLDER, "package"), ("test_batch", "test_batch.png"))
     if (folder / "test_batch").is_file():
         return {split: read_cifar10(folder, split) for split in SPLITS}
     return {split: read_strips(folder, split) for split in SPLITS}
@@ -147,7 +139,7 @@ def read_strips(folder: Path, split: str) -> Arrays:
     try:
         labels = np.array(json.loads(path.read_text()), np.uint8)
         strips = []
-        for name in CIFAR10_BATCHES[split]:
+        for name in cifar10.BATCHES[split]:
             path = folder / f"{name}.png"
             with Image.open(path) as image:
                 strips.append(np.asarray(image.convert("RGB")))

@@ -20,7 +20,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 from build import encode_mosaic  # noqa: E402
 
 from course_utils import metrics, pretrained  # noqa: E402
-from course_utils.data import load_images, write_atomically  # noqa: E402
+from course_utils.data import load_images  # noqa: E402
+from course_utils.files import write_atomically  # noqa: E402
 from course_utils.samplers import uniform_grid  # noqa: E402
 
 NAME, STEPS, SEED = "mnist-unet", 10, 0

@@ -175,13 +175,12 @@ CALLS = {
     "schedules.times.whole_time": {"t": T, "T": 10, "name": "t"},
     "schedules.times.float_time": {"t": LOG_SNR.sigmoid(), "name": "t"},
     "schedules.times.numbers": {"timesteps": GRID},
-    "schedules.times.checked_log_snr": {"log_snr": LOG_SNR},
     "schedules.times.search_log_snr": {"log_snr": LOG_SNR, "T": 10, "schedule": S},
     "schedules.times.bisect_log_snr": {"log_snr": LOG_SNR, "schedule": C},
     "schedules.times.t_at_log_snr": {"log_snr": LOG_SNR, "schedule": S},
     "schedules.times.check_grid": {"timesteps": GRID},
-    "protocols.require_schedule": {"schedule": S},
-    "protocols.require_counted": {"schedule": S},
+    "schedules.times.Falls.check": None,  # of the grids it marks
+    "protocols.answer": {"denoise": half, "x_t": X, "t": 3, "cond": {}, "name": "x_t"},
     "protocols.steps_of": {"schedule": S},
     "tensors.per_image": {"value": LOG_SNR, "x": X, "dtype": torch.float32},
     "tensors.Table": {"values": LOG_SNR},
@@ -399,7 +398,9 @@ CALLS = {
         "checkpoint": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "every": 1,
     },
     **dict.fromkeys(  # tests/test_tasks.py
-        f"tasks.{one}.__call__" for one in ("classification.Classification", "denoising.Denoising")
+        f"tasks.{one}.{method}"
+        for one in ("classification.Classification", "denoising.Denoising")
+        for method in ("__call__", "measure")
     ),
     **dict.fromkeys(  # tests/test_distillation.py
         f"tasks.distillation.{one}.__call__" for one in ("Consistency", "MeanFlow", "Reflow", "Jumping")
@@ -408,15 +409,16 @@ CALLS = {
         "denoise": half, "schedule": S, "n": 3, "shape": (3,), "timesteps": GRID, "labels": LABELS, "guidance": 1.5,
         "sampler": samplers.sample_ddim, "seed": 0, "device": "cpu", "precision": torch.float32,
     },
+    "tasks.task.known_classes": {"model": CNN},
     "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
     "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
     "classifier.Classifier.forward": {"self": CLASSIFIER, "x": IMAGES},
     "classifier.look_at": {"classifier": CLASSIFIER, "images": BYTES, "batch_size": 4},
-    "data.moved": {"x": IMAGES, "device": torch.device("cpu")},
-    "data.as_batch": {"x": BYTES, "device": torch.device("cpu"), "dtype": torch.float32},
-    "data.as_labels": {"label": LABELS, "device": torch.device("cpu")},
-    "data.shifted": {"x": IMAGES, "by": torch.tensor([[1, 0], [-1, 2]])},
+    "runtime.moved": {"x": IMAGES, "device": torch.device("cpu")},
+    "data.batching.as_batch": {"x": BYTES, "device": torch.device("cpu"), "dtype": torch.float32},
+    "data.batching.as_labels": {"label": LABELS, "device": torch.device("cpu")},
+    "data.pixels.shifted": {"x": IMAGES, "by": torch.tensor([[1, 0], [-1, 2]])},
     # --- files
     "checkpoints.save_checkpoint": {
         "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "content": {"x": torch.ones(2)},
@@ -424,20 +426,26 @@ CALLS = {
     "checkpoints.load_checkpoint": {"path": Fresh(checkpoint), "device": "cpu"},
     "checkpoints.load_weights": {"module": LINEAR, "weights": WEIGHTS, "name": "the checkpoint"},
     "checkpoints.require_fit": {"module": LINEAR, "weights": WEIGHTS, "name": "the checkpoint"},
-    "data.load_images": {"name": "cifar10", "split": "test", "n": 3, "full": False, "root": None, "download": False},
-    "data.data_dir": {},
-    "data.read_manifest": {},
-    "data.pixels_sha256": {"images": BYTES.numpy()},
-    "data.decode_mosaic": {"content": mosaic(), "count": 2, "channels": 1, "height": 8, "width": 8},
-    "data.decode_labels": {"content": b"0123\n456"},
-    "data.parse_json": {"path": Path("manifest.json"), "content": b"{}", "way_out": "go away"},
-    "data.read_cifar10": None,  # tests/test_data.py spoils its files
-    "data.write_atomically": {"path": Fresh(lambda: Path(scratch()) / "file"), "content": b"bytes"},
-    "data.read_verified": None,  # the same
-    "data.normalize": {"images": BYTES, "dtype": torch.float32},
-    "data.denormalize": {"x": IMAGES},
-    "data.random_flip": {"x": IMAGES, "generator": GENERATOR},
-    "data.batches": {
+    "data.images.load_images": {
+        "name": "cifar10", "split": "test", "n": 3, "full": False, "root": None, "download": False,
+    },
+    "data.cifar10.full_cifar10": None,  # tests/test_data.py spoils its files
+    "data.embedded.embedded": None,
+    "files.read": None,
+    "files.disk_is_full": {"error": OSError(28, "no space")},
+    "files.data_dir": {},
+    "files.read_manifest": {},
+    "data.embedded.pixels_sha256": {"images": BYTES.numpy()},
+    "data.embedded.decode_mosaic": {"content": mosaic(), "count": 2, "channels": 1, "height": 8, "width": 8},
+    "data.embedded.decode_labels": {"content": b"0123\n456"},
+    "files.parse_json": {"path": Path("manifest.json"), "content": b"{}", "way_out": "go away"},
+    "data.cifar10.read_cifar10": None,  # tests/test_data.py spoils its files
+    "files.write_atomically": {"path": Fresh(lambda: Path(scratch()) / "file"), "content": b"bytes"},
+    "files.read_verified": None,  # the same
+    "data.pixels.normalize": {"images": BYTES, "dtype": torch.float32},
+    "data.pixels.denormalize": {"x": IMAGES},
+    "data.pixels.random_flip": {"x": IMAGES, "generator": GENERATOR},
+    "data.batching.batches": {
         "images": BYTES, "labels": LABELS, "batch_size": 2, "generator": GENERATOR, "device": "cpu",
         "dtype": torch.float32, "drop_last": True, "epochs": 1, "skip": 0,
     },
@@ -450,15 +458,16 @@ CALLS = {
     "pretrained.ship": None,  # authors'; tests/test_pretrained.py
     "pretrained.write_manifest": None,
     "pretrained.with_table": None,
-    "recipes.settings_of": {"recipe": RECIPE},
-    "recipes.log_row": {"record": RECORDS[0]},
-    "recipes.pixel_moments": {"dataset": "mnist"},
-    "recipes.recipe_from": {"settings": recipes.settings_of(RECIPE)},
-    "recipes.make_task": {"recipe": RECIPE},
-    "recipes.make_model": {"recipe": RECIPE, "moments": (0.0, 1.0)},
-    "recipes.load_data": {"recipe": RECIPE},
-    "recipes.begin": None,  # the command line's; tests/test_training.py and test_cli.py
-    "recipes.train_recipe": None,
+    "recipes.recipe.settings_of": {"recipe": RECIPE},
+    "run_folder.log_row": {"record": RECORDS[0], "parts": ()},
+    "run_folder.log_columns": {"parts": ()},
+    "recipes.parts.pixel_moments": {"dataset": "mnist"},
+    "recipes.recipe.recipe_from": {"settings": recipes.settings_of(RECIPE)},
+    "recipes.parts.make_task": {"recipe": RECIPE},
+    "recipes.parts.make_model": {"recipe": RECIPE, "moments": (0.0, 1.0)},
+    "recipes.parts.load_data": {"recipe": RECIPE},
+    "run_folder.begin": None,  # the command line's; tests/test_training.py and test_cli.py
+    "run_folder.train_recipe": None,
     # --- figures of quality
     "metrics.estimates.subset": {"features": FEATURES, "n": 3, "generator": GENERATOR},
     "metrics.estimates.share": {"hits": 3, "n": 10, "level": 0.95},
@@ -480,7 +489,7 @@ CALLS = {
         "images": BYTES, "labels": LABELS, "test_images": BYTES, "test_labels": LABELS, "steps": 1, "batch_size": 2,
         "lr": 1e-3, "shift": 1, "widths": (8, 8), "seed": 0, "device": "cpu", "precision": torch.float32,
     },
-    "metrics.evaluation.draw_images": {
+    "metrics.drawing.draw_images": {
         "denoise": half, "schedule": S, "shape": (1, 8, 8), "n": 3, "timesteps": GRID, "num_classes": 3,
         "sampler": samplers.sample_ddim, "generator": GENERATOR, "device": "cpu", "precision": torch.float32,
         "batch_size": 2,
@@ -495,12 +504,9 @@ CALLS = {
     "leaderboard.plans.network_calls": {"sample": samplers.sample_ddim, "schedule": S, "timesteps": GRID},
     "leaderboard.plans.plan_within": {"contender": DDIM, "schedule": S, "budget": 5},
     "leaderboard.plans.planned": {"schedule": S, "budgets": (5,)},
-    "metrics.estimates.require_features": {"features": FEATURES, "reference": REFERENCE},
-    "metrics.estimates.require_rows": {"name": "features", "features": FEATURES, "least": 2},
-    "metrics.estimates.require_together": {"features": FEATURES, "reference": REFERENCE},
-    "metrics.evaluation.Reference.draws": {"self": REAL, "n": 3},
-    "metrics.evaluation.reference": {"dataset": "mnist", "device": "cpu", "full": False},
-    "metrics.evaluation.floor_of": {"dataset": "mnist", "n": 20, "device": "cpu", "full": False},
+    "metrics.real_images.Reference.draws": {"self": REAL, "n": 3},
+    "metrics.real_images.reference": {"dataset": "mnist", "device": "cpu", "full": False},
+    "metrics.real_images.floor_of": {"dataset": "mnist", "n": 20, "device": "cpu", "full": False},
     "leaderboard.measuring.measure": {
         "name": "mnist-cnn", "denoiser": DENOISER, "plan": PLAN, "n": 2, "seed": 0, "precision": torch.float32,
     },
@@ -539,6 +545,7 @@ CALLS = {
     "runtime.data_source": {},
     "runtime.keep_freed_memory": {},
     "runtime.fit_threads": {"root": FOLDER},
+    "runtime.printable": {"text": "✔ 1 ms"},
     "runtime.usable_cpus": {"root": FOLDER},
     "runtime.version": {"distribution": "torch"},
     "runtime.varies": {},
@@ -548,8 +555,14 @@ CALLS = {
 INSIDE = {
     *(f"tensors.{one}" for one in ("as_double", "broadcast", "per_image", "Table", "Table.on")),
     *("variational.variances.beta_variance", "variational.variances.posterior_variance", "forward.posterior"),
-    *(f"schedules.times.{one}_log_snr" for one in ("checked", "search", "bisect")),
-    *("protocols.steps_of", "schedules.times.numbers", "schedules.times.whole_time", "schedules.times.float_time"),
+    *(f"schedules.times.{one}_log_snr" for one in ("search", "bisect")),
+    *(
+        "protocols.steps_of",
+        "protocols.answer",
+        "schedules.times.numbers",
+        "schedules.times.whole_time",
+        "schedules.times.float_time",
+    ),
     *("schedules.jumps.coeffs_of", "schedules.times.check_time"),
     *("forward.posterior_coeffs", "reverse_steps.variance_head.relative_step_kl", "samplers.walk.ask"),
     *(f"reverse_steps.latent.VariationalJump.{method}" for method in ("look", "p_z", "q_z", "p_x")),
@@ -559,11 +572,10 @@ INSIDE = {
         "samplers.walk.require_numbers",
         "samplers.walk.sampler",
         "samplers.step_selection.costs.Measured.variance",
-        "data.shifted",
+        "data.pixels.shifted",
     ),
     *("samplers.step_selection.times.mean_squared", "denoisers.denoiser.Denoiser.scales"),
-    *("data.moved", "data.as_batch", "data.as_labels"),
-    *(f"metrics.estimates.require_{one}" for one in ("features", "rows", "together")),
+    *("runtime.moved", "data.batching.as_batch", "data.batching.as_labels"),
     *("denoisers.attention.attend", "denoisers.attention.SelfAttention.forward", "denoisers.attention.AttentionBlock"),
     *("denoisers.attention.AttentionBlock.forward", "denoisers.embeddings.FiLM", "denoisers.embeddings.FiLM.forward"),
     *("denoisers.layers.zeroed", "denoisers.layers.pad_to_multiple"),
@@ -572,11 +584,19 @@ INSIDE = {
     *(f"denoisers.costs.{one}" for one in ("count_flops", "activation_bytes", "receptive_field", "images_per_second")),
     *("runs.EMA.update", "runs.EMA.copy_to", "training.learning_rate"),
     *("runtime.fit_threads", "runtime.usable_cpus"),
-    *("data.parse_json", "data.pixels_sha256", "data.decode_mosaic", "data.decode_labels", "data.write_atomically"),
-    *("recipes.settings_of", "recipes.log_row", "recipes.pixel_moments", "recipes.make_model", "recipes.load_data"),
-    *("leaderboard.plans.Counted", "leaderboard.plans.Counted.__call__", "metrics.evaluation.reference"),
-    "metrics.evaluation.floor_of",
-    "metrics.evaluation.Reference.draws",
+    *("files.parse_json", "files.write_atomically", "files.disk_is_full", "runtime.printable"),
+    *(f"data.embedded.{one}" for one in ("pixels_sha256", "decode_mosaic", "decode_labels")),
+    *(
+        "recipes.recipe.settings_of",
+        "run_folder.log_row",
+        "run_folder.log_columns",
+        "recipes.parts.pixel_moments",
+        "recipes.parts.make_model",
+        "recipes.parts.load_data",
+    ),
+    *("leaderboard.plans.Counted", "leaderboard.plans.Counted.__call__", "metrics.real_images.reference"),
+    "metrics.real_images.floor_of",
+    "metrics.real_images.Reference.draws",
     *(
         "leaderboard.rows.path_of",
         "leaderboard.rows.weights",
@@ -586,7 +606,7 @@ INSIDE = {
         "leaderboard.rows.save",
     ),
     *("leaderboard.plans.network_calls", "leaderboard.measuring.measure", "leaderboard.show.at", "plotting.to_png"),
-    *("recipes.recipe_from", "recipes.make_task"),
+    *("recipes.recipe.recipe_from", "recipes.parts.make_task"),
     *("widgets.explore", "widgets.slider", "widgets.choice"),  # ipywidgets says in words what it wants
 }
 
@@ -616,13 +636,13 @@ FINE = {
     "runs.Training(*)": "zero",
     "training.train(*)": "zero, infinity",
     "training.train(images)": "floats",  # latents, as far as anybody can tell
-    "data.batches(images)": "floats",
+    "data.batching.batches(images)": "floats",
     "training.train(warmup)": "a fraction",
     "metrics.estimates.share(hits)": "zero",
     "metrics.samples_only.samples_only_accuracy(shift)": "zero",
     "metrics.samples_only.samples_only_accuracy(lr)": "zero",
     "reverse_steps.*.Varia*(floor)": "zero",
-    "data.batches(*)": "zero",
+    "data.batching.batches(*)": "zero",
     # other images, other schedules, other networks
     "*(x)": "wider",
     "*(x_t)": "wider",
@@ -651,7 +671,7 @@ FINE = {
     "paths.draw_paths(labels)": "twice as many",  # a pool to draw from
     "*(test_labels)": "huge",
     "plotting.to_pixels(images)": "infinity",  # as white as a screen can
-    "data.denormalize(x)": "infinity",
+    "data.pixels.denormalize(x)": "infinity",
     "plotting.image_grid(*)": "none",
     "leaderboard.show.figure(own)": "none",
     # words for people; paths, whose errors are Python's own; None for the CPU

@@ -13,8 +13,9 @@ import torch
 from calls import ROW
 
 from course_utils.checkpoints import CheckpointError
-from course_utils.data import DataError, data_dir, load_images
+from course_utils.data import load_images
 from course_utils.desk.grading.sandbox import is_there
+from course_utils.files import DataError, data_dir
 from course_utils.leaderboard import load, save
 from course_utils.pretrained import load_denoiser
 

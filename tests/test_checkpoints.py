@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from course_utils.checkpoints import CheckpointError, load_checkpoint, load_weights, save_checkpoint
-from course_utils.data import DataError
+from course_utils.files import DataError
 
 CONTENT = {
     "model": {"w": torch.arange(500.0)},

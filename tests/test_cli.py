@@ -42,6 +42,25 @@ def test_help_is_readable_and_loads_nothing_heavy() -> None:
     assert done.stdout.endswith("set()\n")
 
 
+def test_the_lab_starts_with_what_make_lab_installs_and_without_waiting_for_pytorch(tmp_path: Path) -> None:
+    """That is the extra [lab]: jupytext and nbgrader are for those who make the course, or teach it."""
+    for name in ("course_utils", "notebooks", "data", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    code = (
+        "import subprocess, sys\n"
+        "sys.modules |= dict.fromkeys(('jupytext', 'nbgrader', 'sphinx', 'hypothesis', 'beartype'))\n"
+        "def started(*arguments, **options):\n"
+        "    sys.exit('started: ' + str({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))\n"
+        "subprocess.run = started\n"
+        "from course_utils.desk.cli import app\n"
+        "app(['lab'])\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stderr.strip() == "started: set()"
+    assert (tmp_path / "work" / "00_start_here.ipynb").exists()
+
+
 def test_help_names_what_there_is_to_choose_and_an_example() -> None:
     from course_utils import pretrained, recipes
     from course_utils.desk.upkeep import bench

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
+import numpy as np
 import pytest
 import simgpu
 import torch
@@ -16,10 +17,12 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from course_utils import samplers, variational
-from course_utils._contract import FINITE, Count, In, Is, OneOf, Sizes, Whole, checked
-from course_utils.denoisers import Denoiser, UNet
+from course_utils._contract import DOUBLE, FINITE, Count, In, Is, OneOf, Sizes, Whole, checked
+from course_utils.denoisers import AttentionDenoiser, Denoiser, UNet
+from course_utils.denoisers.attention import SelfAttention
 from course_utils.forward import q_posterior, q_sample
 from course_utils.guidance import classifier_free
+from course_utils.metrics import precision_recall
 from course_utils.protocols import Counted, Denoise, Schedule
 from course_utils.reverse_steps import VariationalJump, sample_jumps
 from course_utils.samplers import step_selection
@@ -138,6 +141,44 @@ def test_what_is_left_out_or_free_is_not_looked_at():
         f(other=1)
     with pytest.raises(TypeError, match="positional argument"):
         checked(lambda a, b: None)(1)
+
+
+def test_a_default_that_is_wrong_beside_another_argument_is_refused():
+    for call, sentence in (
+        (lambda: VPLinear(30.0), r"beta_max: wanted a number in \[30.0, inf\), got 20.0"),
+        (lambda: SelfAttention(6), "heads: wanted a divisor of 6 channels, got 4"),
+        (lambda: AttentionDenoiser(width=6, heads=2), "width: wanted a multiple of 4, got 6"),
+        (
+            lambda: precision_recall(normal(3, 2), normal(5, 2)),
+            "k: wanted 1 … 2, fewer than the smaller set has, got 3",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"^{sentence}$"):
+            call()
+
+
+def test_a_variance_has_each_axis_of_the_images_or_1():
+    """A bare (b,) would meet the last axis: refused, although 3 images of 3 pixels would broadcast."""
+    x = torch.zeros(3, 3)
+    for one in (1.0, torch.tensor(1.0), torch.ones(3, 1), torch.ones(1, 3), torch.ones(1, 1, dtype=torch.float64)):
+        assert variational.gaussian_kl(x, one, x, one).tolist() == [0.0, 0.0, 0.0]
+    for bad in (torch.ones(3), torch.ones(2, 1), torch.ones(3, 1, 1)):
+        got = ", ".join(map(str, bad.shape)) + "," * (bad.ndim == 1)
+        with pytest.raises(ValueError, match=rf"^var_p: .* each axis 1 or that of mean_q, \(3, 3\), got \({got}\)$"):
+            variational.gaussian_kl(x, 1.0, x, bad)
+
+
+def test_what_a_signature_reads_the_function_gets():
+    @checked
+    def g(n: Count, sizes: Annotated[int | Sequence[int], Sizes(2, square=True)], x: Annotated[Tensor, DOUBLE]):
+        return n, sizes, x
+
+    n, sizes, x = g(np.int64(3), sizes=[np.int32(2), 3], x=[0.5, 1])
+    assert (type(n), sizes, {type(size) for size in sizes}) == (int, (2, 3), {int})
+    assert (x.dtype, x.tolist(), g(1, 4, 1.0)[1]) == (torch.float64, [0.5, 1.0], (4, 4))
+    for bad, name in (((1, True, 1.0), "sizes"), ((1, (2, 3, 4), 1.0), "sizes"), ((1, 2, "?"), "x")):
+        with pytest.raises((TypeError, ValueError), match=f"^{name}: wanted"):
+            g(*bad)
 
 
 def test_a_checked_function_shows_its_own_signature_and_is_checked_before_it_begins():

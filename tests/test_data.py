@@ -30,8 +30,10 @@ import pytest
 import torch
 from PIL import Image
 
-from course_utils import data
-from course_utils.data import DataError, batches, denormalize, load_images, normalize
+from course_utils import data, files
+from course_utils.data import batches, batching, cifar10, denormalize, load_images, normalize
+from course_utils.data import embedded as mosaics
+from course_utils.files import DataError
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -145,7 +147,7 @@ def checkout(tmp_path, tiny, source, monkeypatch):
     """A checkout whose embedded data is the stand-in's; the loader believes that it lives there. Returns its `data`."""
     nowhere = tmp_path / "no manifest"
     build.build(source, source, tmp_path / "checkout" / "data", plans_for(tiny), nowhere)
-    monkeypatch.setattr(data, "__file__", str(tmp_path / "checkout" / "course_utils" / "data.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "checkout" / "course_utils" / "files.py"))
     return tmp_path / "checkout" / "data"
 
 
@@ -243,7 +245,7 @@ def test_embedded_files_stay_small():
 @pytest.mark.slow
 @pytest.mark.parametrize(("key", "columns"), [("mnist/test", 40), ("cifar10/test", 50)])
 def test_encoding_again_gives_the_same_pixels_whatever_the_file(key, columns):
-    entry, images = data.read_manifest()["splits"][key], embedded(*key.split("/"))[0].numpy()
+    entry, images = files.read_manifest()["splits"][key], embedded(*key.split("/"))[0].numpy()
     again = build.encode_mosaic(images, columns, effort=0)
     assert again != (REPO / "data" / entry["images"]).read_bytes()
     assert sha256(data.decode_mosaic(again, *images.shape).tobytes()) == entry["pixels_sha256"]
@@ -252,7 +254,7 @@ def test_encoding_again_gives_the_same_pixels_whatever_the_file(key, columns):
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["mnist/test", "cifar10/test"])
 def test_the_same_encoder_gives_the_same_file(key):
-    manifest, plan = data.read_manifest(), build.PLANS[key]
+    manifest, plan = files.read_manifest(), build.PLANS[key]
     if build.encoder() != manifest["encoder"]:
         pytest.skip(f"here is {build.encoder()}, the files are by {manifest['encoder']}")
     again = build.encode_mosaic(embedded(*key.split("/"))[0].numpy(), plan.columns, plan.effort)
@@ -291,7 +293,7 @@ def test_n_is_the_first_n_and_frees_the_rest(monkeypatch):
         return images
 
     decode_mosaic = data.decode_mosaic
-    monkeypatch.setattr(data, "decode_mosaic", decode)
+    monkeypatch.setattr(mosaics, "decode_mosaic", decode)
     first, first_labels = load_images("mnist", "test", n=7)
     assert [reference() for reference in decoded] == [None]
     images, labels = embedded("mnist", "test")
@@ -349,13 +351,13 @@ def test_whole_cifar10_is_found_through_the_environment(checkout, source, monkey
 
 
 def test_data_dir_is_the_named_one_then_the_packages_then_the_checkouts(tmp_path, monkeypatch):
-    assert data.data_dir() == REPO / "data"
-    monkeypatch.setattr(data, "__file__", str(tmp_path / "course_utils" / "data.py"))
-    assert data.data_dir() == tmp_path / "data"
+    assert files.data_dir() == REPO / "data"
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "course_utils" / "files.py"))
+    assert files.data_dir() == tmp_path / "data"
     (tmp_path / "course_utils" / "_data").mkdir(parents=True)
-    assert data.data_dir() == tmp_path / "course_utils" / "_data"
+    assert files.data_dir() == tmp_path / "course_utils" / "_data"
     monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "named"))
-    assert data.data_dir() == tmp_path / "named"
+    assert files.data_dir() == tmp_path / "named"
 
 
 @pytest.mark.slow
@@ -427,7 +429,7 @@ def test_file_that_pillow_cannot_decode_is_told_from_a_damaged_one(checkout):
 
 def test_decoder_that_gives_other_pixels_is_caught(checkout, monkeypatch):
     decode = data.decode_mosaic
-    monkeypatch.setattr(data, "decode_mosaic", lambda *arguments: decode(*arguments) ^ 1)
+    monkeypatch.setattr(mosaics, "decode_mosaic", lambda *arguments: decode(*arguments) ^ 1)
     with pytest.raises(DataError, match=r"mnist/test\.webp: .*other pixels"):
         load_images("mnist", "test")
 
@@ -513,7 +515,7 @@ def test_pickles_of_python_2_are_read(tmp_path):
 @pytest.fixture
 def pauses(monkeypatch):
     seconds = []
-    monkeypatch.setattr(data.time, "sleep", seconds.append)
+    monkeypatch.setattr(cifar10.time, "sleep", seconds.append)
     return seconds
 
 
@@ -586,7 +588,7 @@ def test_archive_with_other_pixels_leaves_nothing_behind(checkout, tmp_path, ser
 
 def test_other_process_that_was_faster_wins(checkout, tmp_path, server, pauses, source, monkeypatch):
     goal = tmp_path / "root" / "cifar-10-batches-py"
-    monkeypatch.setattr(data.os, "fsync", lambda _: goal.exists() or shutil.copytree(source / goal.name, goal))
+    monkeypatch.setattr(files.os, "fsync", lambda _: goal.exists() or shutil.copytree(source / goal.name, goal))
     assert len(load_images("cifar10", full=True, root=tmp_path / "root")[0]) == 100
     assert list((tmp_path / "root").iterdir()) == [goal]
 
@@ -653,23 +655,23 @@ class FullFile(io.FileIO):
 @pytest.mark.parametrize("fails", ["write", "fsync", "rename"])
 def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, fails):
     path = tmp_path / "file"
-    data.write_atomically(path, b"old")
+    files.write_atomically(path, b"old")
     if fails == "write":
-        monkeypatch.setattr(data, "open", FullFile, raising=False)
+        monkeypatch.setattr(files, "open", FullFile, raising=False)
     else:
-        monkeypatch.setattr(data.os, {"fsync": "fsync", "rename": "replace"}[fails], no_space)
+        monkeypatch.setattr(files.os, {"fsync": "fsync", "rename": "replace"}[fails], no_space)
     with pytest.raises(DataError, match=f"{path}: .*No space left.*Free some space"):
-        data.write_atomically(path, b"new and longer")
+        files.write_atomically(path, b"new and longer")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"file": b"old"}
     monkeypatch.undo()
-    data.write_atomically(path, b"new and longer")
+    files.write_atomically(path, b"new and longer")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"file": b"new and longer"}
 
 
 def test_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot be written.*Make the folder writable"):
-        data.write_atomically(tmp_path / "file" / "inside", b"")
+        files.write_atomically(tmp_path / "file" / "inside", b"")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -755,7 +757,7 @@ def test_build_says_when_another_encoder_made_the_file(checkout, source, tmp_pat
 
 def test_full_disk_stops_a_build_before_the_manifest(source, tmp_path, tiny, monkeypatch):
     written = []
-    monkeypatch.setattr(data.os, "fsync", lambda handle: no_space() if len(written) == 3 else written.append(handle))
+    monkeypatch.setattr(files.os, "fsync", lambda handle: no_space() if len(written) == 3 else written.append(handle))
     with pytest.raises(DataError, match="Free some space"):
         build.build(source, source, tmp_path / "out", plans_for(tiny), tmp_path / "none")
     assert sorted(files_in(tmp_path / "out")) == ["mnist/test.webp", "mnist/train.webp", "mnist/train_labels.txt"]
@@ -911,7 +913,7 @@ def test_skip_finds_the_place_of_a_resumed_run():
 
 def test_skipped_batches_are_not_built(monkeypatch):
     built = []
-    monkeypatch.setattr(data, "normalize", lambda x, dtype: built.append(x) or normalize(x, dtype))
+    monkeypatch.setattr(batching, "normalize", lambda x, dtype: built.append(x) or normalize(x, dtype))
     next(batches(numbered(50)[0], batch_size=8, generator=seeded(), skip=1000))
     assert len(built) == 1
 
@@ -920,7 +922,7 @@ def test_only_bytes_are_kept_and_only_bytes_travel(monkeypatch):
     images, labels = numbered(12)
     before = images.clone()
     normalised = []
-    monkeypatch.setattr(data, "normalize", lambda x, dtype: normalised.append(x) or normalize(x, dtype))
+    monkeypatch.setattr(batching, "normalize", lambda x, dtype: normalised.append(x) or normalize(x, dtype))
     x, y = next(batches(images, labels, 4, generator=seeded(), device="meta"))
     assert (x.device.type, y.device.type) == ("meta", "meta")
     assert x.dtype == torch.float32
@@ -975,7 +977,7 @@ def test_labels_may_be_whole_numbers_of_any_kind(dtype):
 @pytest.mark.parametrize("content", [b"[]", b"3", b"null", b"", b"{", b"\xff\xfe"])
 def test_a_manifest_is_an_object_or_damaged(content):
     with pytest.raises(DataError, match=r"m\.json: is damaged \(.*\)\. Go home"):
-        data.parse_json(Path("m.json"), content, "Go home")
+        files.parse_json(Path("m.json"), content, "Go home")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The environment is named once: the same floors everywhere, no upper pins, no machine in any file, imports go down."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -223,6 +224,41 @@ def test_imports_are_seen_wherever_they_stand(tmp_path: Path, monkeypatch: pytes
     for form, indent in product(forms, ["", "def f():\n    "]):
         path.write_text(indent + form, encoding="utf-8")
         assert imported_modules(path) == {"desk.cli"}
+
+
+# ---------------------------------------------------------------- no name is undefined
+
+
+def undefined_names(*places: Path) -> list[str]:
+    """What ruff's F821 finds, but for the dimensions of jaxtyping's annotations, for whose sake lint leaves it out."""
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select=F821", "--exit-zero"]
+    done = subprocess.run([*command, "--output-format=json", *places], capture_output=True, text=True, check=True)
+    return [
+        f"{Path(found['filename']).name}:{found['location']['row']}: {found['message']}"
+        for found in json.loads(done.stdout)
+        if not is_dimension(Path(found["filename"]), **found["location"])
+    ]
+
+
+def is_dimension(path: Path, row: int, column: int) -> bool:
+    """Whether a place lies in the string of an annotation such as `Float[Tensor, "b *shape"]`."""
+    line = path.read_text(encoding="utf-8").splitlines()[row - 1]
+    return any(shape.start() < column <= shape.end() for shape in re.finditer(r'(?<=\[Tensor, )"[^"]*"', line))
+
+
+def test_no_name_is_undefined() -> None:
+    found = undefined_names(ROOT / "course_utils", ROOT / "tests", ROOT / "notebooks" / "src")
+    setup = re.compile(r"^\d\d_\w+\.py:\d+: Undefined name `lesson`$")  # the setup cell makes it
+    assert [one for one in found if not setup.match(one)] == []
+
+
+def test_an_undefined_name_would_be_seen(tmp_path: Path) -> None:
+    head = "from jaxtyping import Float\nfrom torch import Tensor\n\n\n"
+    (tmp_path / "a.py").write_text(
+        head + 'def f(x: Float[Tensor, "b *shape"], n: "int") -> Float[Tensor, "n"]:\n    x\n'
+    )
+    (tmp_path / "b.py").write_text(head + 'def f(x: Float[Tensor, "b"], y: "Nothing") -> str:\n    return f"{shape}"\n')
+    assert undefined_names(tmp_path) == ["b.py:5: Undefined name `Nothing`", "b.py:6: Undefined name `shape`"]
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ from course_utils.desk.grading.sandbox import Sandbox, is_there
 from course_utils.desk.lesson import grade_id, lessons, read_source, tags, without_markers
 from course_utils.desk.upkeep import mutants
 from course_utils.exercises import load_lesson
+from course_utils.exercises.engine import observe
 
 ALL = [source.stem[:2] for source in lessons() if load_lesson(source.stem[:2])]
 ONE = "01"
@@ -350,7 +351,8 @@ def test_a_name_that_another_cell_computes_is_noted_and_so_is_a_text_without_its
         | {STEP: "# Exercise 01.q_step\ndef q_step(x_prev, beta, eps):\n    return root * x_prev"}
     )
     nb["cells"].insert(1, {"cell_type": "code", "metadata": {}, "source": "root = torch.randn(3)", "outputs": []})
-    assert f"{STEP}: root comes from another cell, which is not run; bring it along" in read(nb).notes
+    assert f"{STEP}: uses root of other cells, which are run for it as far as that takes" in read(nb).notes
+    assert read(nb).computed == {STEP: "root = torch.randn(3)"}
     (text,) = THIS.texts
     said = read(nb).texts[text.id]
     strip_metadata(nb)
@@ -595,6 +597,84 @@ BROKEN = {
     "kills its relatives": "import os, signal\ndef q_step(*a):\n    for pid in (os.getppid(), 1, -1):\n"
     "        try: os.kill(pid, signal.SIGKILL)\n        except OSError: pass\n    return 0",
 }
+ELSEWHERE = {  # what another cell holds, and what q_step does with it
+    "a lambda": ("mix = lambda x, b, e: (1 - b) ** 0.5 * x + b**0.5 * e", "mix(x_prev, beta, eps)"),
+    "a partial": (
+        "from functools import partial\nmix = partial(lambda s, x, b, e: s * ((1 - b) ** 0.5 * x + b**0.5 * e), 1)",
+        "mix(x_prev, beta, eps)",
+    ),
+    "a guarded import": ("try:\n    import numpy as np\nexcept ImportError:\n    np = None", "{} * np.float64(1)"),
+    "a device": ('dev = torch.device("cuda" if torch.cuda.is_available() else "cpu")', "({}).to(dev)"),
+    "a table": ("P = [i for i in range(3)]\nP[1] += 4\nP.append(1)\nQ = P[3]", "({}) * Q"),
+    "a default that is computed": ("W = torch.ones(1)\ndef h(x, w=W):\n    return w.to(x.dtype) * x", "h({})"),
+    "a future": ("from __future__ import annotations\nmy: Never = 1", "{} * my"),
+    "an answer's result": ("import math\nONE = q_step(torch.ones(1), 0.0, torch.ones(1)).item()", "{}"),
+}
+INSIDE = {  # what an answer's cell may hold that a notebook understands
+    "display": "def q_step(x_prev, beta, eps):\n    display(eps)\n    return {}\n",
+    "TorchScript": "@torch.jit.script\ndef q_step(x_prev: torch.Tensor, beta: float, eps: torch.Tensor):\n    return {}\n",
+    "a future": "from __future__ import annotations\ndef q_step(x_prev: Mine, beta, eps) -> Yours:\n    return {}\n",
+    "a condition": "if True:\n    def q_step(x_prev, beta, eps):\n        return {}\n",
+}
+FORMULA = "(1 - beta) ** 0.5 * x_prev + beta**0.5 * eps"
+
+
+@sandboxed
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_another_cell_makes_is_there_for_the_answer_that_uses_it(name):
+    source, uses = ELSEWHERE[name]
+    nb = with_step(f"def q_step(x_prev: float, beta, eps):\n    return {uses.format(f'({FORMULA})')}\n")
+    nb["cells"].insert(1, {"cell_type": "code", "metadata": {}, "source": source, "outputs": []})
+    (step, *_) = grade(read(nb), THIS).exercises
+    assert step.status == "right", step
+
+
+@sandboxed
+@pytest.mark.parametrize("name", INSIDE)
+def test_what_a_notebook_understands_the_grader_does_too(name):
+    nb = with_step(INSIDE[name].format(FORMULA))
+    for cell in answer_cells(nb)[:1]:
+        cell["metadata"], cell["source"] = {}, cell["source"].removeprefix("# Exercise 01.q_step\n")
+    (step, *_) = grade(read(nb), THIS).exercises
+    assert step.status == "right", step
+
+
+def test_a_fraction_is_a_number_in_the_sandbox_as_on_the_page():
+    from fractions import Fraction
+
+    seen = observe(lambda: [Fraction(1, 2), 3], ())
+    assert wire.decode(*_halves(wire.encode(seen.output))) == [0.5, 3]
+
+
+def _halves(message: bytes) -> tuple[bytes, bytes]:
+    text, _ = wire.lengths(message[: wire.HEADER.size])
+    return message[wire.HEADER.size :][:text], message[wire.HEADER.size :][text:]
+
+
+def test_what_only_one_exercise_uses_is_run_for_no_other_and_a_function_may_be_checked_under_another_name():
+    nb = with_step(f"def helper(x):\n    return x\ndef mine(x_prev, beta, eps):\n    return slow * ({FORMULA})\n")
+    nb["cells"].insert(1, {"cell_type": "code", "metadata": {}, "source": "slow = max(range(1, 2))", "outputs": []})
+    for cell in nb["cells"]:
+        cell["source"] = cell["source"].replace('check("01.q_step", q_step)', 'check("01.q_step", mine)')
+    found = read(nb)
+    assert found.computed == {STEP: "slow = max(range(1, 2))"}
+    assert found.functions[STEP] == "mine"
+
+
+@pytest.mark.slow
+def test_an_honest_answer_that_the_kernel_ended_for_others_sake_is_tried_again(tmp_path, monkeypatch):
+    """On a machine without memory the kernel ends what is in the sandbox first, whoever has taken the memory."""
+
+    def graded(mark):
+        dies = f"    if not os.path.exists({mark!r}):\n        open({mark!r}, 'w').close()\n        os.kill(os.getpid(), 9)\n"
+        source = f"import os\ndef q_step(x_prev, beta, eps):\n{dies}    return {FORMULA}\n"
+        return grade(read(with_step(source)), THIS, sandboxed=False).exercises[0]
+
+    assert graded(str(tmp_path / "a")).status == "right"
+    monkeypatch.setattr(grading, "TRIES", 1)
+    assert graded(str(tmp_path / "b")).flag == "died"
+
+
 HOSTILE = {
     "patched comparisons": "import torch\ntorch.equal = torch.allclose = lambda *a, **k: True\n"
     "torch.testing.assert_close = lambda *a, **k: None\n" + WRONG_STEP,
@@ -622,6 +702,7 @@ FORGING = {
 
 @pytest.fixture
 def short_times(monkeypatch):
+    monkeypatch.setattr(grading, "TRIES", 1)
     monkeypatch.setattr(grading, "CALL_S", 6.0)
     monkeypatch.setattr(grading, "CELL_S", 12.0)
 

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import re
 import time
 import zipfile
@@ -15,9 +16,10 @@ from typer.testing import CliRunner
 pytest.importorskip("nbgrader", reason="grading needs the extra [grade]")
 
 from course_utils.desk import cli
-from course_utils.desk.grading import cells, files, grade, intake, learners, report, words, worker
+from course_utils.desk.grading import cells, files, grade, intake, learners, release, report, words, worker
 from course_utils.desk.grading.learners import Names, id_of, owners
 from course_utils.desk.lesson import ANSWER
+from course_utils.files import DataError
 
 ONE = "01"
 THIS = intake.assignment(ONE)
@@ -208,12 +210,23 @@ EXPORTS = {  # files of one person, the last of those to a lesson being the newe
             f"6142-1058 - Edgar Poe - Apr 2, 2024 1205 PM/{N2}",
         ],
     ),
+    "Canvas, a group": ("poe_a_101", [f"poe_a_101_900_{N1}", f"poe_a_LATE_101_950_{N1}"]),
+    "Canvas, names hidden": ("anon_Yx3bE", [f"anon_Yx3bE_900_{N1}", f"LATE_anon_Yx3bE_950_{N1}"]),
+    "Brightspace, in French": (
+        "Edgar_Poe_6142",
+        [
+            f"6142-1057 - Edgar Poe - 1 févr. 2024 13 05/{N1}",
+            f"6142-1057 - Edgar Poe - 2 févr. 2024 09 05/{N1}",
+            f"6142-1057 - Edgar Poe - 1 mars 2024 08 05/{N1}",
+            f"6142-1058 - Edgar Poe - 2024/{N2}",
+        ],
+    ),
     "nbgrader, collected": ("epoe", [f"submitted/epoe/01/{N1}", f"submitted/epoe/02/{N2}"]),
     "nbgrader, inbound": (
         "epoe",
         [f"epoe+01+2024-03-01 12:00:00 UTC+ab/{N1}", f"epoe+01+2024-03-01 13:00:00 UTC+cd/{N1}"],
     ),
-    "Google Classroom": ("Edgar_Poe", [f"Edgar Poe - {N1}", f"Copy of Edgar Poe - {N2}"]),
+    "Google Classroom": ("Edgar_Poe", [f"Edgar Poe - {N1}", f"Copy of Edgar Poe - {N2}", f"Edgar Poe - Copy of {N2}"]),
     "a browser's second download": ("epoe", ["epoe.ipynb", "epoe (2).ipynb", "epoe (10).ipynb"]),
 }  # fmt: skip
 
@@ -275,6 +288,80 @@ def test_two_readings_of_a_name_of_blackboards_stop_and_a_pattern_says_which(tmp
     assert graded(path, tmp_path / "out", "--pattern", pattern).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["1234567/{}", "2345678/{}"],
+        ["1234567/hw/{}", "2345678/hw/{}"],
+        ["1234567/diffusion/{}", "2345678/diffusion/{}"],
+        ["1234567/2345678/{}", "2345678/1234567/{}"],
+        ["week 1/1234567/{}", "week 1/2345678/{}"],
+        ["My uploads/1234567.ipynb", "My uploads/2345678.ipynb"],
+    ],
+    ids=lambda names: names[0],
+)
+def test_learners_who_are_called_by_their_numbers_are_not_one(names):
+    said = [owner.who for owner in owners([name.format(N1) for name in names]).values()]
+    assert said == ["1234567", "2345678"]
+    assert [owner.who for owner in owners([f"{k}/x/{N1}" for k in (1, 2)]).values()] == ["1", "2"]
+
+
+BOB = "x_bob_attempt_2030-01-01-00-00-00"
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern"),
+    [
+        (["gradebook_DM_L1_{who}_attempt_2024-03-01-12-30-45_{file}"], None),
+        (["{who} Poe_12_assignsubmission_file_{file}"], None),
+        (["{who}_101_900_{file}"], None),
+        (["{who} - {file}"], None),
+        (["{who}_{file}"], None),
+        (["{who}/{file}"], None),
+        (["{who}.zip/{file}", "{who}.zip/try 9 of bob/{file}"], None),
+        (["{who}.zip/{file}", "{who}.zip/try 9 of bob/{file}"], r"try (?P<attempt>\d+) of (?P<student>[a-z]+)"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("chosen", [f"{BOB}_{N1}", f"bob_5_999_{N1}", f"bob_9_assignsubmission_file_{N1}"])
+def test_a_name_that_a_learner_chose_makes_them_nobody_else(names, pattern, chosen):
+    def whose(who, file):
+        listed = [name.format(who=who, file=file) for name in names]
+        everybody = listed + [name.format(who=other, file=N1) for name in names for other in ("ada", "bob", "cyd")]
+        found = owners(everybody, pattern)
+        return {found[name].who for name in listed}
+
+    assert whose("eve", chosen) & whose("bob", N1) == set()
+
+
+def test_gradescopes_list_is_the_instructors_and_each_export_has_its_own(tmp_path):
+    about = "submission_{0}:\n  :submitters:\n{1}  :score: 0\n"
+    one = "  - :name: {0}\n    :sid: '1'\n    :email: {0}@x.org\n".format
+    good = notebook(MARK + RIGHT)
+    lies = about.format(12, one("poe")).encode()
+    path = folder(
+        tmp_path,
+        {
+            f"first/submission_11/{N1}": good,
+            f"first/submission_12/{N1}": good,
+            "first/submission_12/zz/submission_metadata.yml": lies,
+            "first/submission_metadata.yml": (
+                about.format(11, one("poe") + one("ann")) + about.format(12, one("zed"))
+            ).encode(),
+            f"second/submission_21/{N1}": good,
+            "second/submission_metadata.yml": about.format(21, one("mo")).encode(),
+        },
+    )
+    log: list[str] = []
+    found = {one.student for one in intake.collect(path, WANTED, log)}
+    assert found == {"poe@x.org", "zed@x.org", "mo@x.org"}
+    assert "submission_11: of poe, ann; its row is the first's" in log
+
+
+def test_names_in_an_old_encoding_stay_two():
+    assert [id_of(f"M{letter}ller") for letter in ("\udcfc", "\udce4", "ü")] == ["Müller", "Mäller", "Müller"]
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +409,90 @@ def test_whoever_handed_in_what_cannot_be_read_has_a_row_with_0_and_a_flag(tmp_p
     again = folder(tmp_path / "again", {f"ada/{N1}": b"torn", f"bob/{N1}": good})
     assert graded(again, tmp_path / "out").exit_code == 0
     assert {row["student"]: row["points"] for row in rows(tmp_path / "out" / "grades.csv")}["ada"] == "1"
+
+
+def test_what_cannot_be_looked_into_is_in_trouble_and_stops_nobody(tmp_path):
+    good = notebook(MARK + RIGHT)
+    locked = bytearray(zipped({files.SUBMITTERS: b"x"}))  # a list of Gradescope's that wants a password
+    locked[6] |= 1
+    locked[locked.find(b"PK\1\2") + 8] |= 1
+    many = {f"{k}.zip": zipped({f"{k}.ipynb": good}) for k in range(files.INNER_LIMIT + 3)}
+    contents = {
+        f"ada/{N1}": good,
+        "eve.zip": bytes(locked),
+        "zip.zip": zipped(many),
+        f"pdf/{N1}": b"%PDF-1.7",
+        f"zipped/{N1}": zipped({N1: good}),
+    }
+    path = folder(tmp_path / "in", contents)
+    (path / "pipe").mkdir()
+    os.mkfifo(path / "pipe" / N1)
+    log: list[str] = []
+    found = {one.student: one.unread for one in intake.collect(path, {ONE: THIS}, log)}
+    assert found == {
+        "ada": "",
+        "zip": "",
+        "pdf": "not a notebook: a PDF",
+        "zipped": "not a notebook: a zip",
+        "pipe": "a pipe, a socket or a device",
+    }
+    assert sum("one of more than 10 zips" in line for line in log) == 3
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_a_row_and_not_forgotten(tmp_path):
+    path = folder(tmp_path / "in", {f"ada/{N1}": notebook(MARK), f"bob/{N1}": notebook(MARK)})
+    (path / "bob").chmod(0)
+    assert {key[0]: one.unread for key, one in whose(path, {ONE: THIS}).items()} == {
+        "ada": "",
+        "bob": "a folder that may not be read",
+    }
+    (path / "bob").chmod(0o700)
+
+
+def test_a_class_folder_among_the_hand_ins_is_no_hand_in(tmp_path, quick):
+    path = folder(tmp_path / "in", {f"ada/{N1}": notebook(MARK + RIGHT), f"bob/{N1}": notebook(MARK + RIGHT)})
+    out = path / "class"
+    for _ in range(2):
+        release.release(out, [ONE])
+        assert graded(path, out).exit_code == 0
+        assert {row["student"] for row in rows(out / "grades.csv")} == {"ada", "bob"}
+    folder(out, {f"submitted/cyd/01/{N1}": notebook(MARK + RIGHT)})  # as nbgrader lays a course out
+    assert set(whose(out)) == {("cyd", ONE)}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_a_notebook_is_read_in_any_encoding_that_editors_write(encoding):
+    text = json.dumps(json.loads(notebook(MARK + RIGHT + "# naïve\n")), ensure_ascii=False)
+    found = intake.read_submission(text.encode(encoding), "ada", THIS)
+    assert found.answers[STEP] == MARK + RIGHT + "# naïve\n"
+
+
+def test_what_a_class_folder_refuses_is_told_in_words(tmp_path, quick, monkeypatch):
+    path = folder(tmp_path / "in", {f"ada/{N1}": notebook(MARK + RIGHT)})
+    (tmp_path / "file").write_text("no folder")
+    for error in (None, OSError(28, "No space left on device"), DataError("x: cannot be written")):
+        if error:
+            monkeypatch.setattr(report, "write_reports", lambda *a, error=error, **k: (_ for _ in ()).throw(error))
+        done = graded(path, tmp_path / ("out" if error else "file"))
+        assert (done.exit_code, done.exception.__class__) == (1, SystemExit)
+        assert "written" in done.output
+
+
+def test_a_gradebook_that_cannot_be_written_is_named(tmp_path):
+    from nbgrader.api import InvalidEntry
+
+    def fill(error: Exception | None):
+        with report._gradebook(tmp_path) as book:
+            if error:
+                raise error
+            return book.students
+
+    with pytest.raises(DataError, match=r"gradebook.db: cannot be read or written .*disk is full\)"):
+        fill(InvalidEntry("(sqlite3.OperationalError) database or disk is full\n[SQL: …]"))
+    (tmp_path / report.GRADEBOOK).write_bytes(b"no database" * 100)
+    with pytest.raises(DataError, match=r"gradebook.db: cannot be read or written .*not a database\)"):
+        fill(None)
 
 
 def test_the_notebooks_own_lesson_comes_before_its_files_name():
@@ -393,6 +564,23 @@ def test_code_and_cells_beyond_what_one_notebook_may_have_are_left_out_and_one_n
     assert STEP in found.answers
     assert len(found.definitions) < cells.CODE_LIMIT
     assert sum("not read" in note for note in found.notes) == 1
+
+
+def test_of_seven_million_cells_two_thousand_are_made():
+    content = b'{"cells":[{"cell_type":"code","source":"x"},' + b"{}," * 99_999 + b"{}]}"
+    with pytest.MonkeyPatch.context() as patch:
+        made, real = [], cells._cell
+        patch.setattr(cells, "_cell", lambda cell: made.append(1) or real(cell))
+        read, more = cells.read_cells(content)
+    assert len(read) == len(made) == cells.CELLS_LIMIT
+    assert more == 100_001 - cells.CELLS_LIMIT
+
+
+def test_of_many_notebooks_of_one_learner_few_lines_are_written(tmp_path):
+    path = folder(tmp_path, {"eve.zip": zipped({f"{i}.ipynb": b"{}" for i in range(300)})})
+    log: list[str] = []
+    list(intake.collect(path, {ONE: THIS}, log))
+    assert len(log) < intake.EACH_LIMIT + 2 * files.LINES_LIMIT
 
 
 def test_ten_thousand_lines_of_ipython_do_not_make_ipython_read_a_long_cell_ten_thousand_times(monkeypatch):

@@ -9,8 +9,9 @@ from torch import nn
 
 from course_utils import leaderboard, metrics, pretrained
 from course_utils.classifier import look_at
-from course_utils.data import DataError, load_images, normalize
+from course_utils.data import load_images, normalize
 from course_utils.denoisers import Denoiser
+from course_utils.files import DataError
 from course_utils.leaderboard import CONTENDERS, Contender, Counted, Row, plan_within, planned, plans, rows
 from course_utils.samplers import sample_ddim, sample_heun
 from course_utils.schedules import linear
@@ -40,7 +41,7 @@ def board(monkeypatch, tmp_path):
         return real(name, split, n=600)
 
     network = Copies(nn.Linear(1, 1), SCHEDULE)
-    monkeypatch.setattr(metrics.evaluation, "load_images", small)
+    monkeypatch.setattr(metrics.real_images, "load_images", small)
     monkeypatch.setattr(pretrained, "load_denoiser", lambda name, device="cpu": network)
     monkeypatch.setattr(plans, "LONGEST", 40)
     for cached in (metrics.reference, metrics.floor_of):
@@ -134,7 +135,7 @@ def test_the_floor_is_a_mean_over_disjoint_draws_of_real_images(board, monkeypat
         return fid(features, reference)
 
     fid = metrics.fid
-    monkeypatch.setattr(metrics.evaluation, "fid", recorded)
+    monkeypatch.setattr(metrics.real_images, "fid", recorded)
     floor = metrics.floor_of("mnist", 100)
     assert len(draws) == 4
     assert len({i for draw in draws for i in draw}) == 400

@@ -7,17 +7,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from course_utils import data, metrics, pretrained, recipes, samplers
+from course_utils import data, files, metrics, pretrained, recipes, samplers
 from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier
-from course_utils.data import DataError
 from course_utils.denoisers import Denoiser
 from course_utils.desk import cli
+from course_utils.files import DataError
 from course_utils.pretrained import load_classifier, load_denoiser, load_network, read_manifest, recipe_of, ship
-from course_utils.recipes import RECIPES, Recipe, begin, recipe_from
+from course_utils.recipes import RECIPES, Recipe, recipe_from
+from course_utils.run_folder import begin
 
 SHIPPED = read_manifest()
-FOLDER = Path(data.data_dir()) / "checkpoints"
+FOLDER = Path(files.data_dir()) / "checkpoints"
 TINY = Recipe(
     "tiny", "mnist", network={"channels": 1, "widths": (16,), "blocks": 1, "attention": ()}, steps=0,
     schedule={"kind": "linear", "T": 10},
@@ -103,7 +104,7 @@ def test_samples_that_are_not_there_and_damaged_ones_are_named(tmp_path, monkeyp
 @pytest.mark.parametrize(("dataset", "least"), [("mnist", 0.992), ("cifar10", 0.89)])
 def test_the_classifiers_know_their_images(dataset, least):
     """Of CIFAR-10 1,000 are embedded: 0.917 of all of them leaves 0.89 three standard errors away."""
-    assert metrics.accuracy(load_classifier(dataset), dataset, full=False) >= least
+    assert metrics.accuracy(load_classifier(dataset), dataset, full=False).share.value >= least
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if recipe_of(name).task["kind"] == "denoising"])
@@ -126,7 +127,7 @@ def test_every_denoiser_is_far_better_than_the_best_affine_guess_by_pixel(name):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (-0.25, 0.5))
+    monkeypatch.setattr(recipes.parts, "pixel_moments", lambda name: (-0.25, 0.5))
     return begin(TINY, tmp_path / "run")
 
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +32,35 @@ def test_setup_seeds_and_says_one_line_that_no_comparison_minds(capsys: pytest.C
     assert torch.equal(drawn, torch.rand(3))
     assert torch.equal(torch.rand(3, generator=lesson.generator), drawn)
     assert (lesson.id, lesson.seed, lesson.generator.device.type) == ("07", 3, "cpu")
+
+
+def test_a_seed_of_numpys_is_a_seed() -> None:
+    lesson = runtime.setup("07", seed=np.int64(3))
+    drawn = torch.rand(3)
+    assert (lesson.seed, type(lesson.seed), lesson.generator.initial_seed()) == (3, int, 3)
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(3))
+
+
+def test_one_thread_is_one_thread() -> None:
+    before, cpu = torch.get_num_threads(), torch.device("cpu")
+    for threads, words in ((1, "cpu (1 thread)"), (2, "cpu (2 threads)")):
+        torch.set_num_threads(threads)
+        assert runtime.device_name(cpu) == words
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("utf-8", "✔ ≈ 5 ± 1 · ö"), ("cp1252", "+ ? 5 ± 1 · ö"), ("ascii", "+ ? 5 ? 1 ? ?"), (None, "✔ ≈ 5 ± 1 · ö")],
+)
+def test_a_terminal_of_few_letters_is_shown_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, encoding: str | None, shown: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", SimpleNamespace(encoding=encoding))
+        found = runtime.printable("✔ ≈ 5 ± 1 · ö")
+    assert found == shown
 
 
 def test_device_is_the_gpu_if_there_is_one_and_mps_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +187,8 @@ def test_threads_are_as_many_as_affinity_and_quota_allow(group: str, eight_of_64
     files, cpus = GROUPS[group]
     root = written(tmp_path, files)
     assert runtime.usable_cpus(root) == cpus
-    assert "threads in place of 64, as" in runtime.fit_threads(root)
+    threads = "1 thread" if cpus == 1 else f"{cpus} threads"
+    assert runtime.fit_threads(root).startswith(f"{threads} in place of 64, as")
     assert torch.get_num_threads() == cpus
     assert runtime.fit_threads(root) == ""  # nothing left to do
 

@@ -355,6 +355,37 @@ def test_a_forged_reply_that_a_check_could_choke_on_is_refused_before_it(reply, 
         wire.decode(*reply)
 
 
+def test_strange_tensors_and_hostile_methods_are_named_or_refused_and_never_copied_first():
+    class Sly(str):
+        def __str__(self):
+            raise OSError("no")
+
+    pairs = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex128)
+    seen = sent({"c": pairs.conj(), "imag": pairs.conj().imag, "odd": type("a b", (), {})()})
+    assert torch.equal(seen["c"], pairs.conj())
+    assert torch.equal(seen["imag"], torch.tensor([-2.0, 4.0], dtype=torch.float64))
+    assert type(seen["odd"]).__name__ == "object"
+    quantised = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.quint8)
+    for strange in (
+        quantised,
+        torch.ones(3).to(torch.float8_e4m3fn),
+        torch.ones(3).to_sparse(),
+        torch.ones(3, device="meta"),
+    ):
+        assert isinstance(sent(strange), wire.Opaque)
+    for refused in (torch.zeros(1).expand(1 << 40), Sly("x"), torch.nested.nested_tensor([torch.ones(2)])):
+        with pytest.raises(wire.WireError, match=r"cannot be sent|too large"):
+            wire.encode(refused)
+
+
+def sent(value):
+    """What arrives of a value."""
+    message = wire.encode(value)
+    text, block = wire.lengths(message[: wire.HEADER.size])
+    rest = message[wire.HEADER.size :]
+    return wire.decode(rest[:text], rest[text : text + block])
+
+
 def test_questions_may_be_larger_than_replies():
     block = wire.encode({"args": (torch.zeros(1 << 19),)}, limited=False)
     text, size = wire.HEADER.unpack(block[:16])

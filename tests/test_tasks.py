@@ -10,14 +10,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training import GENERATOR, IMAGES, LABELS, Once, drain, fail, launch, same, steps_of, tiny, tiny_run
+from test_training import (
+    GENERATOR,
+    IMAGES,
+    LABELS,
+    Once,
+    course,
+    drain,
+    fail,
+    forks,  # noqa: F401
+    killed_again_and_again,
+    launch,
+    same,
+    steps_of,
+    tiny,
+    tiny_run,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils import pretrained, recipes, tasks, training
-from course_utils.checkpoints import CheckpointError
+from course_utils import metrics, pretrained, recipes, samplers, tasks, training
+from course_utils.checkpoints import CheckpointError, load_checkpoint
+from course_utils.classifier import Classifier
 from course_utils.denoisers import Denoiser, PlainCNN, UNet
-from course_utils.recipes import Recipe, begin, recipe_from, settings_of, train_recipe
+from course_utils.files import data_dir
+from course_utils.recipes import Recipe, recipe_from, settings_of
+from course_utils.run_folder import begin, train_recipe
 from course_utils.runs import Training
 from course_utils.schedules import FlowMatching, linear
 from course_utils.tasks import Classification, Denoising
@@ -243,6 +261,248 @@ def test_a_recipe_of_a_new_task_trains_ships_and_loads(tmp_path: Path, monkeypat
         pretrained.load_denoiser("game")
 
 
+@pytest.mark.usefixtures("known")
+def test_the_log_has_a_column_for_the_loss_of_each_part(tmp_path: Path) -> None:
+    """Of a part without a loss at a step it says nothing; a resumed run reads that too."""
+
+    @dataclass(frozen=True)
+    class Slow(Adversarial):  # the generator waits for every second step
+        def __call__(self, run: Training, *batch: object) -> tuple[dict[str, Tensor], None]:  # type: ignore[override]
+            losses, _ = super().__call__(run, *batch)  # type: ignore[arg-type]
+            return losses if run.step % 2 else {"critic": losses["critic"]}, None
+
+    tasks.TASKS["adversarial"] = Slow
+    first = begin(GAME, tmp_path)
+    seen = list(itertools.islice(train_recipe(first, GAME, (POINTS, None), tmp_path, every=2), 4))
+    seen = seen[:2] + list(train_recipe(begin(GAME, tmp_path), GAME, (POINTS, None), tmp_path))
+    header, *rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert header == "step,loss_critic,loss_generator,lr,gradient_norm"
+    assert len(rows) == len(seen) == 6
+    for row, record in zip(rows, seen, strict=True):
+        step, critic, generator, *_ = row.split(",")
+        assert (int(step), float(critic)) == (record.step, pytest.approx(record.parts["critic"], rel=1e-5))
+        waits = record.step % 2 == 1
+        assert (generator == "") is waits
+        assert waits or float(generator) == pytest.approx(record.parts["generator"], rel=1e-5)
+    assert seen[-1].summary == ", ".join(f"{part} {loss:.4f}" for part, loss in seen[-1].parts.items())
+    assert seen[-2].summary == f"loss {seen[-2].loss:.4f}"
+
+
+LONG_GAME = dataclasses.replace(GAME, steps=180)
+
+
+def play_until_killed(folder: Path) -> None:
+    recipes.ARCHITECTURES["rivals"], tasks.TASKS["adversarial"] = Rivals, Adversarial  # in a process of its own
+    torch.set_num_threads(1)
+    drain(train_recipe(begin(LONG_GAME, folder), LONG_GAME, (POINTS, None), folder, every=2))
+
+
+@pytest.mark.slow(15)
+@pytest.mark.usefixtures("forks")
+def test_a_game_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    whole, parts = killed_again_and_again(play_until_killed, tmp_path)
+    assert same(load_checkpoint(parts / "checkpoint.pt"), load_checkpoint(whole / "checkpoint.pt"))
+    assert (parts / "log.csv").read_text() == (whole / "log.csv").read_text()
+
+
+# ---------------------------------------------------------------- a teacher, a start, data of one's own
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """The student says at once, of noise alone, what its frozen teacher says; and measures how far it is off."""
+
+    t: int = 900
+
+    def __call__(
+        self, run: Training, x: Tensor, label: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, None]:
+        noise = torch.randn(x.shape, generator=generator)[run.rows].to(run.device)
+        with torch.no_grad():
+            wanted = run.frozen["teacher"](noise, self.t)
+        return (run.forward(noise, self.t) - wanted).square().flatten(1).mean(1), None
+
+    def measure(self, model: nn.Module, dataset: str, *, n: int = 8, seed: int = 0) -> str:
+        noise = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+        off = (model(noise, self.t) - pretrained.load_denoiser("mnist-cnn")(noise, self.t)).square().mean().item()
+        return f"off by {off:.3g} on {dataset}, n = {n}, seed {seed}"
+
+
+STUDENT = Recipe(
+    "student", "mnist", architecture="cnn", network={"channels": 1, "width": 8, "depth": 2, "num_classes": 10},
+    task={"kind": "distillation", "t": 950}, frozen={"teacher": "mnist-cnn"}, steps=5, batch_size=8, warmup=1, ema=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture
+def distillation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tasks.TASKS, "distillation", Distillation)
+    monkeypatch.setitem(recipes.RECIPES, "student", STUDENT)
+    monkeypatch.setattr(recipes.parts, "load_images", lambda name, full=False: (IMAGES, LABELS))
+    monkeypatch.setattr(recipes.parts, "pixel_moments", lambda name: (0.0, 0.5))
+
+
+@pytest.mark.usefixtures("distillation")
+def test_a_frozen_teacher_helps_does_not_learn_and_is_in_no_file(tmp_path: Path) -> None:
+    data, teacher = recipes.load_data(STUDENT), pretrained.load_denoiser("mnist-cnn")
+    exact = {"precision": torch.float32}
+    whole, first = (begin(STUDENT, tmp_path / name, **exact) for name in ("whole", "parts"))
+    wanted = [r.loss for r in train_recipe(whole, STUDENT, data, tmp_path / "whole")]
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(training._mixed(0, 0)))
+    start = recipes.make_model(STUDENT).train()
+    assert wanted[0] == pytest.approx((start(x, 950) - teacher(x, 950)).square().mean().item(), rel=1e-5)
+
+    seen = [r.loss for r in itertools.islice(train_recipe(first, STUDENT, data, tmp_path / "parts", every=1), 3)][:2]
+    second = begin(STUDENT, tmp_path / "parts", **exact)
+    seen += [r.loss for r in train_recipe(second, STUDENT, data, tmp_path / "parts")]
+    assert seen == wanted
+    assert same(second.state(), whole.state())
+    assert same(dict(whole.frozen["teacher"].state_dict()), dict(teacher.state_dict()))
+    assert not whole.frozen["teacher"].training
+    assert whole.state()["model"].keys() == recipes.make_model(STUDENT).state_dict().keys()
+    other = dataclasses.replace(STUDENT, frozen={"teacher": "mnist-dae"})
+    with pytest.raises(CheckpointError, match="was begun with frozen"):
+        begin(other, tmp_path / "parts")
+    with pytest.raises(ValueError, match="no network 'nobody' is shipped"):
+        begin(dataclasses.replace(STUDENT, frozen={"teacher": "nobody"}), tmp_path / "new")
+
+
+def test_what_is_frozen_is_in_eval_mode_and_cannot_learn() -> None:
+    teacher = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout(0.5)).train()
+    run = tiny_run(frozen={"teacher": teacher})
+    drain(steps_of(run, 1))
+    assert run.frozen["teacher"] is teacher
+    assert not any(part.training for part in teacher.modules())
+    assert not any(weight.requires_grad for weight in teacher.parameters())
+
+
+def shelf(folder: Path) -> Path:
+    """The course's data, but for a shelf of networks of the test's own."""
+    for path in data_dir().iterdir():
+        if path.name != "checkpoints":
+            (folder / path.name).symlink_to(path)
+    (folder / "checkpoints").mkdir()
+    for path in (data_dir() / "checkpoints").iterdir():
+        if path.suffix == ".safetensors":
+            (folder / "checkpoints" / path.name).symlink_to(path)
+        else:
+            (folder / "checkpoints" / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.mark.usefixtures("distillation")
+def test_a_task_of_ones_own_is_trained_shipped_measured_and_noted_by_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COURSE_DATA_DIR", str(shelf(tmp_path)))
+    run = tmp_path / "run"
+    assert course("train", "student", "--out", run)[0] == 0
+    assert course("ship", "student", "--run", run)[0] == 0
+    code, said = course("evaluate", "student", "--n", 4, "--record")
+    assert code == 0, said
+    wanted = Distillation(950).measure(pretrained.load_network("student"), "mnist", n=4)
+    assert said.strip() == f"student: {wanted}"
+    assert "on mnist, n = 4, seed 0" in wanted
+    assert pretrained.read_manifest()["student"]["measured"] == wanted
+    assert f"5 × 8 | {wanted} |" in (tmp_path / "checkpoints" / "README.md").read_text(encoding="utf-8")
+    assert course("evaluate", "student", "--run", run, "--seed", 3)[1].strip().endswith("n = 8, seed 3")
+    before = pretrained.read_manifest()
+    for options, odd in (
+        (("--guidance", 2), "--guidance"),
+        (("--steps", 4, "--sampler", "ddpm"), "--steps, --sampler"),
+    ):
+        code, said = course("evaluate", "student", *options, "--record")
+        assert (code, said.strip()) == (1, f"{odd}: the task distillation is measured without")
+    assert pretrained.read_manifest() == before
+
+
+@pytest.mark.usefixtures("known")
+def test_a_task_that_measures_nothing_says_so(tmp_path: Path) -> None:
+    begin(GAME, tmp_path).save(tmp_path / "checkpoint.pt")
+    code, said = course("evaluate", "game", "--run", tmp_path)
+    assert (code, "how well the task adversarial is done is not measured here" in said) == (1, True)
+
+
+def test_a_classifier_is_measured_by_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of four test images named rightly, and Wilson's interval of that."""
+    images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    monkeypatch.setattr(metrics.evaluation, "load_images", lambda *a, **k: (images, torch.tensor([0, 0, 0, 1])))
+    monkeypatch.setattr(metrics.evaluation, "look_at", lambda *_: (None, torch.zeros(4, dtype=torch.long)))
+    found = Classification().measure(Classifier(1, (8, 8), 3), "mnist")
+    assert (found.share, found.n) == (metrics.share(3, 4), 4)
+    assert str(found) == "75.00% [30.06%, 95.44%] of the 4 images of the test split named rightly"
+
+
+def test_a_denoiser_is_measured_by_its_task_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple] = []
+    monkeypatch.setattr(metrics, "evaluate", lambda *about, **how: asked.append((about, how)) or "a score")
+    model = Denoiser(UNet(1, (16,), 1, (), num_classes=3), linear(20))
+    assert Denoising().measure(model, "mnist", n=5, steps=4, sampler="ddpm", guidance=2.0, seed=3) == "a score"
+    ((about, how),) = asked
+    assert about == (model, "mnist")
+    assert (how["n"], how["guidance"], how["seed"], how["num_classes"]) == (5, 2.0, 3, 3)
+    assert (how["sampler"], list(how["timesteps"])) == (samplers.sample_ddpm, [20, 15, 10, 5, 0])
+    Denoising().measure(Denoiser(UNet(1, (16,), 1, ()), FlowMatching(), "u"), "mnist", n=5, steps=2)
+    assert (asked[1][1]["num_classes"], list(asked[1][1]["timesteps"])) == (0, [1.0, 0.5, 0.0])
+    with pytest.raises(ValueError, match="sampler: wanted one of ddim, ddpm, got 'euler'"):
+        Denoising().measure(model, "mnist", sampler="euler")
+
+
+def test_a_training_may_start_from_what_fits_of_a_shipped_network(tmp_path: Path) -> None:
+    like = pretrained.recipe_of("mnist-cnn")
+    more = dataclasses.replace(like, name="more", start="mnist-cnn", network=like.network | {"num_classes": 12})
+    own, theirs = recipes.make_model(more).state_dict(), pretrained.load_denoiser("mnist-cnn").state_dict()
+    begun = begin(more, tmp_path).model.state_dict()
+    anew = [name for name in begun if begun[name].shape != theirs[name].shape]
+    assert anew == ["network.embed.classes.weight"]
+    for name, value in begun.items():
+        assert torch.equal(value, own[name] if name in anew else theirs[name]), name
+    with pytest.raises(ValueError, match="start: no weights of mnist-classifier fit into more"):
+        begin(dataclasses.replace(more, start="mnist-classifier"), tmp_path)
+
+
+def test_a_recipe_may_name_a_stream_a_continuous_schedule_and_u(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Latents made on the way: trained in a folder, stopped and gone on with, shipped, loaded."""
+
+    def latents(n: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(n, 2, 8, 8, generator=generator)
+
+    monkeypatch.setitem(recipes.STREAMS, "latents", lambda recipe: (latents, None))
+    recipe = Recipe(
+        "of-latents", "latents", architecture="cnn", network={"channels": 2, "width": 8, "depth": 2}, predict="u",
+        schedule={"kind": "flow"}, task={"kind": "denoising", "weighting": "u"}, steps=4, batch_size=8, ema=0.5,
+    )  # fmt: skip
+    data = recipes.load_data(recipe)
+    whole = begin(recipe, tmp_path / "whole")
+    drain(train_recipe(whole, recipe, data, tmp_path / "whole"))
+    drain(itertools.islice(train_recipe(begin(recipe, tmp_path / "run"), recipe, data, tmp_path / "run", every=1), 3))
+    run = begin(recipe, tmp_path / "run")
+    assert run.step == 2
+    drain(train_recipe(run, recipe, data, tmp_path / "run"))
+    assert same(run.state(), whole.state())
+    pretrained.ship(run, recipe, tmp_path / "data" / "checkpoints")
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    model = pretrained.load_denoiser("of-latents")
+    assert isinstance(model.schedule, FlowMatching)
+    assert (model.predict, model.data_mean, model.data_std) == ("u", 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"architecture": "transformer"}, "architecture: wanted one of cnn, dae, .*got 'transformer'"),
+        ({"schedule": {"kind": "square"}}, "kind: wanted one of linear, cosine, .*got 'square'"),
+        ({"task": {"kind": "juggling"}}, "kind: wanted one of denoising, .*got 'juggling'"),
+    ],
+)
+def test_a_name_that_a_recipe_may_not_have_is_answered_with_those_it_may(change: dict, says: str) -> None:
+    recipe = dataclasses.replace(STUDENT, **change)
+    with pytest.raises(ValueError, match=says):
+        (recipes.make_task if "task" in change else recipes.make_model)(recipe)
+
+
 FLAT = {  # as the first runs and files say it
     "name": "old", "dataset": "mnist", "architecture": "unet", "network": {"channels": 1}, "full": False,
     "steps": 7, "batch_size": 4, "lr": 1e-3, "warmup": 2, "weight_decay": 0.0, "ema": 0.9, "flip": True, "seed": 3,
@@ -266,7 +526,7 @@ def test_the_recipes_of_the_first_files_mean_what_they_meant() -> None:
 
 def test_a_run_of_the_first_kind_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its settings are flat; its checkpoint has the form of today's."""
-    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (0.0, 0.5))
+    monkeypatch.setattr(recipes.parts, "pixel_moments", lambda name: (0.0, 0.5))
     recipe = recipe_from(FLAT | {"network": {"channels": 1, "widths": [16], "blocks": 1, "attention": []}})
     run = begin(recipe, tmp_path)
     drain(itertools.islice(train_recipe(run, recipe, (IMAGES, None), tmp_path, every=1), 3))
@@ -281,7 +541,7 @@ def test_a_run_of_the_first_kind_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("kind", recipes.SCHEDULES)
 def test_a_recipe_may_name_any_schedule(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes, "pixel_moments", lambda name: (0.0, 0.5))
+    monkeypatch.setattr(recipes.parts, "pixel_moments", lambda name: (0.0, 0.5))
     network = {"channels": 1, "width": 8, "depth": 2}
     recipe = Recipe("x", "mnist", architecture="cnn", network=network, schedule={"kind": kind}, predict="v")
     run = Training(recipes.make_model(recipe), precision=torch.float32)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.data import DataError
 from course_utils.desk import work
 from course_utils.desk.lesson import ROOT, STUB
+from course_utils.files import DataError
 
 NAME = "01_small.ipynb"
 

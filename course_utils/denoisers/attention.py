@@ -1,13 +1,14 @@
 """Self-attention over the positions of an image, written out, and a network made of it."""
 
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._contract import Count, checked
+from course_utils._contract import Count, Divides, Whole, checked
 from course_utils._validate import require_input
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding, sinusoidal_2d
 from course_utils.denoisers.layers import pad_to_multiple, zeroed
@@ -41,10 +42,10 @@ class SelfAttention(nn.Module):
     # at 49 (41 and 46 ms), and the fused one wins from about 200 on (450 and 230 ms): pass fused=True there.
 
     @checked
-    def __init__(self, channels: Count, heads: Count = 4, fused: bool | None = None):
+    def __init__(
+        self, channels: Count, heads: Annotated[int, Whole(), Divides("channels")] = 4, fused: bool | None = None
+    ):
         super().__init__()
-        if channels % heads:
-            raise ValueError(f"heads: wanted a divisor of {channels} channels, got {heads}")
         self.heads, self.fused = heads, fused
         self.norm = nn.GroupNorm(1, channels)
         # Linear layers on (b, positions, channels) rather than 1 × 1 convolutions: the same sums, fewer copies.
@@ -99,15 +100,13 @@ class AttentionDenoiser(nn.Module):
     def __init__(
         self,
         channels: Count = 1,
-        width: Count = 64,
+        width: Annotated[int, Whole(of=4)] = 64,  # sine and cosine, of row and column
         blocks: Count = 3,
-        heads: Count = 4,
+        heads: Annotated[int, Whole(), Divides("width")] = 4,
         patch: Count = 2,
-        num_classes: int = 0,
+        num_classes: Annotated[int, Whole(0)] = 0,
     ):
         super().__init__()
-        if width % 4:
-            raise ValueError(f"width: wanted a multiple of 4 (sine and cosine of row and column), got {width}")
         self.channels, self.width, self.patch = channels, width, patch
         dim = 2 * width
         self.embed = NoiseEmbedding(dim, num_classes)
@@ -122,7 +121,7 @@ class AttentionDenoiser(nn.Module):
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
-        require_input(self, x, log_snr)
+        require_input(self, x, log_snr, label)
         vector = self.embed(log_snr, label)
         height, width = x.shape[-2:]
         h = self.first(F.pixel_unshuffle(pad_to_multiple(x, self.patch), self.patch))

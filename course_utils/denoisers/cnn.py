@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, Whole, checked
-from course_utils._validate import require_input, require_no_label
+from course_utils._validate import require_input
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
 from course_utils.denoisers.layers import zeroed
 
@@ -36,11 +36,9 @@ class PlainCNN(nn.Module):
         width: Count = 64,
         depth: Annotated[int, Whole(2)] = 6,
         time: bool = True,
-        num_classes: int = 0,
+        num_classes: Annotated[int, Whole(0, lambda time: None if time else 0, "without time")] = 0,
     ):
         super().__init__()
-        if num_classes and not time:
-            raise ValueError(f"num_classes: wanted 0 for a network without time, got {num_classes}")
         self.channels = channels
         hidden = [nn.Conv2d(channels if i == 0 else width, width, 3, padding=1) for i in range(depth - 1)]
         # Without normalisation the first weights must keep the signal's size by themselves (He et al. 2015).
@@ -57,9 +55,8 @@ class PlainCNN(nn.Module):
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
-        require_input(self, x, log_snr)
+        require_input(self, x, log_snr, label)
         if self.embed is None or self.films is None:
-            require_no_label(label)
             for conv in self.hidden:
                 x = F.silu(conv(x))
             return self.last(x)

@@ -1,14 +1,15 @@
 """The denoising autoencoder: down to a narrow code and up again (Vincent et al. 2008)."""
 
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._contract import Count, checked
-from course_utils._validate import require_input, require_no_label, require_sizes
+from course_utils._contract import Count, Sizes, Whole, checked
+from course_utils._validate import require_input
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
 from course_utils.denoisers.layers import pad_to_multiple, zeroed
 
@@ -37,18 +38,16 @@ class DAE(nn.Module):
     def __init__(
         self,
         channels: Count,
-        size: int | tuple[int, int],
+        size: Annotated[int | tuple[int, int], Sizes(2, square=True)],
         width: Count = 32,
         bottleneck: Count = 128,
         skips: bool = False,
         conditioned: bool = True,
-        num_classes: int = 0,
+        num_classes: Annotated[int, Whole(0, lambda conditioned: None if conditioned else 0, "unconditioned")] = 0,
     ):
         super().__init__()
-        if num_classes and not conditioned:
-            raise ValueError(f"num_classes: wanted 0 for a network that is not conditioned, got {num_classes}")
-        self.channels, self.size, self.skips = channels, (size, size) if isinstance(size, int) else size, skips
-        require_sizes("size", self.size, 2)
+        self.channels, self.skips = channels, skips
+        self.size: tuple[int, int] = size  # type: ignore[assignment]  # one number was read as two
         low = (2 * width, *(-(-side // 4) for side in self.size))  # a quarter of each side, rounded up
         self.down = nn.ModuleList(
             [
@@ -81,15 +80,11 @@ class DAE(nn.Module):
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
-        require_input(self, x, log_snr)
+        require_input(self, x, log_snr, label)
         height, width = x.shape[-2:]
-        if (height, width) != tuple(self.size):
-            raise ValueError(f"x: wanted size {tuple(self.size)}, as this network was made for, got {(height, width)}")
-        if self.embed is None:
-            require_no_label(label)
-            vector = None
-        else:
-            vector = self.embed(log_snr, label)
+        if (height, width) != self.size:
+            raise ValueError(f"x: wanted size {self.size}, as this network was made for, got {(height, width)}")
+        vector = None if self.embed is None else self.embed(log_snr, label)
 
         def layer(conv: nn.Module, film: nn.Module, h: Tensor) -> Tensor:
             return F.silu(conv(h) if vector is None else film(conv(h), vector))

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._contract import Count, In, Sizes, checked
+from course_utils._contract import Count, In, Sizes, Whole, checked
 from course_utils._validate import require_input
 from course_utils.denoisers.attention import SelfAttention
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
@@ -64,7 +64,7 @@ class UNet(nn.Module):
         widths: Annotated[Sequence[int], Sizes()] = (96, 160),
         blocks: Count = 2,
         attention: Annotated[Sequence[int], Sizes(least=0)] = (1,),
-        num_classes: int = 0,
+        num_classes: Annotated[int, Whole(0)] = 0,
         stem: Count = 2,
         dropout: Annotated[float, In("[0, 1)")] = 0.0,
         second_time: bool = False,
@@ -100,7 +100,7 @@ class UNet(nn.Module):
         label: Int[Tensor, "b"] | None = None,
         log_snr_r: Float[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
-        require_input(self, x, log_snr)
+        require_input(self, x, log_snr, label)
         vector = self.embed(log_snr, label, log_snr_r)
         height, width = x.shape[-2:]
         h = self.first(F.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.stem))

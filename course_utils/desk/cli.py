@@ -1,5 +1,6 @@
 """The `course` command: look at the machine, open the lab, build the lessons."""
 
+import contextlib
 import json
 import os
 import platform
@@ -9,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+
+from course_utils.files import DataError, write_atomically
 
 # Everything heavy (torch, jupytext) is imported inside the commands, so that `course --help` answers at once.
 
@@ -172,7 +175,6 @@ def lab(
     """Open the lessons in JupyterLab, at the first one: your copies in `work/`, which nothing overwrites."""
     if not NOTEBOOKS.is_dir():
         _stop("the notebooks are not part of the installed package: clone the repository, and run `make lab` there")
-    from course_utils.data import DataError
     from course_utils.desk import work
 
     try:
@@ -249,7 +251,6 @@ def lessons(
     from tqdm import tqdm
 
     try:
-        from course_utils.data import write_atomically
         from course_utils.desk import lesson
         from course_utils.desk.authoring import build
         from course_utils.desk.authoring.lint import lint_lesson
@@ -348,9 +349,8 @@ def train(
 
     from tqdm import tqdm
 
-    from course_utils import recipes, runtime
+    from course_utils import recipes, run_folder, runtime
     from course_utils.checkpoints import CheckpointError
-    from course_utils.data import DataError
     from course_utils.training import TrainingError
 
     runtime.fit_threads()
@@ -363,7 +363,7 @@ def train(
     stop_requested = []
     try:
         options = {"accelerator": accelerator} if accelerator else {"device": runtime.pick_device()}
-        run = recipes.begin(plan, folder, fresh=not resume, compile=compile, **options)
+        run = run_folder.begin(plan, folder, fresh=not resume, compile=compile, **options)
         weights = sum(parameter.numel() for parameter in run.model.parameters())
         where = f"{runtime.device_name(run.device)}, {str(run.precision).removeprefix('torch.')}"
         if accelerator:
@@ -382,12 +382,12 @@ def train(
         bar = tqdm(total=plan.steps, initial=run.step, unit="step", disable=quiet)
         start, first = time.perf_counter(), run.step
         try:
-            for record in recipes.train_recipe(run, plan, data, folder, every=every):
+            for record in run_folder.train_recipe(run, plan, data, folder, every=every):
                 speed = (record.step - first) * plan.batch_size / (time.perf_counter() - start)
-                bar.set_postfix_str(f"loss {record.loss:.4f}, {speed:.0f} img/s", refresh=False)
+                bar.set_postfix_str(f"{record.summary}, {speed:.0f} rows/s", refresh=False)
                 bar.update()
                 if stop_requested:
-                    run.save(folder / recipes.CHECKPOINT)
+                    run.save(folder / run_folder.CHECKPOINT)
                     break
         finally:
             bar.close()
@@ -400,7 +400,7 @@ def train(
     if run.step == first:
         typer.echo(f"{run.step} steps are done already: ask for more with --steps, or begin again with --fresh")
     elif run.writes:
-        typer.echo(f"done: loss {record.loss:.4f}, {folder / recipes.CHECKPOINT}")
+        typer.echo(f"done: {record.summary}, {folder / run_folder.CHECKPOINT}")
 
 
 def _recipe(name: str) -> Any:
@@ -434,15 +434,14 @@ def ship(
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
 ) -> None:
     """Put a trained network into data/checkpoints, for the lessons to load: averaged weights, float16."""
-    from course_utils import pretrained, recipes
+    from course_utils import pretrained, run_folder
     from course_utils.checkpoints import CheckpointError
-    from course_utils.data import DataError
 
     plan, folder = _recipe(recipe), run or Path("runs") / recipe
     try:
-        if not (folder / recipes.CHECKPOINT).exists():
+        if not (folder / run_folder.CHECKPOINT).exists():
             _stop(f"{folder}: no run is there. Train it first: course train {recipe} --out {folder}")
-        path = pretrained.ship(recipes.begin(plan, folder), plan)
+        path = pretrained.ship(run_folder.begin(plan, folder), plan)
     except (CheckpointError, DataError) as error:
         _stop(str(error))
     typer.echo(f"{path}: {path.stat().st_size:,} bytes. Measure it: course evaluate {recipe} --record")
@@ -451,58 +450,51 @@ def ship(
 @app.command(rich_help_panel=LEARN, epilog="Example: course evaluate mnist-unet --n 1000 --steps 20")
 def evaluate(
     name: Annotated[str, typer.Argument(help=f"One of {SHIPPED}.")],
-    n: Annotated[int, typer.Option(min=2, help="Samples to draw.")] = 10_000,
-    steps: Annotated[int, typer.Option(min=1, help="Steps a sample.")] = 50,
-    sampler: Annotated[str, typer.Option(help="ddim; ddpm; consistency or flow_map for networks that jump.")] = "ddim",
-    guidance: Annotated[float, typer.Option(min=0, help="Weight of classifier-free guidance; 1 for none.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    n: Annotated[int | None, typer.Option(min=2, help="Samples to draw; 10,000 if not given.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps a sample; 50 if not given.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim or ddpm; consistency or flow_map for networks that jump.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Weight of classifier-free guidance; 1, none, if not given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the noise; 0 if not given.")] = None,
     run: Annotated[Path | None, typer.Option(help="Measure the run of this folder instead, as far as it is.")] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Note the result of a shipped network in data/checkpoints.")
     ] = False,
 ) -> None:
-    """Measure a network: FID, its floor and class agreement of a denoiser; test accuracy of a classifier."""
+    """Measure a network as its task says: FID, its floor and class agreement, or a classifier's accuracy."""
+    import inspect
+
     from tqdm import tqdm
 
-    from course_utils import metrics, pretrained, recipes, runtime, tasks
+    from course_utils import pretrained, recipes, run_folder, runtime, tasks
     from course_utils.checkpoints import CheckpointError
-    from course_utils.data import DataError
-    from course_utils.samplers import uniform_grid
 
     if run and record:
         _stop(f"--record notes what is shipped, and a run is not: course ship {name} --run {run}, then without --run")
     runtime.fit_threads()
     device = runtime.pick_device()
-    if run and not (run / recipes.CHECKPOINT).exists():
+    if run and not (run / run_folder.CHECKPOINT).exists():
         _stop(f"{run}: no run is there. Train it first: course train {name} --out {run}")
-    if sampler not in metrics.SAMPLERS:
-        _stop(f"{sampler}: no such sampler. There are {', '.join(metrics.SAMPLERS)}")
+    options = {"n": n, "steps": steps, "sampler": sampler, "guidance": guidance, "seed": seed}
+    options = {option: value for option, value in options.items() if value is not None}
     try:
         manifest = pretrained.read_manifest()
         plan = _recipe(name) if run or name not in manifest else pretrained.recipe_of(name)
-        if plan.task["kind"] == "classification":
-            model = recipes.begin(plan, run).averaged() if run else pretrained.load_network(name)
-            result = f"{metrics.accuracy(model.to(device), plan.dataset):.2%} of the test split named rightly"
-        elif plan.task["kind"] not in tasks.DENOISERS:
-            _stop(f"{name}: how well the task {plan.task['kind']} is done is not measured here")
-        else:
-            model = recipes.begin(plan, run).averaged() if run else pretrained.load_denoiser(name)
-            precision = runtime.pick_precision(device)
-            classes = plan.network.get("num_classes", 0)
-            with tqdm(total=n, unit="image", disable=not sys.stderr.isatty()) as bar:
-                score = metrics.evaluate(
-                    model.to(device),
-                    plan.dataset,
-                    n=n,
-                    sampler=metrics.SAMPLERS[sampler],
-                    timesteps=uniform_grid(model.schedule, steps),
-                    guidance=guidance,
-                    num_classes=classes,
-                    seed=seed,
-                    precision=precision,
-                    progress=bar.update,
-                )
-            result = f"{score}, {str(precision).removeprefix('torch.')}"
+        task, kind = recipes.make_task(plan), plan.task["kind"]
+        if not isinstance(task, tasks.Measured):
+            _stop(f"{name}: how well the task {kind} is done is not measured here")
+        takes = inspect.signature(task.measure).parameters
+        if odd := [f"--{option}" for option in options if option not in takes]:
+            _stop(f"{', '.join(odd)}: the task {kind} is measured without")
+        model = run_folder.begin(plan, run).averaged() if run else pretrained.load_network(name)
+        total = options.get("n") or (takes["n"].default if "n" in takes else None)
+        with tqdm(total=total, unit="image", disable=not sys.stderr.isatty()) as bar:
+            machine = {"precision": runtime.pick_precision(device), "progress": bar.update}
+            options |= {key: value for key, value in machine.items() if key in takes}
+            result = str(task.measure(model.to(device), plan.dataset, **options))
     except (CheckpointError, DataError, ValueError) as error:
         _stop(str(error))
     typer.echo(f"{name}: {result}")
@@ -525,7 +517,6 @@ def leaderboard(
 
     from course_utils import leaderboard as board
     from course_utils import pretrained, runtime
-    from course_utils.data import DataError
 
     runtime.fit_threads()
 
@@ -584,17 +575,29 @@ def release(
     OUT/source holds the solved ones, for nbgrader's formgrader: it is not for learners.
     """
     wanted = _assignments(lessons)
-    from course_utils.desk.grading.grade import alone
     from course_utils.desk.grading.release import release as write
 
-    with alone(out, lambda: _waits(out)):
+    with _class_folder(out):
         paths = write(out, list(wanted))
     for path in paths:
         typer.echo(path)
 
 
-def _waits(folder: Path) -> None:
-    typer.echo(f"{folder}: another command is at work there; waiting for it", err=True)
+@contextlib.contextmanager
+def _class_folder(folder: Path) -> Iterator[None]:
+    """Hold a class folder, so that no two commands write into it at once; in words if it cannot be written."""
+    from course_utils.desk.grading.grade import alone
+
+    def waits() -> None:
+        typer.echo(f"{folder}: another command is at work there; waiting for it", err=True)
+
+    try:
+        with alone(folder, waits):
+            yield
+    except OSError as error:
+        _stop(f"{error.filename or folder}: cannot be read or written ({error.strerror}); mend that and run again")
+    except DataError as error:
+        _stop(str(error))
 
 
 @app.command(rich_help_panel=TEACH, epilog="Example: course grade handed-in.zip --out class --lessons 01")
@@ -641,7 +644,7 @@ def grade(
     done, stopped = 0, False
     if not submissions.exists():
         _stop(f"{submissions}: no notebook, folder or zip is there")
-    with grading.alone(out, lambda: _waits(out)):
+    with _class_folder(out):
         try:
             names = intake.Names(out)
             found = list(intake.collect(submissions, wanted, log, names, pattern))
@@ -660,7 +663,8 @@ def grade(
         lessons_there = ",".join(_graded(out))  # earlier weeks too
         graded = _assignments(lessons_there) if lessons_there else {}
         table = report.write_reports(out, graded, log, about=",".join(wanted))
-    typer.echo(f"{done} of {len(found)} graded: {table}")
+    learners = len({submission.student for submission in found})
+    typer.echo(f"{done} of {len(found)} graded, of {learners} learner(s): {table}")
     if log:
         typer.echo(f"{len(log)} oddities among the files, skipped or replaced ones too: {out / 'intake.csv'}")
     if stopped:
@@ -677,10 +681,9 @@ def feedback(results: Annotated[Path, typer.Argument(help="Folder that course gr
     if not lessons:
         _stop(f"{results}: no results are there; course grade writes them")
     assignments = _assignments(",".join(lessons))
-    from course_utils.desk.grading import grade as grading
     from course_utils.desk.grading import report
 
-    with grading.alone(results, lambda: _waits(results)):
+    with _class_folder(results):
         typer.echo(report.write_reports(results, assignments))
 
 

@@ -7,7 +7,6 @@ the tags that a cell can carry.
 import ast
 from pathlib import Path
 
-import jupytext
 from nbformat import NotebookNode
 
 try:
@@ -63,6 +62,8 @@ def repository() -> str:
 
 def read_source(source_path: Path) -> NotebookNode:
     """The cells of a lesson's source as jupytext reads them, without jupytext's notes on blank lines."""
+    import jupytext  # of the extra [grade]: who only learns has none
+
     nb = jupytext.read(source_path, fmt="py:percent")
     for cell in nb.cells:
         for key in [key for key in cell.metadata if key.startswith("lines_to_")]:

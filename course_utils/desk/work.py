@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from course_utils.desk.lesson import ROOT, STUB
+from course_utils.files import write_atomically
 
 FOLDER = "work"
 RECORD = ".copies.json"  # copy -> SHA-256 of what was written there: while it is that, nobody has touched it
@@ -22,8 +23,6 @@ def prepare(root: Path = ROOT, folder: Path | None = None) -> list[str]:
 
     Raises DataError if the folder cannot be written.
     """
-    from course_utils.data import write_atomically  # imports PyTorch
-
     folder = folder or root / FOLDER
     record, told = _record(folder), []
     for page in _pages(root):
@@ -54,8 +53,6 @@ def prepare(root: Path = ROOT, folder: Path | None = None) -> list[str]:
 
 def keep(page: Path, folder: Path) -> Path | None:
     """Copy a page that holds somebody's work to where work is kept; the copy, or None if it was there already."""
-    from course_utils.data import write_atomically
-
     content = page.read_bytes()
     for copy in _names(folder, page.stem):
         if not copy.exists():

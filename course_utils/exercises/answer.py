@@ -6,6 +6,7 @@ numbers. A grader can therefore run `observe` in another process and hand a chec
 """
 
 import contextlib
+import numbers
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,11 +100,13 @@ def _copied(x: Any) -> Any:
 
 
 def _plain(x: Any) -> Any:
-    """An output without what belongs to where it was made: gradients, devices, NumPy's own kinds of number."""
+    """An output without what belongs to where it was made: gradients, devices, numbers of other libraries' kinds."""
     if isinstance(x, Tensor):
         return x.detach() if x.device.type in ("cpu", "meta") else x.detach().cpu()
     if isinstance(x, np.generic):
         return x.item()
+    if isinstance(x, numbers.Real) and not isinstance(x, int | float):  # a fraction; what sympy makes
+        return int(x) if isinstance(x, numbers.Integral) else float(x)
     if isinstance(x, list | tuple):
         return list(map(_plain, x)) if isinstance(x, list) else tuple(map(_plain, x))
     return {key: _plain(value) for key, value in x.items()} if isinstance(x, dict) else x

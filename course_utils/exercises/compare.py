@@ -39,11 +39,15 @@ class Draw:
         return torch.randperm(high + 1 - low, generator=self.generator)[:n] + low
 
     def times(self, low: int, high: int, n: int) -> Tensor:
-        """n different whole numbers low … high in any order, with both ends among them wherever n > 1."""
+        """n different whole numbers low … high, with both ends among them wherever n > 1.
+
+        The ends stand in the same places every time, in the middle where there is one: what a slip does to them is told
+        in the same words from run to run, and nothing is sorted.
+        """
         if n == 1:
             return self.distinct(low, high, 1)
         inner = self.distinct(low + 1, high - 1, n - 2)
-        return torch.cat([torch.tensor([low, high]), inner])[torch.randperm(n, generator=self.generator)]
+        return torch.cat([inner[:1], torch.tensor([high, low]), inner[1:]])
 
     def seed(self) -> int:
         """A seed for something that wants one."""
@@ -101,7 +105,8 @@ def expect(
     if got.dtype != want.dtype:
         raise Wrong(
             f"{what} should be {want.dtype} like the input, got {got.dtype}",
-            "keep the input's dtype: no `.float()`, no `.int()`, no numpy on the way",
+            "keep the input's dtype: no `.float()` and no `.int()` on the way; `torch.tensor([…])`, `torch.zeros(n)` "
+            "and their like make float32 unless told `dtype=x.dtype`",
         )
     if not got.isfinite().all() and want.isfinite().all():
         raise Wrong(f"{what} has NaN or infinity in it", "look for a division by zero, or a root or log of one")
@@ -127,6 +132,12 @@ def kinship(got: Tensor, want: Tensor) -> str:
     }.items():
         if relative.isfinite().all() and close(got, relative):
             return words
+
+    if close(got, want.clamp(-1, 1)):
+        return "your numbers stop at -1 and 1: nothing is to be clipped here"
+    for short in (torch.float16, torch.bfloat16):
+        if (got != got.round()).any() and torch.equal(got, got.to(short).to(got.dtype)):
+            return "your numbers have the digits of half precision, and no more: no `.half()`, no autocast on the way"
 
     def factor(got: Tensor, want: Tensor, dims: tuple[int, ...]) -> Tensor:
         return (got * want).sum(dims, keepdim=True) / want.square().sum(dims, keepdim=True)
@@ -194,7 +205,10 @@ def numbers(values: list[Any], what: str = "the result") -> Tensor:
         one = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
         if isinstance(value, bool) or not (one or isinstance(value, kinds_of_number.Real)):
             several = isinstance(value, Tensor) and value.numel() != 1
-            raise Wrong(f"{what} should be one number, got {'several' if several else described(value)}")
+            raise Wrong(
+                f"{what} should be one number, got {'several' if several else described(value)}",
+                "is a sum or a mean missing, or one entry to be taken out?" if several else "",
+            )
     return torch.tensor([float(value) for value in values], dtype=torch.float64)
 
 

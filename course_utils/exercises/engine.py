@@ -14,7 +14,6 @@ a check visits each of them, every time.
 import html
 import importlib
 import secrets
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from course_utils.exercises import record
 from course_utils.exercises.answer import Answer, NotYet, Observation, Wrong, observe
 from course_utils.exercises.compare import Draw, described
 from course_utils.exercises.conditions import known_state
+from course_utils.runtime import printable
 
 __all__ = [
     "Answer",
@@ -99,7 +99,7 @@ class Verdict:
         head = f"{_LOOK[self.status][0]} {self.id} · {self.title}: {self.status}"
         said = f", {self.message}" if self.message else ""
         hint = f"\n  Likely reason: {self.hint}." if self.hint else ""
-        return _printable(f"{head}{said}. ({self.done} of {self.total} done){hint}")
+        return printable(f"{head}{said}. ({self.done} of {self.total} done){hint}")
 
     def _repr_html_(self) -> str:
         symbol, colour = _LOOK[self.status]
@@ -114,16 +114,6 @@ class Verdict:
 
 # Green, orange and grey, each with its symbol and word: told apart without colours, on a light page and on a dark one.
 _LOOK = {"right": ("✔", "#2a9d6f"), "wrong": ("✘", "#d9722e"), "not yet": ("○", "#8a8a8a")}
-
-
-def _printable(text: str) -> str:
-    """The text as this terminal can show it: not every encoding, such as Windows' cp1252, has a tick."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = text.translate(str.maketrans("✔✘○", "+x-")).encode(encoding, "replace").decode(encoding)
-    return text
 
 
 def check(id: str, answer: object, *, seed: int | None = None) -> Verdict:
@@ -188,7 +178,7 @@ class CourseMap:
             yield lesson, marks, said
 
     def __repr__(self) -> str:
-        return _printable(
+        return printable(
             "\n".join(f"{lesson}  {' '.join(mark[0] for mark in marks)}  {said}" for lesson, marks, said in self.rows())
         )
 

@@ -32,6 +32,19 @@ def _(answer: Answer, draw: Draw) -> None:
                     - sigma * eps,
                     "no root: alpha_t and sigma_t multiply as they are": alpha**0.5 * x + sigma**0.5 * eps,
                     "no square: alpha_t and sigma_t multiply as they are": alpha**2 * x + sigma**2 * eps,
+                    "brackets: each has a factor of its own, the noise is not shrunk with the picture": alpha
+                    * (x + sigma * eps),
+                    "brackets: each has a factor of its own, the picture is not shrunk with the noise": sigma
+                    * (alpha * x + eps),
+                    "use the alpha_t that was handed over: it need not be 1 - sigma_t": (1 - sigma) * x + sigma * eps,
+                    "use the alpha_t that was handed over: it need not be the root of 1 - sigma_t²": (1 - sigma**2)
+                    ** 0.5
+                    * x
+                    + sigma * eps,
+                    "no root: sigma_t multiplies as it is": alpha * x + sigma**0.5 * eps,
+                    "a sum of the two, not their product": alpha * x * sigma * eps,
+                    "the picture is missing: x_0 was handed over to be used": sigma * eps,
+                    "eps is missing: sigma_t multiplies it": alpha * x + sigma,
                     "that is their mean: a sum, weighted with alpha_t and sigma_t": (alpha * x + sigma * eps) / 2,
                     "one picture's noise serves the whole batch: every picture needs its own": alpha * x
                     + sigma * eps[:1],

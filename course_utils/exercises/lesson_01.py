@@ -10,13 +10,13 @@ from course_utils.exercises.compare import (
     BROADCASTING,
     CASES,
     Draw,
-    along_the_wrong_axis,
     column,
     expect,
     numbers,
     random_schedule,
 )
 from course_utils.exercises.engine import exercise
+from course_utils.exercises.slips import lookups
 from course_utils.forward import q_sample
 from course_utils.parameterizations import x0_from_eps
 from course_utils.schedules import DiscreteSchedule
@@ -46,6 +46,10 @@ def _(answer: Answer, draw: Draw) -> None:
                 "beta is a variance: one root of it is enough": (1 - beta) ** 0.25 * x + beta**0.25 * eps,
                 "beta is a variance already: a root, where yours has a square": (1 - beta**2) ** 0.5 * x + beta * eps,
                 "1 - sqrt(beta) is not sqrt(1 - beta)": (1 - noise) * x + noise * eps,
+                "the sign under the root: the signal shrinks, by sqrt(1 - beta)": (1 + beta) ** 0.5 * x + noise * eps,
+                "brackets: the noise has a factor of its own, and is not shrunk with the signal": signal
+                * (x + noise * eps),
+                "1 - beta / 2 is near sqrt(1 - beta) for a small beta alone": (1 - beta / 2) * x + noise * eps,
             },
         )
     x, eps = draw.normal(3, 2), draw.normal(3, 2)
@@ -57,8 +61,8 @@ def _(answer: Answer, draw: Draw) -> None:
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype in [(1, torch.float64), (7, torch.float64), (40, torch.float32), (200, torch.float64)]:
         betas = draw.uniform(0.02, 0.2, T, dtype=dtype)
-        if T == 40:
-            betas[-1] = 1.0  # an end without a trace of the picture, as lesson 02 will want it
+        if T in (7, 40):
+            betas[4 if T == 7 else -1] = 1.0  # an end without a trace of the picture, as lesson 02 will want it
         one = betas.new_ones(1)
         product = torch.cumprod(1 - betas, 0)
         expect(
@@ -80,6 +84,17 @@ def _(answer: Answer, draw: Draw) -> None:
                     [one, product.sqrt()]
                 ),
                 "no square: alpha_bar is the product of the (1 - beta) itself": torch.cat([one, product.square()]),
+                "no beta is too large: with beta = 1 nothing is left, alpha_bar = 0": torch.cat(
+                    [one, torch.cumprod(1 - betas.clamp(max=0.999), 0)]
+                ),
+                "clean data comes first: the 1 stands in front, yours at the end": torch.cat([product, one]),
+                "clean data is all signal: alpha_bar[0] is 1, yours is 0": torch.cat([0 * one, product]),
+                "exp(-beta) is near 1 - beta for a small beta alone": torch.cat([one, (-betas.cumsum(0)).exp()]),
+                "beta is a variance already: 1 - beta, not 1 - beta²": torch.cat([one, torch.cumprod(1 - betas**2, 0)]),
+                "the signal shrinks: 1 - beta, not 1 + beta": torch.cat([one, torch.cumprod(1 + betas, 0)]),
+                "each entry has the factors so far; yours all have the product of all": torch.cat(
+                    [one, product[-1:].expand(T)]
+                ),
                 "logarithms add up: the exponential at the end is missing": torch.cat([one, product.log()]),
                 "that is 1 - alpha_bar, the noise's share": torch.cat([one, product]) * -1 + 1,
                 "the product runs from the wrong end: step 1 comes first": torch.cat(
@@ -93,41 +108,39 @@ def _(answer: Answer, draw: Draw) -> None:
         )
 
 
-@exercise("01.q_sample", "A thousand steps at once", error_hints=BROADCASTING)
+@exercise(
+    "01.q_sample",
+    "A thousand steps at once",
+    error_hints=BROADCASTING
+    | {"numpy()": "NumPy knows no gradients, and later lessons train through this function: stay with tensors"},
+)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         schedule = random_schedule(draw, dtype=dtype)
         x, eps = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
-        t = draw.times(1, schedule.T, len(x))
-        ab, before = column(schedule.alpha_bar[t], x), column(schedule.alpha_bar[t - 1], x)
-        beta = column(schedule.betas[t], x)
-        root = ab.sqrt()
-        mistakes = along_the_wrong_axis(schedule.alpha_bar[t], x, lambda a: a.sqrt() * x + (1 - a).sqrt() * eps) | {
-            "alpha_bar is a variance: the image's factor is its square root": ab * x + (1 - ab).sqrt() * eps,
-            "the noise's factor is sqrt(1 - alpha_bar); without the root the variance sags": ab.sqrt() * x
-            + (1 - ab) * eps,
+        t, table = draw.times(1, schedule.T, len(x)), schedule.alpha_bar.to(dtype)
+        ab = column(table[t], x)
+        root, sigma = ab.sqrt(), (1 - ab).sqrt()
+        mistakes = {
+            "alpha_bar is a variance: the image's factor is its square root": ab * x + sigma * eps,
+            "the noise's factor is sqrt(1 - alpha_bar); without the root the variance sags": root * x + (1 - ab) * eps,
             "both factors are square roots": ab * x + (1 - ab) * eps,
-            "t is off by one: alpha_bar[0] is clean data, so alpha_bar[t] is already the right entry": before.sqrt() * x
-            + (1 - before).sqrt() * eps,
-            "that is one step (beta_t); the jump needs the product of all steps, alpha_bar_t": (1 - beta).sqrt() * x
-            + beta.sqrt() * eps,
-            "1 - sqrt(alpha_bar) is not sqrt(1 - alpha_bar)": ab.sqrt() * x + (1 - ab.sqrt()) * eps,
-            "the two factors are swapped": (1 - ab).sqrt() * x + ab.sqrt() * eps,
-            "one root of alpha_bar is enough: yours has the root of a root": root.sqrt() * x + (1 - ab).sqrt() * eps,
+            "1 - sqrt(alpha_bar) is not sqrt(1 - alpha_bar)": root * x + (1 - root) * eps,
+            "the two factors are swapped": sigma * x + root * eps,
+            "one root of alpha_bar is enough: yours has the root of a root": root.sqrt() * x + sigma * eps,
             "1 - alpha_bar, under the root, is no root itself": root * x + (1 - root).sqrt() * eps,
-            "alpha_bar is alpha_t² already: no further square": ab * x + (1 - ab**2).sqrt() * eps,
+            "1 - alpha_bar, under the root, is no square itself": root * x + (1 - ab**2).sqrt() * eps,
             "noise is added, not taken away (harmless for one symmetric draw, but not the equation)": root * x
-            - (1 - ab).sqrt() * eps,
-            "the noise is missing: eps was handed over to be used": ab.sqrt() * x,
-            "one image's noise serves the whole batch: every image needs its own": ab.sqrt() * x
-            + (1 - ab).sqrt() * eps[:1],
-            "every image has its own t; yours all use the first": ab[:1].sqrt() * x + (1 - ab[:1]).sqrt() * eps,
+            - sigma * eps,
+            "brackets: the noise has a factor of its own, and is not shrunk with the image": root * (x + sigma * eps),
+            "the noise is missing: eps was handed over to be used": root * x,
+            "one image's noise serves the whole batch: every image needs its own": root * x + sigma * eps[:1],
         }
         expect(
-            answer(x, t, schedule.alpha_bar.to(dtype), eps),
+            answer(x, t, table, eps),
             q_sample(x, t, schedule, eps),
             what="x_t",
-            mistakes=mistakes,
+            mistakes=mistakes | lookups(lambda a, x=x, eps=eps: a.sqrt() * x + (1 - a).sqrt() * eps, table, x, t),
             shape_hint=f"x_t is as large as x_0: {AS_COLUMN}",
         )
     schedule, x, eps = random_schedule(draw), draw.normal(4, 2).double(), draw.normal(4, 2).double()
@@ -140,7 +153,11 @@ def _(answer: Answer, draw: Draw) -> None:
     expect(gradient, column(schedule.alpha_bar[t].sqrt(), x) * weights, what="the gradient with respect to x_0")
 
 
-@exercise("01.t_at_snr", "When is so much signal left?")
+@exercise(
+    "01.t_at_snr",
+    "When is so much signal left?",
+    error_hints={"with size 0": "your condition holds nowhere in the table: is the right quantity compared, with <=?"},
+)
 def _(answer: Answer, draw: Draw) -> None:
     tables, ratios, right = [], [], []
     for T in (20, 60, 300):
@@ -193,6 +210,12 @@ def _(answer: Answer, draw: Draw) -> None:
             ),
             "alpha_bar is a variance already: no further square": first_below(lambda ab: ab**2 / (1 - ab**2)),
             "the ratio is upside down: signal over noise": first_below(lambda ab: (1 - ab) / ab),
+            "that is the last t which is at or above the ratio": each(lambda ab, r: (ratio(ab) >= r).nonzero()[-1]),
+            "the nearest entry of alpha_bar is not asked for: the first t at or below the ratio is": each(
+                lambda ab, r: (ab - r / (1 + r)).abs().argmin()
+            ),
+            "the ratio is not in decibels": first_below(lambda ab: 10 * ratio(ab).log10()),
+            "the ratio is no logarithm": first_below(lambda ab: ratio(ab).log()),
             "that is the last t of the table": torch.tensor([len(ab) - 1.0 for ab in tables], dtype=torch.float64),
             "that is clean data, where the ratio is infinite: wanted is a ratio at or *below*": torch.zeros_like(t),
         },
@@ -205,33 +228,32 @@ def _(answer: Answer, draw: Draw) -> None:
         schedule = random_schedule(draw, dtype=dtype)
         x_t, eps = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
         t = draw.times(1, schedule.T, len(x_t))
-        ab, before = column(schedule.alpha_bar[t], x_t), column(schedule.alpha_bar[t - 1], x_t)
-        noise, root, one = (1 - ab).sqrt() * eps, ab.sqrt(), ab / before
-        mistakes = along_the_wrong_axis(schedule.alpha_bar[t], x_t, lambda a: (x_t - (1 - a).sqrt() * eps) / a.sqrt())
+        table = schedule.alpha_bar.to(dtype)
+        ab = column(table[t], x_t)
+        root, sigma = ab.sqrt(), (1 - ab).sqrt()
+        noise = sigma * eps
         expect(
-            answer(x_t, t, schedule.alpha_bar.to(dtype), eps),
+            answer(x_t, t, table, eps),
             x0_from_eps(x_t, eps, t, schedule),
             what="x_0",
-            mistakes=mistakes
-            | {
+            mistakes={
                 "divide by the square root of alpha_bar, the factor that x_0 came with": (x_t - noise) / ab,
-                "the noise came with sqrt(1 - alpha_bar), a root": (x_t - (1 - ab) * eps) / ab.sqrt(),
+                "the noise came with sqrt(1 - alpha_bar), a root": (x_t - (1 - ab) * eps) / root,
                 "both factors are square roots": (x_t - (1 - ab) * eps) / ab,
-                "the noise is taken away again, not added once more": (x_t + noise) / ab.sqrt(),
+                "the noise is taken away again, not added once more": (x_t + noise) / root,
                 "without its noise the image is still too small: divide by sqrt(alpha_bar)": x_t - noise,
-                "divide, do not multiply: the image had been shrunk": (x_t - noise) * ab.sqrt(),
-                "only x_t is divided; brackets go round the whole difference": x_t / ab.sqrt() - noise,
-                "t is off by one: alpha_bar[t] is already the right entry": (x_t - (1 - before).sqrt() * eps)
-                / before.sqrt(),
+                "divide, do not multiply: the image had been shrunk": (x_t - noise) * root,
+                "only x_t is divided; brackets go round the whole difference": x_t / root - noise,
+                "only the noise is divided; brackets go round the whole difference": x_t - noise / root,
                 "one root of alpha_bar is enough: yours has the root of a root": (x_t - noise) / root.sqrt(),
                 "1 - alpha_bar, under the root, is no root itself": (x_t - (1 - root).sqrt() * eps) / root,
-                "that is one step's alpha; x_t came with the product of all, alpha_bar": (x_t - (1 - one).sqrt() * eps)
-                / one.sqrt(),
-                "x_t and eps are swapped": (eps - (1 - ab).sqrt() * x_t) / root,
-                "the two factors are swapped: divide by sqrt(alpha_bar)": (x_t - root * eps) / (1 - ab).sqrt(),
-                "only the noise is divided; brackets go round the whole difference": x_t - noise / root,
-                "every image has its own t; yours all use the first": (x_t - (1 - ab[:1]).sqrt() * eps) / root[:1],
-                "the noise arrived with a factor, sqrt(1 - alpha_bar), and leaves with it": (x_t - eps) / ab.sqrt(),
-            },
+                "1 - sqrt(alpha_bar) is not sqrt(1 - alpha_bar)": (x_t - (1 - root) * eps) / root,
+                "divide by sqrt(alpha_bar), the image's factor, not by the noise's": (x_t - noise) / sigma,
+                "x_t and eps are swapped": (eps - sigma * x_t) / root,
+                "the two factors are swapped: divide by sqrt(alpha_bar)": (x_t - root * eps) / sigma,
+                "that is one more step forward, Eq. (1.4)": root * x_t + noise,
+                "the noise arrived with a factor, sqrt(1 - alpha_bar), and leaves with it": (x_t - eps) / root,
+            }
+            | lookups(lambda a, x=x_t, eps=eps: (x - (1 - a).sqrt() * eps) / a.sqrt(), table, x_t, t),
             shape_hint=f"x_0 is as large as x_t: {AS_COLUMN}",
         )

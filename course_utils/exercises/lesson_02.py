@@ -25,9 +25,9 @@ def _(answer: Answer, draw: Draw) -> None:
         (9, torch.float64, False),
         (1, torch.float64, False),
     ]:
-        alpha_bar = random_table(draw, T, dtype, high=0.6)
+        alpha_bar = random_table(draw, T, dtype, high=0.3)
         alpha_bar[-1] *= 0.0 if ends_at_zero else 0.3  # the last beta is large enough for any clip
-        alpha_bar[T // 2 :] *= 0.3 if T > 1 else 1.0  # and so is one in the middle
+        alpha_bar[T // 2 :] *= 0.3 if T > 1 else 1.0  # and so is one in the middle, and no others
         before, after = alpha_bar[:-1], alpha_bar[1:]
         betas, upside_down = 1 - after / before, 1 - before / after
         max_beta = draw.number(0.35, 0.55)
@@ -58,6 +58,13 @@ def _(answer: Answer, draw: Draw) -> None:
                 "that is 1 - alpha_bar, the noise after all steps so far; beta_t is that of one step": (
                     1 - after
                 ).clamp(max=max_beta),
+                "the sign: 1 minus the quotient, and not the other way round": (after / before - 1).clamp(max=max_beta),
+                "the first beta belongs to step 1: yours come in reverse": betas.clamp(max=max_beta).flip(0),
+                "no root here: that is the noise's factor, sqrt(beta)": betas.sqrt().clamp(max=max_beta),
+                "only the upper end is clipped: a small beta stays what it is": betas.clamp(min=0.1, max=max_beta),
+                "a logarithm is near beta for a small beta alone": (before.log() - after.log()).clamp(max=max_beta),
+                "1 minus the quotient, not plus": (1 + after / before).clamp(max=max_beta),
+                "clip the betas, not alpha_bar": 1 - after.clamp(min=1 - max_beta) / before.clamp(min=1 - max_beta),
                 "one entry too many: nothing happens before step 1, so there is no beta_0 in this list": torch.cat(
                     [betas.new_zeros(1), betas]
                 ).clamp(max=max_beta),
@@ -105,6 +112,18 @@ def _(answer: Answer, draw: Draw) -> None:
                 "f is alpha_bar already; its cumulative product uses it as the alpha of one step": torch.cumprod(
                     want, 0
                 ),
+                "cos takes radians, in which a right angle is pi / 2": f(t, angle=90.0) / f(t, angle=90.0)[0],
+                "that falls in a straight line; a cosine is asked for": 1 - t / T,
+                "the cosine, not the sine: clean data comes first": want.flip(0),
+                "the angle is divided by 1 + s, so that it ends at a right angle; yours by 1 - s": f(t, inner=1 - s)
+                / f(t, inner=1 - s)[0],
+                "the cosine's square, no higher power": f(t, power=4) / f(t, power=4)[0],
+                "without the clip: no beta is held below 0.999 here, and alpha_bar ends at 0": torch.cat(
+                    [want[:1], torch.cumprod(1 - (1 - want[1:] / want[:-1]).clamp(max=0.999), 0)]
+                ),
+                "alpha_bar ends at 0: nothing is clipped": want.clamp(min=1e-3),
+                "divide by f(0), not by the sum": want / want.sum(),
+                "alpha_bar_0 belongs to t = 0: yours begins at t = 1": f(t + 1) / f(t + 1)[0],
                 "s is added to t / T, not to t": (torch.cos((t + s) / (T + s) * math.pi / 2) ** 2)
                 / math.cos(s / (T + s) * math.pi / 2) ** 2,
                 "t is divided by T + 1: then the last entry, at t = T, is not yet zero": (
@@ -148,6 +167,17 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the logarithm is missing: that is the SNR itself": want[inner].exp(),
                 "log(a / b) is log(a) - log(b), a difference; yours is a quotient": alpha_bar[inner].log()
                 / (1 - alpha_bar[inner]).log(),
+                "alpha_bar is a variance already: no further square": (alpha_bar**2).logit()[inner],
+                "alpha_bar is a variance already: no root": alpha_bar.sqrt().logit()[inner],
+                "that is log(1 - alpha_bar), the noise alone": (1 - alpha_bar[inner]).log(),
+                "brackets: the logarithm of 1 - alpha_bar, not 1 minus something": alpha_bar[inner].log()
+                - 1
+                - alpha_bar[inner],
+                "log, not log1p: the SNR itself is under the logarithm": want[inner].exp().log1p(),
+                "that is the way back, sigmoid": alpha_bar[inner].sigmoid(),
+                "alpha_bar is the product of all steps already: no further `cumprod`": alpha_bar.cumprod(0).logit()[
+                    inner
+                ],
             },
         )
         if got.isnan().any():
@@ -196,6 +226,20 @@ def _(answer: Answer, draw: Draw) -> None:
                     torch.cat([alpha_bar[:-1].double(), clean * 0])
                 ),
                 "clean data, alpha_bar_0 = 1, is missing in front": scaled[1:].to(dtype) ** 2,
+                "the scale is r_1 / (r_1 - r_T): yours lacks r_1 above the line": table(
+                    (shifted / (r[1] - r[-1])) ** 2
+                ),
+                "the shift takes r_T off, it does not add it": table(((r + r[-1]) * r[1] / (r[1] + r[-1])) ** 2),
+                "the scale has r_1 - r_T below the line; yours has the sum": table(
+                    (shifted * r[1] / (r[1] + r[-1])) ** 2
+                ),
+                "r_1 is a root of alpha_bar_1; yours is alpha_bar_1 itself": table(
+                    (shifted * alpha_bar[1].double() / (r[1] - r[-1])) ** 2
+                ),
+                "brackets: the scale multiplies the whole difference r_t - r_T": table(
+                    (r - r[-1] * r[1] / (r[1] - r[-1])) ** 2
+                ),
+                "one square at the end is enough": table(scaled**4),
             },
             shape_hint="the table keeps its T + 1 entries",
         )
@@ -233,6 +277,12 @@ def _(answer: Answer, draw: Draw) -> None:
                 "a row is a t, a column a remembered loss: take the mean along the row, `mean(1)`": share(
                     losses.square().mean(0).sqrt()
                 ),
+                "the weights were returned first: p comes first, then weight": 1 / (T * p),
+                "the mean of the squares, not the largest": share(losses.abs().amax(1)),
+                "the mean of the squares, not their median": share(losses.square().median(1).values.sqrt()),
+                "all the remembered losses count, not the last alone": share(losses[:, -1].abs()),
+                "one root is enough": share(root.sqrt()),
+                "that is a uniform p: it must depend on the losses": torch.full_like(p, 1 / T),
             },
             shape_hint="one probability for each of the T rows",
         )
@@ -246,6 +296,11 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the weight belongs to p, which sums to 1; yours was made from the roots": 1 / (T * root),
                 "these are relative weights; they must not be normalised once more": share(1 / p),
                 "a weight for each t is 1 / (T p_t); yours is p itself": p,
+                "T is the number of times, the rows; yours is that of remembered losses": 1 / (history * p)
+                if history != T
+                else T * p,
+                "divide by p itself, not by its square": 1 / (T * p**2),
+                "every loss weighs 1 only where p is uniform": torch.ones_like(p),
             },
             shape_hint="one weight for each of the T rows",
         )

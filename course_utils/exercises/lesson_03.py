@@ -1,5 +1,7 @@
 """Checks of lesson 03, the reverse process."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,14 +11,15 @@ from course_utils.exercises.compare import (
     BROADCASTING,
     CASES,
     Draw,
-    along_the_wrong_axis,
     column,
     expect,
     random_schedule,
 )
 from course_utils.exercises.engine import exercise
+from course_utils.exercises.slips import lookups
 from course_utils.forward import q_posterior
 from course_utils.parameterizations import x0_from_v
+from course_utils.schedules import linear
 from course_utils.toy import GaussianMixture
 from course_utils.variational import step_weight
 
@@ -33,7 +36,8 @@ def _(answer: Answer, draw: Draw) -> None:
         schedule = random_schedule(draw, dtype=dtype)
         x_t, x_0 = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
         t = draw.times(2, schedule.T, len(x_t))
-        now, before = column(schedule.alpha_bar[t], x_t), column(schedule.alpha_bar[t - 1], x_t)
+        table = schedule.alpha_bar.to(dtype)
+        now, before = column(table[t], x_t), column(table[t - 1], x_t)
         keep = now / before  # 1 - beta_t
         of_x_t, of_x_0 = keep.sqrt() * (1 - before) / (1 - now), before.sqrt() * (1 - keep) / (1 - now)
         mistakes = {
@@ -65,24 +69,25 @@ def _(answer: Answer, draw: Draw) -> None:
             / (1 - now)
             * x_t
             + of_x_0 * x_0,
-            "t is off by one: the two levels are t and t - 1": _posterior_mean(
-                x_t,
-                x_0,
-                column(schedule.alpha_bar[(t + 1).clamp(max=schedule.T)], x_t),
-                now,
-            ),
+            "the sign: both x_t and x_0 pull towards themselves": of_x_t * x_t - of_x_0 * x_0,
+            "the root belongs to 1 - beta_t; beta_t itself multiplies x_0 without one": of_x_t * x_t
+            + before.sqrt() * (1 - keep).sqrt() / (1 - now) * x_0,
+            "x_t's factor is the root of 1 - beta_t; yours is that of beta_t": (1 - keep).sqrt()
+            * (1 - before)
+            / (1 - now)
+            * x_t
+            + of_x_0 * x_0,
+            "beta_t is 1 minus a quotient, not a difference of the two alpha_bar": of_x_t * x_t
+            + before.sqrt() * (before - now) / (1 - now) * x_0,
+            "nothing is to be clipped: x_0 goes in as it is": of_x_t * x_t + of_x_0 * x_0.clamp(-1, 1),
             "that is the mean of x_{t-1} given x_0 alone; x_t has evidence too": before.sqrt() * x_0,
-            "every image has its own t; yours all use the first": _posterior_mean(x_t, x_0, now[:1], before[:1]),
         }
-        for axis, name, after in [(-1, "width", ()), (-2, "height", (1,))]:
-            if x_t.ndim == 4 and shape[axis] == len(t):
-                spread = [schedule.alpha_bar[i].to(dtype).reshape(-1, *after) for i in (t, t - 1)]
-                mistakes[f"t runs along the {name} of the images: {AS_COLUMN}"] = _posterior_mean(x_t, x_0, *spread)
         expect(
-            answer(x_t, x_0, t, schedule.alpha_bar.to(dtype)),
+            answer(x_t, x_0, t, table),
             q_posterior(x_t, x_0, t, schedule)[0],
             what="the mean",
-            mistakes=mistakes,
+            mistakes=mistakes
+            | lookups(lambda a, b, x=x_t, x_0=x_0: _posterior_mean(x, x_0, a, b), table, x_t, t, t - 1),
             shape_hint=f"the mean is as large as x_t: {AS_COLUMN}",
         )
     # The last step: alpha_bar[0] = 1, so x_0 decides alone, and whoever divides by 1 - alpha_bar[t - 1] gets NaN.
@@ -98,9 +103,12 @@ def _(answer: Answer, draw: Draw) -> None:
 
 @exercise("03.kl_weight", "What the bound charges for a step", error_hints=BROADCASTING)
 def _(answer: Answer, draw: Draw) -> None:
+    # A thousand small steps first, as in training: there the weights of the first are in the thousands.
+    cases = [(linear(1000), torch.tensor([2, 999, 400]), torch.float64)]
     for n, dtype in [(1, torch.float64), (5, torch.float64), (4, torch.float32), (9, torch.float64)]:
         schedule = random_schedule(draw, dtype=dtype)
-        t = draw.times(2, schedule.T - 1, n)
+        cases.append((schedule, draw.times(2, schedule.T - 1, n), dtype))
+    for schedule, t, dtype in cases:
         ab = schedule.alpha_bar.to(dtype)
         snr = ab / (1 - ab)
         right = step_weight(t, schedule).to(dtype)
@@ -131,6 +139,19 @@ def _(answer: Answer, draw: Draw) -> None:
                 "that is half the SNR itself, the weight of L_simple; the bound charges its fall in one step": snr[t]
                 / 2,
                 "the SNR is upside down: signal over noise": (1 / snr[t] - 1 / snr[t - 1]) / 2,
+                **{
+                    f"a weight may be as large as it likes, here thousands: yours stops at {most}": right.clamp(
+                        max=most
+                    )
+                    for most in (1.0, 5.0, 10.0, 100.0, 1000.0)
+                },
+                "a difference of SNRs, not their ratio": snr[t - 1] / snr[t] / 2,
+                "brackets: the half belongs to the whole difference": snr[t - 1] - snr[t] / 2,
+                "one half in all: |difference of the means|² / (2 variance)": right / 2,
+                "alpha_bar is a variance already: 1 - alpha_bar is not under a root": (
+                    1 / (1 - ab[t - 1]).sqrt() - 1 / (1 - ab[t]).sqrt()
+                )
+                / 2,
             },
             shape_hint="one weight for each t",
         )
@@ -179,6 +200,8 @@ def _(answer: Answer, draw: Draw) -> None:
         schedule = random_schedule(draw, dtype=dtype)
         t, variance = int(draw.integers(4, schedule.T)), draw.number(0.3, 0.8)
         alpha, sigma = (c.to(dtype).item() for c in schedule.coeffs(t))
+        if K == 4:
+            sigma *= 1.3  # handed over: it need not be the root of 1 - alpha²
         x_t, means = draw.normal(b, d, dtype=dtype), 1.5 * draw.normal(K, d, dtype=dtype)
         weights = draw.uniform(0.2, 1.0, K, dtype=dtype)
         weights = weights / weights.sum()
@@ -188,7 +211,9 @@ def _(answer: Answer, draw: Draw) -> None:
         gap = x_t[:, None] - alpha * means
         r = torch.softmax(weights.log() - gap.square().sum(-1) / (2 * total), 1)
         each = means + alpha * variance / total * gap
-        right = GaussianMixture(means, variance, weights).denoise(x_t, t, schedule)
+        # The course's own denoiser where a schedule has these two numbers; elsewhere Eq. (3.13) once more.
+        own = GaussianMixture(means, variance, weights).denoise(x_t, t, schedule)
+        right = _mixture_mean(*data) if K == 4 else own
         expect(
             answer(*data),
             right,
@@ -205,10 +230,14 @@ def _(answer: Answer, draw: Draw) -> None:
                     *data, spread=variance + sigma**2
                 ),
                 "a standard deviation's square: sigma² is a variance, sigma is not": _mixture_mean(
-                    *data, spread=alpha**2 * variance + sigma, shrink=alpha * variance / (alpha**2 * variance + sigma)
+                    *data,
+                    spread=alpha**2 * variance + sigma,
+                    shrink=alpha * variance / (alpha**2 * variance + sigma),
                 ),
                 "in x_t the variance is alpha² S + sigma²: yours has alpha": _mixture_mean(
-                    *data, spread=alpha * variance + sigma**2, shrink=alpha * variance / (alpha * variance + sigma**2)
+                    *data,
+                    spread=alpha * variance + sigma**2,
+                    shrink=alpha * variance / (alpha * variance + sigma**2),
                 ),
                 "S is a variance already: no further square": _mixture_mean(
                     *data,
@@ -221,7 +250,7 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the probabilities of one x_t sum to one over the parts; yours over the batch": _mixture_mean(
                     *data, dim=0
                 ),
-                "x_t tells which part it came from: the parts' probabilities depend on it, they are not the weights": (
+                "x_t tells which part it came from: the probabilities depend on it, they are not the weights": (
                     weights[:, None] * each
                 ).sum(1),
                 "the shrink is alpha S / (alpha² S + sigma²): yours lacks alpha": _mixture_mean(
@@ -232,6 +261,36 @@ def _(answer: Answer, draw: Draw) -> None:
                 ),
                 "that is x_t, rescaled; a denoiser has to weigh x_t against what it knows of the data": x_t / alpha,
                 "that is alpha times x_0, the signal in x_t": alpha * right,
+                "add up the squares over the d coordinates of a point, do not average": _mixture_mean(
+                    *data, half=0.5 / d
+                )
+                if d > 1
+                else torch.full_like(right, math.nan),
+                "a probability gets smaller with the distance: minus, under the softmax": _mixture_mean(
+                    *data, half=-0.5
+                ),
+                "the weights go in as logarithms: softmax takes their exponential": _mixture_mean(
+                    x_t, alpha, sigma, means, weights.exp(), variance
+                ),
+                "the weights belong inside the softmax, so that the probabilities add up to 1": (
+                    (weights * torch.softmax(-gap.square().sum(-1) / (2 * total), 1))[..., None] * each
+                ).sum(1),
+                "the weights are in it twice": _mixture_mean(x_t, alpha, sigma, means, weights**2, variance),
+                "alpha and sigma are swapped": _mixture_mean(x_t, sigma, alpha, means, weights, variance),
+                "S is missing in the shrink: alpha S / (alpha² S + sigma²)": _mixture_mean(*data, shrink=alpha / total),
+                "inside a part too x_t is compared with alpha mu, where its centre has moved": (
+                    r[..., None] * (means + alpha * variance / total * (x_t[:, None] - means))
+                ).sum(1),
+                "the guess is of x_0, whose parts lie at mu, not at alpha mu": right - (1 - alpha) * (r @ means),
+                "distances are squared in the exponent of a Gaussian": (
+                    torch.softmax(weights.log() - gap.norm(dim=-1) / (2 * total), 1)[..., None] * each
+                ).sum(1),
+                "brackets: 2 (alpha² S + sigma²) is all below the line": (
+                    torch.softmax(weights.log() - gap.square().sum(-1) / 2 * total, 1)[..., None] * each
+                ).sum(1),
+                "sigma is handed over: it need not be the root of 1 - alpha²": _mixture_mean(
+                    x_t, alpha, (1 - alpha**2) ** 0.5, means, weights, variance
+                ),
             },
             shape_hint="one guess for each x_t, as large as x_t",
         )
@@ -253,15 +312,14 @@ def _(answer: Answer, draw: Draw) -> None:
         schedule = random_schedule(draw, dtype=dtype)
         x_t, v = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
         t = draw.times(1, schedule.T, len(x_t))
-        ab, before = column(schedule.alpha_bar[t], x_t), column(schedule.alpha_bar[t - 1], x_t)
-        alpha, sigma, one = ab.sqrt(), (1 - ab).sqrt(), ab / before
-        mistakes = along_the_wrong_axis(schedule.alpha_bar[t], x_t, lambda a: a.sqrt() * x_t - (1 - a).sqrt() * v)
+        table = schedule.alpha_bar.to(dtype)
+        ab = column(table[t], x_t)
+        alpha, sigma = ab.sqrt(), (1 - ab).sqrt()
         expect(
-            answer(x_t, v, t, schedule.alpha_bar.to(dtype)),
+            answer(x_t, v, t, table),
             x0_from_v(x_t, v, t, schedule),
             what="x_0",
-            mistakes=mistakes
-            | {
+            mistakes={
                 "the sign: v points away from x_0, so it is taken off": alpha * x_t + sigma * v,
                 "that is eps, the other axis: sigma x_t + alpha v": sigma * x_t + alpha * v,
                 "the two factors are swapped": sigma * x_t - alpha * v,
@@ -271,17 +329,18 @@ def _(answer: Answer, draw: Draw) -> None:
                 )
                 / alpha,
                 "alpha_t and sigma_t are the roots of alpha_bar and 1 - alpha_bar": ab * x_t - (1 - ab) * v,
-                "t is off by one: alpha_bar[t] is already the right entry": before.sqrt() * x_t
-                - (1 - before).sqrt() * v,
                 "x_t and v are swapped: alpha_t multiplies x_t, sigma_t multiplies v": alpha * v - sigma * x_t,
                 "one root of alpha_bar is enough: yours has the root of a root": alpha.sqrt() * x_t - sigma.sqrt() * v,
                 "sigma_t² is 1 - alpha_bar[t]; yours is 1 - sqrt(alpha_bar[t])": alpha * x_t - (1 - alpha).sqrt() * v,
                 "sigma_t is the root of 1 - alpha_bar": alpha * x_t - (1 - ab) * v,
                 "alpha_t is the root of alpha_bar": ab * x_t - sigma * v,
-                "that is one step's alpha; alpha_t² is the product of all, alpha_bar[t]": one.sqrt() * x_t
-                - (1 - one).sqrt() * v,
-                "every image has its own t; yours all use the first": alpha[:1] * x_t - sigma[:1] * v,
-            },
+                "1 - sqrt(alpha_bar) is not sqrt(1 - alpha_bar)": alpha * x_t - (1 - alpha) * v,
+                "sigma_t² is 1 - alpha_bar[t]; yours is 1 - alpha_bar[t]²": alpha * x_t - (1 - ab**2).sqrt() * v,
+                "brackets: v has a factor of its own, sigma_t alone": alpha * (x_t - sigma * v),
+                "x_t is multiplied by alpha_t; yours comes in full": x_t - sigma * v,
+                "v is missing: that is alpha_t x_t": alpha * x_t,
+            }
+            | lookups(lambda a, x=x_t, v=v: a.sqrt() * x - (1 - a).sqrt() * v, table, x_t, t),
             shape_hint=f"x_0 is as large as x_t: {AS_COLUMN}",
         )
 
@@ -314,6 +373,27 @@ def _(answer: Answer, draw: Draw) -> None:
             - variance.sqrt() * z,
             "one image's noise serves the whole batch: every image needs its own": mean + variance.sqrt() * z_of_first,
             "x_t and x0_hat are swapped": q_posterior(x0_hat, x_t, t, schedule)[0] + variance.sqrt() * z,
+            "the noise that is added has the posterior's variance; yours has all the noise of level t - 1": mean
+            + (1 - before).sqrt() * z,
+            "the noise that is added has the posterior's variance; yours has all the noise of level t": mean
+            + (1 - now).sqrt() * z,
+            "beta_t stands under the root of the variance, too": mean + ((1 - before) / (1 - now)).sqrt() * beta * z,
+            "nothing is to be clipped: x0_hat goes in as it is": q_posterior(x_t, x0_hat.clamp(-1, 1), t, schedule)[0]
+            + variance.sqrt() * z,
+            "that is the formula for a network that predicts eps; x0_hat is a picture": (
+                x_t - beta / (1 - now).sqrt() * x0_hat
+            )
+            / (1 - beta).sqrt()
+            + variance.sqrt() * z,
+            "the mean is divided by 1 - alpha_bar[t]": mean * (1 - now) + variance.sqrt() * z,
+            "in the mean x0_hat's weight has sqrt(alpha_bar[t - 1]); yours has t": mean
+            + (now.sqrt() - before.sqrt()) * beta / (1 - now) * x0_hat
+            + variance.sqrt() * z,
+            "in the mean stand roots: sqrt(1 - beta_t) and sqrt(alpha_bar[t - 1])": (
+                (1 - beta) * (1 - before) * x_t + before * beta * x0_hat
+            )
+            / (1 - now)
+            + variance.sqrt() * z,
         }
         if t == 1:
             hint = "at t = 1 no noise is added: the posterior's variance is 0 there, as alpha_bar[0] = 1"

@@ -1,5 +1,6 @@
 """Checks of lesson 04, the first network."""
 
+import math
 from itertools import accumulate
 from math import prod
 from operator import mul
@@ -15,13 +16,13 @@ from course_utils.exercises.compare import (
     BROADCASTING,
     CASES,
     Draw,
-    along_the_wrong_axis,
     column,
     expect,
     numbers,
     random_schedule,
 )
 from course_utils.exercises.engine import exercise
+from course_utils.exercises.slips import lookups
 
 
 @exercise("04.receptive_field", "How far it sees")
@@ -29,6 +30,7 @@ def _(answer: Answer, draw: Draw) -> None:
     plain = [([3] * depth, [1] * depth) for depth in (1, 3, 6)]
     stacks = [([3, 5, 3, 7], [2, 3, 2, 1]), ([5, 5, 3], [2, 2, 1]), ([7, 3, 5], [3, 1, 2])]
     stacks += [([1, 3, 1], [1, 2, 1]), ([4, 2], [4, 2])]  # kernels of one pixel see no further; even ones exist
+    stacks += [([1], [1]), ([1], [3])]
     drawn = [([3 + 2 * int(i) for i in draw.integers(0, 3, 4)], [1 + int(i) for i in draw.distinct(0, 3, 4)])]
     cases = plain + stacks + drawn
     right = []
@@ -64,6 +66,20 @@ def _(answer: Answer, draw: Draw) -> None:
             "that is 2 · depth + 1, which holds for kernels of 3 without strides only": each(
                 lambda ks, ss: 2 * len(ks) + 1
             ),
+            "a kernel of k sees k pixels, be k odd or even: k - 1 more, not 2 (k // 2)": each(
+                lambda ks, ss: 1 + sum(2 * (k // 2) * prod(ss[:i]) for i, k in enumerate(ks))
+            ),
+            "the strides do not multiply everything: each layer is spread by those before it": each(
+                lambda ks, ss: prod(ss) * (1 + sum(k - 1 for k in ks))
+            ),
+            "that is the sum of the kernels: they overlap, and strides count": each(lambda ks, ss: sum(ks)),
+            "a pixel sees itself before the first layer, and that is the 1; k - 1 is added, not k": each(
+                lambda ks, ss: sum(k * prod(ss[:i]) for i, k in enumerate(ks))
+            ),
+            "the layers have different kernels: yours take all to be like the first": each(
+                lambda ks, ss: 1 + sum((ks[0] - 1) * prod(ss[:i]) for i, _ in enumerate(ks))
+            ),
+            "one too many: the pixel itself counts once": torch.tensor(right).double() + 1,
             "that is the radius; the question is how many pixels across": torch.tensor(right).double() // 2,
             "the strides that count are those of the layers nearer to the *input*": each(
                 lambda ks, ss: 1 + sum((k - 1) * prod(ss[i + 1 :]) for i, k in enumerate(ks))
@@ -94,9 +110,9 @@ def _(answer: Answer, draw: Draw) -> None:
         x_t, x_0 = draw.normal(b, c, h, w, dtype=dtype), draw.normal(b, c, h, w, dtype=dtype)
         kernel, lr = draw.normal(c, c, 3, 3, dtype=dtype), draw.number(0.2, 0.7)
 
-        def gradient(target: Tensor, x: Tensor, k: Tensor = kernel) -> Tensor:
+        def gradient(target: Tensor, x: Tensor, k: Tensor = kernel, error=torch.square, after=lambda y: y) -> Tensor:
             k = k.clone().requires_grad_()
-            (g,) = torch.autograd.grad((F.conv2d(x, k, padding=1) - target).square().mean(), k)
+            (g,) = torch.autograd.grad(error(after(F.conv2d(x, k, padding=1)) - target).mean(), k)
             return g
 
         g, size = gradient(x_0, x_t), x_0.numel()
@@ -119,6 +135,16 @@ def _(answer: Answer, draw: Draw) -> None:
                 "lr multiplies the gradient, not the loss as well": kernel - lr**2 * g,
                 "the step is lr times the gradient, not divided by lr": kernel - g / lr,
                 "divide the gradient by nothing: only the direction of yours is right": kernel - lr * g / g.norm(),
+                "the step is as large as the gradient; yours has its sign alone": kernel - lr * g.sign(),
+                "the gradient is that of a squared error, not of an absolute one": kernel
+                - lr * gradient(x_0, x_t, error=torch.abs),
+                "the loss is the mean square itself, without a root": kernel
+                - lr * g / 2 / (F.conv2d(x_t, kernel, padding=1) - x_0).square().mean().sqrt(),
+                "one step; yours takes two": kernel - lr * g - lr * gradient(x_0, x_t, kernel - lr * g),
+                "square each error, then average: yours squares the average": kernel
+                - lr * gradient(x_0, x_t, error=lambda e: e.mean().square()),
+                "nothing but lr times the gradient: nothing is clipped": kernel - lr * g.clamp(-1, 1),
+                "one convolution, and nothing after it: no ReLU": kernel - lr * gradient(x_0, x_t, after=F.relu),
             },
             shape_hint="the new kernel has the shape of the old one, (c, c, 3, 3)",
         )
@@ -133,8 +159,9 @@ _ALL_ANGLES = "position[:, None] is (b, 1), the frequencies are (n,): their prod
     error_hints={"The size of tensor": _ALL_ANGLES, "must match": _ALL_ANGLES},
 )
 def _(answer: Answer, draw: Draw) -> None:
-    for b, dim, longest in [(4, 8, 10_000.0), (4, 4, 100.0), (1, 12, 1000.0), (7, 6, 50.0), (8, 16, 10_000.0)]:
+    for b, dim, longest in [(4, 8, 10_000.0), (4, 4, 200.0), (1, 12, 1000.0), (7, 6, 50.0), (8, 16, 10_000.0)]:
         p, n = draw.uniform(0, 20, b), dim // 2
+        p[0] = 3.7  # no whole number, nor is it rounded down
         p[1::2] *= -1  # positions may be negative, as a log-SNR is
 
         def code(frequency: Tensor, p: Tensor = p) -> Tensor:
@@ -161,6 +188,22 @@ def _(answer: Answer, draw: Draw) -> None:
             "sines are missing: cosines alone cannot tell p from -p": torch.cat([right[:, :n]] * 2, 1),
             "cosines are missing: sines alone": torch.cat([right[:, n:]] * 2, 1),
             "that is (dim, b): one row for each position": right.T if b != dim else right.new_tensor(float("nan")),
+            "the exponent is -i / (n - 1); yours has n + 1 below the line": code(longest ** (-i / (n + 1))),
+            "i counts from 0, so that the first frequency is 1; yours counts from 1": code(longest ** (-(i + 1) / n)),
+            "the exponent is -i / (n - 1): yours is twice as large": code(longest ** (-2 * i / (n - 1))),
+            "the frequencies fall, from 1 to 1 / longest: yours rise": code(longest ** (-i.flip(0) / (n - 1))),
+            "`longest` is an argument; do not write 10,000 into the function": code(10_000 ** (-i / (n - 1))),
+            "exp goes with the natural logarithm: yours has base 2": code(torch.exp(-math.log2(longest) * i / (n - 1))),
+            "exp goes with the natural logarithm: yours has base 10": code(
+                torch.exp(-math.log10(longest) * i / (n - 1))
+            ),
+            "positions may be negative, and sines tell: yours has lost the sign": code(
+                longest ** (-i / (n - 1)), p.abs()
+            ),
+            "positions are no whole numbers: yours were rounded": code(longest ** (-i / (n - 1)), p.round()),
+            "positions are no whole numbers: yours were cut off": code(longest ** (-i / (n - 1)), p.trunc()),
+            "the angle is omega p, without a minus": code(-(longest ** (-i / (n - 1)))),
+            "there is no pi: omega is an angle per unit of position": code(torch.pi * longest ** (-i / (n - 1))),
             "n is half of dim: n cosines and n sines make dim numbers": code(
                 longest ** (-torch.arange(dim) / (dim - 1))
             ),
@@ -203,6 +246,16 @@ def _(answer: Answer, draw: Draw) -> None:
             "that shrinks what should grow: 1 + scale, not 1 - scale": (1 - a) * x + s,
             "h is in it twice: 1 + scale is the whole factor": x + (1 + a) * x + s,
             "every image has its own scale and shift; yours all use the first's": (1 + a[:1]) * x + s[:1],
+            "every image has its own scale and shift; yours all use the last's": (1 + a[-1:]) * x + s[-1:],
+            "every image has its own scale and shift; yours all use their average": (1 + a.mean(0, True)) * x
+            + s.mean(0, True),
+            "every channel has its own scale and shift; yours all use their average": (1 + a.mean(1, True)) * x
+            + s.mean(1, True),
+            "brackets: (1 + scale) multiplies h": 1 + a * x + s,
+            "the factor is 1 + scale, without an exponential": a.exp() * x + s,
+            "the 1 belongs to the scale alone: h' = (1 + scale) h + shift": (1 + a) * x + 1 + s,
+            "nothing after the shift: no ReLU was asked for": ((1 + a) * x + s).relu(),
+            "h is not normalised here: (4.6) takes it as it is": (1 + a) * F.group_norm(x, 1) + s,
         }
         if (h, w) == (b, c):
             mistakes[f"it runs along the height and width of the images: {_PER_CHANNEL}"] = (1 + scale) * x + shift
@@ -234,7 +287,7 @@ def _(answer: Answer, draw: Draw) -> None:
         x, said = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
         t = draw.times(1, schedule.T, len(x))
         mean, std = draw.number(-0.9, -0.4), draw.number(0.4, 0.7)
-        table = schedule.alpha_bar
+        table = schedule.alpha_bar.to(dtype)
 
         def formula(ab: Tensor, x=x, said=said, m=mean, s=std, *, sign=-1.0, skip=None, out=None) -> Tensor:
             variance = ab * s**2 + 1 - ab
@@ -242,10 +295,10 @@ def _(answer: Answer, draw: Draw) -> None:
             out = s * ((1 - ab) / variance).sqrt() if out is None else out
             return m + skip * (x - ab.sqrt() * m) + sign * out * said
 
-        a, before = column(table[t], x), column(table[t - 1], x)
+        a = column(table[t], x)
         alpha, sigma, variance = a.sqrt(), (1 - a).sqrt(), a * std**2 + 1 - a
         skip, out = alpha * std**2 / variance, std * sigma / variance.sqrt()
-        mistakes = along_the_wrong_axis(table[t], x, formula) | {
+        mistakes = {
             "the sign: c_out F is taken off the line, as v is in (3.17)": formula(a, sign=1.0),
             "the line is missing: F says only what it misses": mean - out * said,
             "F is missing: that is the line alone": formula(a, sign=0.0),
@@ -263,9 +316,6 @@ def _(answer: Answer, draw: Draw) -> None:
             "c_out has sigma, the root of 1 - alpha_bar": formula(a, out=std * (1 - a) / variance.sqrt()),
             "c_out lacks s": formula(a, out=sigma / variance.sqrt()),
             "alpha is the root of alpha_bar": mean + a * std**2 / variance * (x - a * mean) - out * said,
-            "one root of alpha_bar is enough: yours has the root of a root": mean
-            + alpha.sqrt() * std**2 / (alpha * std**2 + 1 - alpha) * (x - alpha.sqrt() * mean)
-            - std * ((1 - alpha) / (alpha * std**2 + 1 - alpha)).sqrt() * said,
             "the variance of x_t is alpha² s² + sigma²: yours lacks alpha²": formula(
                 a, skip=alpha * std**2 / (std**2 + 1 - a), out=std * sigma / (std**2 + 1 - a).sqrt()
             ),
@@ -276,13 +326,26 @@ def _(answer: Answer, draw: Draw) -> None:
             + skip * x
             - alpha * mean
             - out * said,
-            "that is one step's alpha; alpha² is the product of all, alpha_bar[t]": formula(a / before),
-            "t is off by one: alpha_bar[t] is already the right entry": formula(before),
             "x_t and F are swapped": formula(a, said, x),
-            "every image has its own t; yours all use the first": formula(a[:1]),
-        }
+            "mu was handed over: yours takes it to be 0": formula(a, m=0.0),
+            "s was handed over: yours takes it to be 1": formula(a, s=1.0),
+            "std is a standard deviation already: no root of it": formula(a, s=std**0.5),
+            "std is a standard deviation: one square makes a variance, yours has two": formula(a, s=std**2),
+            "c_out has s, not s², above the line": formula(a, out=std**2 * sigma / variance.sqrt()),
+            "c_skip has the variance below the line; yours has its root": formula(
+                a, skip=alpha * std**2 / variance.sqrt()
+            ),
+            "c_skip has s² above the line; yours has s": formula(a, skip=alpha * std / variance),
+            "c_skip has alpha above the line: yours lacks it": formula(a, skip=std**2 / variance),
+            "c_out has sigma above the line; yours has alpha": formula(a, out=std * alpha / variance.sqrt()),
+            "sigma_t² goes with the noise: alpha² and sigma² are swapped in the variance": formula(
+                a, skip=alpha * std**2 / ((1 - a) * std**2 + a), out=std * sigma / ((1 - a) * std**2 + a).sqrt()
+            ),
+            "the sign: alpha mu is taken off x_t": mean + skip * (x + alpha * mean) - out * said,
+            "mu in front is that of a picture, not shrunk by alpha": formula(a) + (alpha - 1) * mean,
+        } | lookups(formula, table, x, t)
         expect(
-            answer(x, said, t, table.to(dtype), mean, std),
+            answer(x, said, t, table, mean, std),
             Denoiser(_Says(said), schedule, "v", mean, std)(x, t),
             what="x0_hat",
             mistakes=mistakes,

@@ -9,12 +9,12 @@ from course_utils.exercises.compare import (
     BROADCASTING,
     CASES,
     Draw,
-    along_the_wrong_axis,
     column,
     expect,
     random_schedule,
 )
 from course_utils.exercises.engine import exercise
+from course_utils.exercises.slips import lookups
 from course_utils.parameterizations import score_from_x0
 
 _MATRIX = {
@@ -53,10 +53,6 @@ def _(answer: Answer, draw: Draw) -> None:
             "alpha_t and sigma_t are the roots of alpha_bar and 1 - alpha_bar": ((a * x_0 + (1 - a) * eps) @ W - x_0)
             .square()
             .mean(1),
-            "one root of alpha_bar is enough: yours has the root of a root": loss(a.sqrt()),
-            "alpha_t² is alpha_bar, the product of all steps; yours is one step's": loss(
-                ab[t][:, None] / ab[t - 1][:, None]
-            ),
             "sigma_t is the root of 1 - alpha_bar": ((a.sqrt() * x_0 + (1 - a) * eps) @ W - x_0).square().mean(1),
             "alpha_t is the root of alpha_bar": ((a * x_0 + (1 - a).sqrt() * eps) @ W - x_0).square().mean(1),
             "square first, then average: yours is the square of an average": (x_t @ W - x_0).mean(1).square(),
@@ -71,15 +67,24 @@ def _(answer: Answer, draw: Draw) -> None:
             .abs()
             .mean(1),
             "that is the root of the loss": right.sqrt(),
-            "t is off by one: alpha_bar[t] is already the right entry": loss(ab[t - 1][:, None]),
-            "every row has its own t; yours all use the first": loss(a[:1]),
             "the guess is `x_t @ W`, without a transpose": (x_t @ W.T - x_0).square().mean(1),
             "one row's noise serves the whole batch: every row has its own": loss(a, eps=eps[:1]),
-        }
-        if b == d:
-            mistakes["alpha_bar[t] runs along the columns; as `alpha_bar[t][:, None]` it belongs to the rows"] = loss(
-                ab[t]
+            "the noise is missing: x_t = alpha_t x_0 + sigma_t eps": loss(a, eps=0 * eps),
+            "noise is added, not taken away (harmless for one symmetric draw, but not the equation)": loss(a, eps=-eps),
+            "1 - sqrt(alpha_bar) is not sqrt(1 - alpha_bar)": ((a.sqrt() * x_0 + (1 - a.sqrt()) * eps) @ W - x_0)
+            .square()
+            .mean(1),
+            "the matrix gets all of x_t; in yours the noise goes round it": (
+                a.sqrt() * x_0 @ W + (1 - a).sqrt() * eps - x_0
             )
+            .square()
+            .mean(1),
+            "the error is the guess minus x_0": (x_t @ W + x_0).square().mean(1),
+            "the target is missing: the guess minus x_0 is squared": (x_t @ W).square().mean(1),
+            "all rows count alike: no weight was asked for": right * (ab / (1 - ab))[t],
+            "square, then average: the length is the root of a sum": (x_t @ W - x_0).norm(dim=1),
+            "take no mean off: the square is averaged, not the variance taken": (x_t @ W - x_0).var(1),
+        } | lookups(loss, ab, x_0, t)
         got = answer(W, x_0, t, ab, eps)
         expect(
             got,
@@ -102,18 +107,18 @@ def _(answer: Answer, draw: Draw) -> None:
         schedule = random_schedule(draw, dtype=dtype)
         x_t, x0_hat = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
         t = draw.times(2, schedule.T, len(x_t))
-        ab, before = column(schedule.alpha_bar[t], x_t), column(schedule.alpha_bar[t - 1], x_t)
+        table = schedule.alpha_bar.to(dtype)
+        ab = column(table[t], x_t)
 
         def formula(a: Tensor, x_t: Tensor = x_t, x0_hat: Tensor = x0_hat) -> Tensor:
             return (a.sqrt() * x0_hat - x_t) / (1 - a)
 
         right = score_from_x0(x_t, x0_hat, t, schedule)
         expect(
-            answer(x_t, x0_hat, t, schedule.alpha_bar.to(dtype)),
+            answer(x_t, x0_hat, t, table),
             right,
             what="the score",
-            mistakes=along_the_wrong_axis(schedule.alpha_bar[t], x_t, formula)
-            | {
+            mistakes={
                 "the sign: the score points uphill, from x_t to the shrunken guess": -right,
                 "divide by sigma_t², not by sigma_t: that is minus the expected noise": right * (1 - ab).sqrt(),
                 "divide by sigma_t² = 1 - alpha_bar[t], no further square": right / (1 - ab),
@@ -127,15 +132,18 @@ def _(answer: Answer, draw: Draw) -> None:
                 "x_t and x0_hat are swapped": (ab.sqrt() * x_t - x0_hat) / (1 - ab),
                 "sigma_t² is 1 - alpha_bar[t]; yours is 1 - sqrt(alpha_bar[t])": (ab.sqrt() * x0_hat - x_t)
                 / (1 - ab.sqrt()),
-                "alpha_t² is alpha_bar[t], the product of all steps; yours is one step's": formula(ab / before),
                 "that is Tweedie's formula read as if x0_hat were the score; solve it for the score": (
                     x_t + (1 - ab) * x0_hat
                 )
                 / ab.sqrt(),
                 "divide by sigma_t², the noise's variance, not by alpha_t²": right * (1 - ab) / ab,
-                "t is off by one: alpha_bar[t] is already the right entry": formula(before),
-                "every image has its own t; yours all use the first": formula(ab[:1]),
-            },
+                "a difference, not a sum: from x_t to the shrunken guess": (ab.sqrt() * x0_hat + x_t) / (1 - ab),
+                "sigma_t² is 1 - alpha_bar[t]; yours is 1 - alpha_bar[t]²": (ab.sqrt() * x0_hat - x_t) / (1 - ab**2),
+                "the guess is missing: that is the score of pure noise": -x_t / (1 - ab),
+                "x_t is missing: the arrow goes from there": ab.sqrt() * x0_hat / (1 - ab),
+                "alpha_t goes with the guess; yours has sigma_t": ((1 - ab).sqrt() * x0_hat - x_t) / (1 - ab),
+            }
+            | lookups(formula, table, x_t, t),
             shape_hint=f"the score is as large as x_t: {AS_COLUMN}",
         )
 
@@ -164,7 +172,6 @@ def _(answer: Answer, draw: Draw) -> None:
             "it is sigma_t² = 1 - alpha_bar[t] above the line; yours is sigma_t": (1 - a).sqrt() / a.sqrt() * diagonal,
             "one root of alpha_bar is enough: yours has the root of a root": (1 - a) / a**0.25 * diagonal,
             "sigma_t² is 1 - alpha_bar[t]; yours is 1 - sqrt(alpha_bar[t])": (1 - a.sqrt()) / a.sqrt() * diagonal,
-            "alpha_t² is alpha_bar[t], the product of all steps; yours is one step's": variance(a / ab[t - 1][:, None]),
             "alpha_t below the line is the root of alpha_bar[t]; yours is alpha_t²": (1 - a) / a * diagonal,
             "the fraction is upside down: little noise leaves little doubt": a.sqrt() / (1 - a) * diagonal,
             "alpha_t belongs below the line: J is alpha_t / sigma_t² times the covariance": (1 - a)
@@ -175,17 +182,21 @@ def _(answer: Answer, draw: Draw) -> None:
             "that sums J's rows; a coordinate's own variance stands on the diagonal": (1 - a) / a.sqrt() * J.sum(2),
             "that sums J's columns; a coordinate's own variance stands on the diagonal": (1 - a) / a.sqrt() * J.sum(1),
             "that is a single row of the covariance; the variances stand on the diagonal": (1 - a) / a.sqrt() * J[:, 0],
-            "t is off by one: alpha_bar[t] is already the right entry": variance(ab[t - 1][:, None]),
-            "every point has its own t; yours all use the first": variance(a[:1]),
             "the trace is the variance of all coordinates together: keep them apart": right.sum(1),
             "that is the whole covariance: only its diagonal was asked for": (1 - a)[..., None]
             / a.sqrt()[..., None]
             * J,
-        }
+            "the eigenvalues of J belong to its own axes; the coordinates' variances stand on the diagonal": (
+                variance(a, torch.linalg.eigvalsh(J))
+            ),
+            "each coordinate has its own variance; yours have their average": variance(
+                a, diagonal.mean(1, keepdim=True).expand(b, d)
+            ),
+            "that is the first column of the covariance; the variances stand on the diagonal": variance(a, J[:, :, 0]),
+            "the sizes of J's rows are no variances: those stand on the diagonal": variance(a, J.norm(dim=2)),
+            "the coordinates come in the order of the diagonal": variance(a, diagonal.flip(1)),
+        } | lookups(variance, ab, diagonal, t)
         if b == d:
-            mistakes["alpha_bar[t] runs along the coordinates; as `alpha_bar[t][:, None]` it belongs to the points"] = (
-                variance(ab[t])
-            )
             mistakes["`torch.diagonal` without dims takes the first two axes; the matrices lie in the last two"] = (
                 variance(a, J.diagonal())
             )
@@ -250,6 +261,20 @@ def _(answer: Answer, draw: Draw) -> None:
             + (x_t - alpha * mu)
             - code @ U.T,
             "that is the code: decode it with `@ U.T`": code * right_factor,
+            "the sign: what is decoded is added to the mean": decoded(-right_factor),
+            "lam are variances already: no root": decoded(alpha * lam.sqrt() / (alpha**2 * lam.sqrt() + sigma**2)),
+            "the factor has alpha² lam + sigma² below the line; yours has its root": decoded(
+                alpha * lam / total.sqrt()
+            ),
+            "the factor has alpha above the line; yours has it below": decoded(lam / total / alpha),
+            "each of the k numbers has its own factor; yours all have the first": decoded(right_factor[:1].expand(k)),
+            "factor i belongs to u_i: yours are in reverse": decoded(right_factor.flip(0)),
+            "in x_t the mean is alpha mu: it is taken off, not added": decoded(right_factor, (x_t + alpha * mu) @ U),
+            "that is the share of the noise; keep the signal's, with alpha lam above the line": decoded(
+                sigma**2 / total
+            ),
+            "mu is handed over: the mean of the batch is another number": x_t.mean(0)
+            + ((x_t - x_t.mean(0)) @ U * right_factor) @ U.T,
         }
         if k == d:
             mistakes["the u_i are the columns of U: encode with `@ U`, decode with `@ U.T`"] = decoded(
@@ -268,6 +293,10 @@ def _laplacian(x: Tensor, centre: float = 4.0, keep: tuple[float, ...] = (1.0, 1
     up, down, left, right = keep
     sides = up * x[..., :-2, 1:-1] + down * x[..., 2:, 1:-1] + left * x[..., 1:-1, :-2] + right * x[..., 1:-1, 2:]
     return centre * x[..., 1:-1, 1:-1] - sides
+
+
+def _corners(x: Tensor) -> Tensor:
+    return x[..., :-2, :-2] + x[..., :-2, 2:] + x[..., 2:, :-2] + x[..., 2:, 2:]
 
 
 _WINDOWS = "all five windows are as large, (h - 2, w - 2): `1:-1` along one axis, `:-2` or `2:` along the other"
@@ -329,7 +358,46 @@ def _(answer: Answer, draw: Draw) -> None:
             "neighbours are taken off: the signs of the four are minus": _laplacian(x, 4.0, (-1, -1, -1, -1))
             .square()
             .mean((1, 2, 3)),
+            "four neighbours, above, below, left and right: yours has the corners as well": (
+                _laplacian(x) + 4 * x[..., 1:-1, 1:-1] - _corners(x)
+            )
+            .square()
+            .mean((1, 2, 3)),
+            "the mean is over pixels that have four neighbours; yours repeats the border": _laplacian(
+                torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
+            )
+            .square()
+            .mean((1, 2, 3)),
+            "the mean is over pixels that have four neighbours; yours mirrors the border": _laplacian(
+                torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+            )
+            .square()
+            .mean((1, 2, 3)),
+            "one ring of pixels has no four neighbours; yours leaves out two": _laplacian(x)[..., 1:-1, 1:-1]
+            .square()
+            .mean((1, 2, 3))
+            if min(h, w) > 4
+            else right + float("nan"),
+            "that is the largest square: average over the pixels": _laplacian(x).square().amax((1, 2, 3)),
+            "four times the pixel, not divided by four": right / 16,
+            "one neighbour is missing: there are four": _laplacian(x, 4.0, (1, 1, 1, 0)).square().mean((1, 2, 3)),
+            "the pixel counts four times, not five": _laplacian(x, 5.0).square().mean((1, 2, 3)),
+            "differences of neighbours are slopes; the Laplacian is how they bend": (
+                x.diff(dim=2)[..., :-1].square() + x.diff(dim=3)[..., :-1, :].square()
+            ).mean((1, 2, 3)),
         }
+        if shape[1] > 1:
+            mistakes |= {
+                "average over all channels; yours looks at the first alone": _laplacian(x[:, :1])
+                .square()
+                .mean((1, 2, 3)),
+                "square each channel's own Laplacian; yours mixes the channels first": _laplacian(x.mean(1, True))
+                .square()
+                .mean((1, 2, 3)),
+                "square each channel's own Laplacian; yours adds them up first": _laplacian(x.sum(1, True))
+                .square()
+                .mean((1, 2, 3)),
+            }
         if shape[0] == 1:  # one image: its mean and the batch's are the same number
             mistakes = {}
         expect(

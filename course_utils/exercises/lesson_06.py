@@ -39,6 +39,10 @@ def _(answer: Answer, draw: Draw) -> None:
         n, d = shape[-2:]
         dots = q @ k.mT
         weights = torch.softmax(dots / math.sqrt(d), -1)
+
+        def causal(dots: Tensor, d: int = d) -> Tensor:
+            return torch.softmax((dots / math.sqrt(d)).masked_fill(torch.ones_like(dots).triu(1).bool(), -math.inf), -1)
+
         mistakes = {
             "divide by the root of d: without it the softmax becomes a choice of one": dots.softmax(-1) @ v,
             "the variance of q · k is d, so divide by its *root*": (dots / d).softmax(-1) @ v,
@@ -62,6 +66,25 @@ def _(answer: Answer, draw: Draw) -> None:
             "queries are compared with queries: the keys are not used": torch.softmax(q @ q.mT / math.sqrt(d), -1) @ v,
             "row i of the weights mixes the values for query i: yours are transposed": weights.mT @ v,
             "the input is added: that comes later, Eq. (6.6)": v + weights @ v,
+            "the input is added: that comes later, Eq. (6.6), and it is no query": q + weights @ v,
+            "every position looks at every other, before it and after it: no mask": causal(dots) @ v,
+            "a position looks at itself, too": torch.softmax(
+                (dots / math.sqrt(d)).masked_fill(torch.eye(n, dtype=torch.bool), -1e9), -1
+            )
+            @ v,
+            "the weights of a query sum to one: softmax, not a sigmoid for each": torch.sigmoid(dots / math.sqrt(d))
+            @ v,
+            "the weights are no logarithms: softmax, not log_softmax": torch.log_softmax(dots / math.sqrt(d), -1) @ v,
+            "the sign: what is alike gets more weight": torch.softmax(-dots / math.sqrt(d), -1) @ v,
+            "the dot products are not squared": torch.softmax(dots**2 / math.sqrt(d), -1) @ v,
+            "dot products compare, not distances": torch.softmax(-torch.cdist(q, k) / math.sqrt(d), -1) @ v,
+            "one root of d is enough": torch.softmax(dots / d**0.25, -1) @ v,
+            "queries and keys keep their lengths: nothing has to be made a unit vector": torch.softmax(
+                F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT, -1
+            )
+            @ v,
+            "that is the average of all values: the weights depend on queries and keys": v.mean(-2, True).expand_as(v),
+            "an average, not a choice of one": F.one_hot(dots.argmax(-1), n).to(dtype) @ v,
         }
         if len(shape) > 2:
             mistakes["the softmax runs over the first dimension, the pictures; it belongs over the keys, dim=-1"] = (
@@ -88,7 +111,17 @@ def _(answer: Answer, draw: Draw) -> None:
             "with large queries and keys it returns NaN or infinity",
             "exp of a large number is infinite, inf / inf is NaN: `torch.softmax` takes the largest logit off first",
         )
-    expect(got, attend(200 * q, 200 * k, v), what="attend of large queries and keys")
+    expect(
+        got,
+        attend(200 * q, 200 * k, v),
+        what="attend of large queries and keys",
+        mistakes={
+            "to cut logits off changes the weights: take the largest of the row off instead": torch.softmax(
+                (200 * q @ (200 * k).mT / 3**0.5).clamp(-50, 50), -1
+            )
+            @ v
+        },
+    )
 
 
 @exercise(
@@ -96,6 +129,8 @@ def _(answer: Answer, draw: Draw) -> None:
     "Splitting heads",
     error_hints={
         "view size is not compatible": "`view` cannot follow a transpose; use `reshape` or `unflatten`",
+        "got float": "use `//`: sizes are whole numbers",
+        "equal size": "the features are cut into parts, the last dimension, not the pixels",
         "invalid for input of size": "the sizes are b, n, heads and c / heads; `-1` lets PyTorch find one of them",
     },
 )
@@ -132,12 +167,12 @@ def _(answer: Answer, draw: Draw) -> None:
 
 @exercise("06.dearer_from", "Where attention becomes dearer")
 def _(answer: Answer, draw: Draw) -> None:
-    ties = [10, 40, 90, 160, 250]  # 2.5 c is a square: at that side both cost the same
-    widths = [*ties, *draw.distinct(6, 400, 8).tolist()]
+    ties = [10, 40, 90, 160, 250, 4000, 16_000]  # 2.5 c is a square: at that side both cost the same
+    widths = [*ties, 1, 2, 3, 1280, *draw.distinct(6, 400, 8).tolist()]
 
     def above(ratio: float, *, tie: bool = False) -> Tensor:
         """The first side with n > ratio · c (or >=)."""
-        sides = [next(s for s in range(1, 200) if s * s > ratio * c or (tie and s * s == ratio * c)) for c in widths]
+        sides = [next(s for s in range(1, 1000) if s * s > ratio * c or (tie and s * s == ratio * c)) for c in widths]
         return torch.tensor(sides, dtype=torch.float64)
 
     right = above(2.5)
@@ -156,6 +191,17 @@ def _(answer: Answer, draw: Draw) -> None:
             "multiplications and additions both count on both sides: 18 n c² for the convolution": above(0.25),
             "attention multiplies large matrices twice: Q K^T and then the values, 4 n² c together": above(5.0),
             "that is where pairs cost more than attention's linear layers; compare with the convolution": above(2.0),
+            "a side is a whole number": (2.5 * torch.tensor(widths, dtype=torch.float64)).sqrt(),
+            "round down and add one, not to the nearest": (2.5 * torch.tensor(widths, dtype=torch.float64))
+            .sqrt()
+            .round(),
+            "round down and add one; yours rounds to the nearest and adds one": (
+                (2.5 * torch.tensor(widths, dtype=torch.float64)).sqrt().round() + 1
+            ),
+            "that is where n² c of pairs alone cost as much as the layers do: count operations as in (6.7)": above(
+                10.0
+            ),
+            "any whole side, be it even or odd": right + right % 2,
             "a 3 × 3 convolution has nine weights for each pair of channels: 18 n c²": torch.ones_like(right),
         },
     )
@@ -209,6 +255,14 @@ def _(answer: Answer, draw: Draw) -> None:
                     0, 1, 2, 4, 3, 5
                 ).reshape(size),
                 "u and v are swapped: rows before columns": blocks.permute(0, 1, 3, 5, 4, 2).reshape(size),
+                "the result's channels are in reverse": F.pixel_unshuffle(x, r).flip(1),
+                "channel c r² + i r + j: j and i come after c, and i before j": blocks.permute(
+                    0, 5, 3, 1, 2, 4
+                ).reshape(size),
+                "channel c r² + i r + j: c comes first, then i, then j": blocks.permute(0, 3, 1, 5, 2, 4).reshape(size),
+                "nothing is averaged: the pixels of a block become channels": F.avg_pool2d(x, r).repeat_interleave(
+                    r * r, 1
+                ),
                 "only the first pixel of each block is kept; the others become channels too": x[..., ::r, ::r].repeat(
                     1, r * r, 1, 1
                 ),
@@ -268,6 +322,21 @@ def _(answer: Answer, draw: Draw) -> None:
                     / variance.sqrt(),
                     "the mean is taken off, but nothing is divided": grouped - mean,
                     "eps is an argument; yours has 1e-5 written into it": (grouped - mean) / (variance + 1e-5).sqrt(),
+                    "a standard deviation for n - 1, and eps outside the root: divide by sqrt(variance + eps)": (
+                        grouped - mean
+                    )
+                    / (grouped.var((2, 3, 4), keepdim=True).sqrt() + eps),
+                    "eps is added as it is, not squared": (grouped - mean) / (variance + eps**2).sqrt(),
+                    "eps belongs to the variance, not to the result": (grouped - mean) / variance.sqrt() + eps,
+                    "eps belongs to the variance, not to x": (grouped - mean + eps) / (variance + eps).sqrt(),
+                    "the variance is a mean of squares, not their sum": (grouped - mean)
+                    / ((grouped - mean).square().sum((2, 3, 4), keepdim=True) + eps).sqrt(),
+                    "the variance is a mean of squares, not of absolute values": (grouped - mean)
+                    / ((grouped - mean).abs().mean((2, 3, 4), keepdim=True) + eps),
+                    "mean and variance, not the smallest and the largest": (grouped - grouped.amin((2, 3, 4), True))
+                    / (grouped.amax((2, 3, 4), True) - grouped.amin((2, 3, 4), True) + eps),
+                    "the mean is not taken off, neither above nor below the line": grouped
+                    / (grouped.square().mean((2, 3, 4), keepdim=True) + eps).sqrt(),
                     "one root of the variance is enough": (grouped - mean) / (variance + eps) ** 0.25,
                     "the square of the mean is missing: the variance is that of the differences from it": (
                         grouped - mean

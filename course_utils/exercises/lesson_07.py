@@ -20,7 +20,7 @@ def _(answer: Answer, draw: Draw) -> None:
         alpha_bar = torch.cat([alpha_bar.flatten(), torch.tensor([0.03, 0.5, 0.97]).double()])  # both sides of gamma
         schedule = DiscreteSchedule(torch.cat([torch.ones(1).double(), alpha_bar.sort(descending=True).values]))
         t = torch.arange(1, len(alpha_bar) + 1)
-        snr, gamma = schedule.log_snr(t).exp().to(dtype), draw.number(2, 8)
+        snr, gamma = schedule.log_snr(t).exp().to(dtype), draw.number(2.1, 2.9) + 4 * (dtype == torch.float64)
         for kind in ("x0", "eps", "v", "min_snr"):
             right = loss_weight(t, schedule, kind, gamma=gamma).to(dtype)
             mistakes = {
@@ -39,6 +39,8 @@ def _(answer: Answer, draw: Draw) -> None:
                     "1 / sigma² = (alpha² + sigma²) / sigma² = SNR + 1, not 1 / SNR + 1": 1 / snr + 1,
                     "errors are squared here: 1 / sigma², not 1 / sigma": (snr + 1).sqrt(),
                     "that is the weight of the score": snr * (snr + 1),
+                    "SNR + 1, not SNR / (SNR + 1)": snr / (snr + 1),
+                    "SNR + 1, not SNR - 1": snr - 1,
                 },
                 "min_snr": {
                     "the smaller of the two: min-SNR stops growing at gamma": snr.clamp(min=gamma),
@@ -47,6 +49,16 @@ def _(answer: Answer, draw: Draw) -> None:
                     ),
                     "gamma is an argument; do not write 5 into the function": snr.clamp(max=5.0),
                     "that is the weight of eps: the ceiling gamma is missing": snr,
+                    "gamma need not be a whole number": snr.clamp(max=int(gamma)),
+                    "the smaller of the two for each SNR; yours is gamma throughout": torch.full_like(snr, gamma),
+                    "the smaller of the two for each SNR; yours is one number for all": torch.full_like(
+                        snr, min(snr.min().item(), gamma)
+                    ),
+                    "above gamma the weight is gamma, not 0": snr.masked_fill(snr > gamma, 0.0),
+                    "that is min-SNR in units of v; Eq. (7.1) counts the error in x_0": snr.clamp(max=gamma)
+                    / (snr + 1),
+                    "the minimum itself: no 1 is added": snr.clamp(max=gamma) + 1,
+                    "it bends at gamma, with an edge: no tanh": gamma * torch.tanh(snr / gamma),
                 },
             }[kind]
             expect(
@@ -71,22 +83,31 @@ def _(answer: Answer, draw: Draw) -> None:
     if all(isinstance(got, Tensor) and got.shape == want.shape and close(got, want) for got, want in pairs):
         raise Wrong("the average is not right", "the decay is the smaller of the two numbers, not the larger")
     shapes = [(4,), (2, 3), (), (3, 1, 3, 3)]
-    for i, (shape, step) in enumerate(itertools.product(shapes, (7, 2, 1, 20_000, 400))):
-        decay, dtype = draw.number(0.95, 0.99), (torch.float32, torch.float64)[i % 2]
+    for i, (shape, step) in enumerate(itertools.product(shapes, (6, 2, 1, 20_000, 400))):
+        # At step 400 the warm-up stands at 0.978: for the larger decay it still counts, for the smaller no more.
+        decay = draw.number(0.95, 0.96) if i // 5 % 2 else draw.number(0.985, 0.99)
+        dtype = (torch.float32, torch.float64)[i % 2]
         average, weights = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
 
         def mixed(d: float, old: Tensor = average, new: Tensor = weights) -> Tensor:
             return d * old + (1 - d) * new
 
         d, warm = _decay(step, decay), (1 + step) / (10 + step)
+        ended = "the warm-up ends where it passes `decay`, not at a step that is always the same"
         expect(
             answer(average, weights, step, decay),
             mixed(d),
             what=f"the average at step {step}",
             mistakes={
                 "old and new are swapped: d, near 1, goes with the old average": mixed(1 - d),
-                "the warm-up is missing: early on the decay is (1 + step) / (10 + step)": mixed(decay),
-                "the warm-up never ends: once it is past `decay`, `decay` counts": mixed(warm),
+                **(
+                    {ended: mixed(warm if d == decay else decay)}
+                    if step == 400
+                    else {
+                        "the warm-up is missing: early on the decay is (1 + step) / (10 + step)": mixed(decay),
+                        "the warm-up never ends: once it is past `decay`, `decay` counts": mixed(warm),
+                    }
+                ),
                 "the warm-up is off by one: (1 + step) / (10 + step), where step is 1 at the first call": mixed(
                     min(decay, step / (9 + step))
                 ),
@@ -96,9 +117,19 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the new weights want the factor 1 - d: the two must add up to 1": d * average + weights,
                 "the old average is lost: both have their share": (1 - d) * weights,
                 "that is the mean over all steps; this average forgets": mixed((step - 1) / step),
-                "d is a factor, not its root": mixed(d**0.5),
-                "nothing new gets in": average,
-                "nothing old is kept": weights,
+                "the warm-up is (1 + step) / (10 + step); yours has 9 + step below the line": mixed(
+                    min(decay, (1 + step) / (9 + step))
+                ),
+                "the warm-up is off by one: step counts from 1 already, so no further 1 is added": mixed(
+                    min(decay, (2 + step) / (11 + step))
+                ),
+                "the smaller of the two, not their product": mixed(decay * warm),
+                "decay is not raised to the power of the step": mixed(decay**step),
+                "Adam divides by 1 - d^k, this average does not": mixed(d) / (1 - decay**step),
+                "decay is an argument; yours has 0.999 written into it": mixed(min(0.999, warm)),
+                "the warm-up is (1 + step) / (10 + step): brackets below the line": mixed(
+                    min(decay, (1 + step) / (1 + 10 * step))
+                ),
             },
             shape_hint="the average is as large as the weights",
         )
@@ -113,12 +144,14 @@ def _length(gradients: list[Tensor]) -> float:
     "Clipping",
     error_hints={
         "The size of tensor": "the tensors have different shapes: add up the sums of their squares, which are numbers",
+        "ZeroDivisionError": "gradients that are all zero have the length 0: shorten only what is longer than `limit`",
         "stack expects each": "the tensors have different shapes: add up the sums of their squares, which are numbers",
     },
 )
 def _(answer: Answer, draw: Draw) -> None:
     for shapes in ([(3,), (2, 4)], [(5,)], [(2, 3, 3, 3), (2,), ()], [(4, 4), (4, 4)]):
-        gradients = [draw.number(0.5, 2) * draw.normal(*shape) for shape in shapes]
+        gradients = [draw.normal(*shape) for shape in shapes]  # the first shorter than the second
+        gradients = [g * (1 + i % 2) / _length([g]) for i, g in enumerate(gradients)]
         gradients = [3 * g / _length(gradients) for g in gradients]  # 3 long in all
         for limit in (draw.number(0.5, 0.9), draw.number(4, 6)):
             got = answer(gradients, limit)
@@ -149,6 +182,17 @@ def _(answer: Answer, draw: Draw) -> None:
                 ],
                 "the direction is left, the length is 1: multiply by the limit": [g / 3 for g in gradients],
                 "nothing was shortened": gradients,
+                "the length is that of all tensors together; yours is the first one's": [
+                    g * min(1.0, limit / _length(gradients[:1])) for g in gradients
+                ],
+                "the length is the root of a sum of squares, not of their mean": [
+                    g * min(1.0, limit / _joined(gradients).square().mean().sqrt().item()) for g in gradients
+                ],
+                "the length is not the largest number of all": [
+                    g * min(1.0, limit / _joined(gradients).abs().max().item()) for g in gradients
+                ],
+                "shortened, not thrown away": [g * (limit >= 3) for g in gradients],
+                "limit / length once, no square of it": [g * min(1.0, limit / 3) ** 2 for g in gradients],
             }
             right = [factor * g for g in gradients]
             if all(isinstance(g, Tensor) and g.shape == want.shape for g, want in zip(got, right, strict=True)):
@@ -167,6 +211,15 @@ def _joined(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
 
 _LOWER_BITS = "PyTorch's generator on a CPU takes the lower 32 bits of a seed alone"
 _MIX = "mix the two numbers so that different pairs differ: np.random.SeedSequence((seed, step))"
+
+
+_FACTORS = [
+    *(250, 256, 365, 500, 997, 1000, 1009, 1234, 1337, 5000, 7919, 9973, 10_007, 12_345, 50_000, 65_537, 99_991),
+    *(100_003, 104_729, 123_456, 123_457, 500_000, 999_983, 999_999, 1_000_003, 1_000_007, 1_234_567),
+    *(10**k for k in range(4, 8)),
+    *(2**k for k in range(9, 25)),
+]
+"""What people multiply a seed or a step by, so that the other may be added; no run has more steps than the last."""
 
 
 @exercise("07.noise", "Noise that can be repeated")
@@ -207,9 +260,8 @@ def _(answer: Answer, draw: Draw) -> None:
             "all that a step draws must be new: seed a generator for it",
         )
     # Formulas such as seed * m + step, seed + m * step and "seed" + "step" give one number to two of these pairs.
-    jumps = [*range(201), 250, 256, 365, 500, 512, 1000, 1024, 4096, 8192, 10_000, 65_536, 100_000]
-    pairs = [*itertools.product(range(10), range(20)), *itertools.product(range(2), jumps), (1, 11), (11, 1)]
-    pairs += [(m, step) for m in (10, 16, 20, 32, 50, 64, 100, 128, 200, 256, 1000, 1024, 10_000) for step in (0, 1)]
+    pairs = [*itertools.product(range(10), range(20)), *itertools.product(range(2), range(201)), (1, 11), (11, 1)]
+    pairs += [pair for m in _FACTORS for other in (0, 1) for pair in ((m, other), (other, m))]
     seen: dict[tuple[float, ...], tuple[int, int]] = {}
     for pair in dict.fromkeys(pairs):
         first = seen.setdefault(tuple(answer(*pair, few).tolist()), pair)
@@ -218,8 +270,10 @@ def _(answer: Answer, draw: Draw) -> None:
             hint = _MIX
             if seed + step == other_seed + other_step:
                 hint = "seed + step is one number for many pairs: run 1 is run 0, a step later"
-            elif seed * step == other_seed * other_step and 0 in (seed + other_seed, step + other_step):
+            elif (first, pair) == ((0, 0), (0, 1)):
                 hint = "seed * step is 0 for seed 0 at every step, and the same for 2 · 3 and 3 · 2"
+            elif max(step, other_step, seed, other_seed) > 200:
+                hint = f"{_MIX}; and {_LOWER_BITS}"
             said = f"seed {seed}, step {step} and seed {other_seed}, step {other_step} get the same noise"
             raise Wrong(said, hint)
 
@@ -233,10 +287,12 @@ def _run(state: dict, x: Tensor, y: Tensor, until: int, lr: float, **mistake: An
     m = state["m"] * mistake.get("keep", 1.0)
     first = mistake.get("first", state["step"])
     for step in range(first, first + mistake.get("count", until - state["step"])):
-        row = (step + mistake.get("shift", 0)) % len(x)
+        row = mistake.get("row", (step + mistake.get("shift", 0)) % len(x))
+        row = min(step, len(x) - 1) if mistake.get("stay") else row
         gradient = mistake.get("two", 2) * (x[row] @ w - y[row]) * x[row]
-        m = mistake.get("beta", 0.9) * m + mistake.get("share", 1.0) * gradient
-        w = w - mistake.get("rate", lr) * m
+        old, m = m, mistake.get("beta", 0.9) * m + mistake.get("share", 1.0) * gradient
+        direction = old if mistake.get("late") else gradient + 0.9 * m if mistake.get("ahead") else m
+        w = w - mistake.get("rate", lr) * direction
     return {"w": w, "m": m, "step": until}
 
 
@@ -301,5 +357,13 @@ def _wrong_runs(state: dict, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         "lr multiplies the momentum when the step is taken; yours is inside the momentum": {"share": 0.03, "rate": 1.0},
         "lr is in it twice: in the momentum and in the step": {"share": 0.03},
         "lr is missing in the step": {"rate": 1.0},
+        "lr is an argument; yours has 0.01 written into it": {"rate": 0.01},
+        "the factor of the old momentum is 0.9; yours is 0.99": {"beta": 0.99},
+        "first the momentum, then the step with the new one; yours steps with the old": {"late": True},
+        "the step is lr times the momentum; yours looks ahead once more (Nesterov)": {"ahead": True},
+        "row k mod n: after the last row the first; yours stays at the last": {"stay": True},
+        "row k mod n: yours looks at row 0 every time": {"row": 0},
+        "no step was taken": {"count": 0},
+        "the error is squared, not averaged over the rows as well": {"two": 2 / len(x)},
     }
     return {hint: _run(state, x, y, LENGTH, 0.03, **mistake)["w"] for hint, mistake in typical.items()}

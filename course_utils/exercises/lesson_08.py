@@ -63,6 +63,23 @@ def _(answer: Answer, draw: Draw) -> None:
                 "t is off by one: alpha_bar[t] is already the right entry": (snr[t + 1] * variance).log(),
                 "one mean for all numbers; yours takes off a mean for each channel": (snr[t] * by_channel).log(),
                 "one mean for all numbers; yours takes off a mean for each pixel": (snr[t] * by_pixel).log(),
+                "one variance for all images; yours averages that of each": (
+                    snr[t] * x_0.flatten(1).var(1, unbiased=False).mean()
+                ).log(),
+                "all images count; yours looks at the first alone": (snr[t] * x_0[0].var(unbiased=False)).log(),
+                "the logarithm of a product is the sum of the logarithms: ln s², not s²": snr[t].log() + variance,
+                "s² is a mean of squares, not a sum": (snr[t] * variance * n).log(),
+                "s² is a mean of squares, not of sizes": (snr[t] * (x_0 - x_0.mean()).abs().mean()).log(),
+                "s² is a variance, not half the range squared": (snr[t] * ((x_0.max() - x_0.min()) / 2) ** 2).log(),
+                "the mean is taken off, not the median": (snr[t] * (x_0 - x_0.median()).square().mean()).log(),
+                "the natural logarithm, not base two": want / torch.tensor(2.0, dtype=dtype).log(),
+                "that is the signal's share of x_t; the SNR has the noise alone below the line": (
+                    ab[t] * variance / (ab[t] * variance + 1 - ab[t])
+                ).log(),
+                "alpha_bar is the product of all steps already: no further `cumprod`": (
+                    ab.cumprod(0)[t] * variance / (1 - ab.cumprod(0)[t])
+                ).log(),
+                "one number for each t, in the order of t: yours are sorted": (snr[t.sort().values] * variance).log(),
             },
             shape_hint="one number for each t",
         )
@@ -120,6 +137,31 @@ def _(answer: Answer, draw: Draw) -> None:
                 "a wave has a real and an imaginary part: |x̂|² is the sum of both squares": _radial(
                     waves.real.square().mean(0), ring
                 ),
+                "round the frequency to the nearest, do not round it up": _radial(power, distance.ceil()),
+                "frequencies are counted in periods across the picture: no 2 pi": _radial(
+                    power, (2 * torch.pi * distance / side).round()
+                ),
+                "ring 0 is the mean brightness: take nothing off": _radial(power * (distance > 0), ring),
+                "the images as they are: take no average picture off": _radial(
+                    torch.fft.fft2(x - x.mean(0), norm="ortho").abs().square().mean(0), ring
+                )
+                if n > 1
+                else want + float("nan"),
+                "transform both axes: `fft2`, not `fft`": _radial(
+                    torch.fft.fft(x, norm="ortho").abs().square().mean(0), ring
+                ),
+                "average over the images; yours has the first alone": _radial(waves[0].abs().square(), ring)
+                if n > 1
+                else want + float("nan"),
+                "average over the images, take no median": _radial(waves.abs().square().median(0).values, ring)
+                if n > 1
+                else want + float("nan"),
+                "the power is a mean square: a variance takes the average image off": _radial(waves.var(0), ring)
+                if n > 1
+                else want + float("nan"),
+                "the frequency has both directions: yours looks at one axis alone": _radial(
+                    power, k[:, None].abs().expand(side, side)
+                ),
                 "the frequency is the root of k1² + k2², not the larger of the two": _radial(power, square_ring),
                 "the frequency is the root of k1² + k2², not the sum of their sizes": _radial(
                     power, k[:, None].abs() + k.abs()
@@ -144,6 +186,8 @@ def _(answer: Answer, draw: Draw) -> None:
         x_t, mean = draw.normal(n, h, w, dtype=dtype), draw.normal(h, w, dtype=dtype)
         # the spectrum of real images: the same at k and at -k
         power = torch.fft.fft2(draw.normal(5, h, w, dtype=dtype), norm="ortho").abs().square().mean(0)
+        k1, k2 = torch.fft.fftfreq(h) * h, torch.fft.fftfreq(w) * w
+        power = power * torch.where(k1[:, None] ** 2 + k2**2 < 5, 5.0, 0.1).to(dtype)  # waves that stand out, and not
         alpha = draw.number(0.65, 0.9)
         sigma = (1 - alpha**2) ** 0.5 if n > 1 else draw.number(0.5, 1.5)  # any schedule's
         gain = alpha * power / (alpha**2 * power + sigma**2)
@@ -190,6 +234,22 @@ def _(answer: Answer, draw: Draw) -> None:
                 "that weighs pixels: w belongs to waves, so transform x_t first": mean + gain * (x_t - alpha * mean),
                 "power is in the order that `fft2` returns: no fftshift": by(torch.fft.fftshift(gain)),
                 "the error of a wave is not its weight": by(sigma**2 * power / total),
+                "(8.5) weighs each wave; yours divides all by alpha": by(torch.full_like(power, 1 / alpha)),
+                "alpha times the average picture is taken off, not added": by(gain, before=-alpha * mean),
+                "the average picture is put back, not taken off once more": by(gain, after=-mean),
+                "w has P, not alpha P, where alpha is 1 alone": by(power / (power + sigma**2)),
+                "below the line alpha is squared": by(alpha * power / (alpha * power + sigma**2)),
+                "w is no root": by(gain.sqrt()),
+                '`norm="ortho"` goes there and back, or in neither': mean
+                + torch.fft.ifft2(gain * torch.fft.fft2(x_t - alpha * mean, norm="ortho")).real,
+                "the way back is `ifft2`: `fft2` twice turns the picture round": mean
+                + torch.fft.fft2(gain * torch.fft.fft2(x_t - alpha * mean, norm="ortho"), norm="ortho").real,
+                "take `.real` of what `ifft2` returns; `.abs()` loses the sign": mean
+                + torch.fft.ifft2(gain * torch.fft.fft2(x_t - alpha * mean)).abs(),
+                "w multiplies the waves themselves: their sizes alone have lost where the waves lie": mean
+                + torch.fft.ifft2(gain * torch.fft.fft2(x_t - alpha * mean).abs()).real,
+                "transform both axes: `fft2`, not `fft`": mean
+                + torch.fft.ifft(gain * torch.fft.fft(x_t - alpha * mean)).real,
             }
             | (
                 {
@@ -231,7 +291,8 @@ def _(answer: Answer, draw: Draw) -> None:
     ]:
         b = shape[0]
         x = draw.normal(*shape, dtype=dtype)
-        low, high = draw.uniform(0.0, 0.49, b), draw.uniform(0.51, 1.0, b)
+        low, high = draw.uniform(0.42, 0.49, b), draw.uniform(0.51, 1.0, b)  # so near to one half that a bound is seen
+        low[::3] = 0.0
         decided = torch.cat([torch.tensor([True]), draw.distinct(0, b - 2, b - 1) < (b - 1) // 2])  # always as many
         u = torch.where(decided, low, high)
         if b > 2:
@@ -252,6 +313,14 @@ def _(answer: Answer, draw: Draw) -> None:
             "*below* one half: an image whose number is 0.5 stays as it is": torch.where(
                 (u <= 0.5)[:, None, None, None], x.flip(-1), x
             ),
+            "below one half, not above: where u is larger the image stays": torch.where(
+                (u > 0.5)[:, None, None, None], x.flip(-1), x
+            ),
+            "below one half; yours has another bound": torch.where((u < 0.4)[:, None, None, None], x.flip(-1), x),
+            "u decides, not the place in the batch": torch.cat([x[: b // 2].flip(-1), x[b // 2 :]]),
+            "mirrored, not moved: `flip`, not `roll`": pick(x.roll(1, -1)),
+            "mirrored, and as bright as before: no minus": pick(-x),
+            "each image stays in its place: only the last dimension is mirrored": pick(x.flip(0, -1)),
             "the wrong half: mirror where u is below one half": torch.where(chosen, x, x.flip(-1)),
             "u decides, it does not mix: an image is mirrored or it is not": u.to(dtype)[:, None, None, None] * x
             + (1 - u.to(dtype)[:, None, None, None]) * x.flip(-1),
@@ -301,6 +370,8 @@ def _(answer: Answer, draw: Draw) -> None:
                 (scale, some): halve,
                 (scale, some + 1): halve,
                 (scale, 0): halve,
+                (scale / 10, 0): "half of it, not a tenth",
+                (scale - 2, 0): "divided by two, not less two",
                 (scale * 2, 0): "an overflow means that the scale is too large: halve it, not double it",
             },
         ),
@@ -320,6 +391,8 @@ def _(answer: Answer, draw: Draw) -> None:
                 (scale * 2, 1): "after the doubling the count begins again, at 0",
                 (scale, 0): "after N clean steps the scale doubles",
                 (scale + 2, 0): "times two, not plus two",
+                (scale * 10, 0): "times two, not times ten",
+                (scale**2, 0): "times two: the scale is doubled, not squared",
             },
         ),
         (
@@ -350,10 +423,22 @@ def _(answer: Answer, draw: Draw) -> None:
             },
         ),
         (
+            "at a tiny scale, after an infinite norm",
+            (2.0**-30, some, inf, patience),
+            (2.0**-31, 0),
+            {},  # whatever else it returns: see `held` below
+        ),
+        (
+            "after a norm of 0",
+            (scale, some, 0.0, patience),
+            (scale, some + 1),
+            {(scale / 2, 0): "0 is finite: a step without a gradient is no overflow"},
+        ),
+        (
             "at a large scale, at the N-th clean step",
-            (2.0**20, patience - 1, fine, patience),
-            (2.0**21, 0),
-            {(2.0**16, 0): "no largest scale was asked for", (2.0**20, 0): "no largest scale was asked for"},
+            (2.0**40, patience - 1, fine, patience),
+            (2.0**41, 0),
+            {},
         ),
         (
             "at the first clean step, where N is 1",
@@ -369,7 +454,8 @@ def _(answer: Answer, draw: Draw) -> None:
         pair = tuple(numbers(list(got), "each of the two").tolist())
         if pair == want:
             continue
-        hint = mistakes.get(pair) or ("the scale comes first, then the count" if pair == want[::-1] else "")
+        held = "no smallest and no largest scale was asked for" if not mistakes and pair[1] == want[1] else ""
+        hint = held or mistakes.get(pair) or ("the scale comes first, then the count" if pair == want[::-1] else "")
         raise Wrong(
             f"{when} it returns {pair[0]:g} and {pair[1]:g}, not {want[0]:g} and {want[1]}",
             hint or "three cases: overflow, the N-th clean step, any other clean step",

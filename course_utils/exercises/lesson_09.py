@@ -10,6 +10,7 @@ from course_utils import metrics
 from course_utils.exercises.answer import Answer, Wrong
 from course_utils.exercises.compare import Draw, expect, numbers
 from course_utils.exercises.engine import exercise
+from course_utils.exercises.slips import in_float32
 
 
 def _root(S: Tensor) -> Tensor:
@@ -84,6 +85,24 @@ def _(answer: Answer, draw: Draw) -> None:
             + n_S.trace()
             + n_R.trace()
             - 2 * _cross(n_S, n_R),
+            "a product, not a sum: the eigenvalues of S R, each under a root": means
+            + traces
+            - 2 * torch.linalg.eigvalsh(S + R).sqrt().sum(),
+            "tr (S R)^{1/2} is in it; yours compares the covariances entry by entry": means + (S - R).square().sum(),
+            "the means are vectors: one for each feature, not one for all": (x.mean() - y.mean()) ** 2
+            + traces
+            - 2 * cross,
+            "that compares the means alone": means,
+            "the covariances have a trace each: one is missing": means + S.trace() - 2 * cross,
+            "covariances, not correlations: the spread counts": means
+            + 2 * d
+            - 2 * _cross(torch.corrcoef(x.T), torch.corrcoef(y.T)),
+            "the eigenvalues of S R, not the products of those of S and of R": means
+            + traces
+            - 2 * (torch.linalg.eigvalsh(S) * torch.linalg.eigvalsh(R)).clamp(min=0).sqrt().sum(),
+            "one root of the eigenvalues is enough": means
+            + traces
+            - 2 * torch.linalg.eigvals(S @ R).real.clamp(min=0).sqrt().sqrt().sum(),
             "those are second moments: take the mean off before you square": means
             + S_2.trace()
             + R_2.trace()
@@ -108,8 +127,8 @@ def _(answer: Answer, draw: Draw) -> None:
     mistakes: dict[str, list[float]] = {}
     for d, n, m in [(1, 50, 80), (3, 200, 100), (5, 40, 1000)]:
         l = draw.uniform(0.2, 3.0, d, dtype=torch.float64)
-        got.append(answer(l, n, m))
         want.append(metrics.gaussian_chance_fid(l, n, m))
+        got.append(in_float32(answer(l, n, m), torch.tensor(want[-1], dtype=torch.float64)))
         pairs = (l[:, None] * l / (l[:, None] + l)).sum()
         total, both = l.sum(), 1 / n + 1 / m
 
@@ -133,6 +152,18 @@ def _(answer: Answer, draw: Draw) -> None:
             "the fraction is upside down: the product stands above the sum": (
                 both * (1.25 * total + 0.5 * ((l[:, None] + l) / (l[:, None] * l)).sum())
             ).item(),
+            "the double sum runs over all pairs i, j; yours over i alone": both * (1.25 * total + 0.25 * total).item(),
+            "1/n + 1/m: the sum of both, not their product": figure(chance=1 / (n * m)),
+            "1/n + 1/m: the first set's chance counts, too": figure(chance=1 / m),
+            "1/n + 1/m: the sets need not be of one size": figure(chance=2 / n),
+            "n and m, not one less: (9.6) counts the samples": figure(chance=1 / (n - 1) + 1 / (m - 1)),
+            "brackets: 1/n multiplies as well": 1 / n + figure(chance=1 / m),
+            "the sum of the two chances, not their difference": figure(chance=abs(1 / n - 1 / m)),
+            "the double sum is a sum, not a mean": (both * (1.25 * total + 0.5 * pairs / d**2)).item(),
+            "the covariances have a double sum, too": figure(pair=0.0),
+            "the sum of the l is missing: from the means, and a quarter from the variances": figure(
+                mean=0.0, diagonal=0.0
+            ),
             "l are variances already: no further square": metrics.gaussian_chance_fid(l**2, n, m),
         }.items():
             mistakes.setdefault(hint, []).append(value)
@@ -165,9 +196,10 @@ def _(answer: Answer, draw: Draw) -> None:
         q = resampled.quantile
         low, high = q(tail), q(1 - tail)
         half = resampled.std() * NormalDist().inv_cdf(1 - tail)
+        right = pair(value - (high - mean), value - (low - mean))
         expect(
-            answer(value, resampled, level),
-            pair(value - (high - mean), value - (low - mean)),
+            in_float32(answer(value, resampled, level), right),
+            right,
             what="the interval",
             mistakes={
                 "those are the resamples' own quantiles, and the resamples have twice the bias": pair(low, high),
@@ -201,6 +233,16 @@ def _(answer: Answer, draw: Draw) -> None:
                 "resampled FIDs are lopsided: take their quantiles, not their standard deviation": pair(
                     value - half, value + half
                 ),
+                "level is an argument; yours has 0.95 written into it": pair(
+                    value - (q(0.975) - mean), value - (q(0.025) - mean)
+                ),
+                "that reaches over all resamples: take their quantiles": pair(
+                    value - (resampled.max() - mean), value - (resampled.min() - mean)
+                ),
+                "the two sides differ, as the resamples are lopsided: yours are equally long": pair(
+                    value - (high - low) / 2, value + (high - low) / 2
+                ),
+                "the error counts once, not twice": pair(value - 2 * (high - mean), value - 2 * (low - mean)),
                 "the mean of the resamples is not the figure: the interval lies around the value": pair(
                     2 * mean - high, 2 * mean - low
                 ),
@@ -228,9 +270,10 @@ _KERNEL = "the kernel is a table, (n, m): `features @ reference.T`, over d, plus
 def _(answer: Answer, draw: Draw) -> None:
     got, want = [], []
     mistakes: dict[str, list[Tensor]] = {}
-    for n, m, d in [(5, 5, 3), (4, 7, 2), (9, 6, 5)]:
+    for n, m, d in [(5, 5, 3), (4, 7, 2), (9, 6, 5), (6, 6, 4)]:
         x, y = draw.normal(n, d, dtype=torch.float64) + 0.5, 1.5 * draw.normal(m, d, dtype=torch.float64)
-        got.append(answer(x, y))
+        if d == 4:
+            y = x.flip(0)  # the same images twice: the estimate lies below zero, always
 
         def kernel(a: Tensor, b: Tensor, power: int = 3, over: float = d, plus: float = 1.0) -> Tensor:
             return (a @ b.T / over + plus) ** power
@@ -244,6 +287,7 @@ def _(answer: Answer, draw: Draw) -> None:
 
         right = distance()
         want.append(right)
+        got.append(in_float32(answer(x, y), right))
         across = kernel(x, y).mean()
         K, L = kernel(x, x), kernel(y, y)
         off = K.sum() - K.trace(), L.sum() - L.trace()
@@ -262,6 +306,20 @@ def _(answer: Answer, draw: Draw) -> None:
             "without the diagonal there are n (n - 1) pairs; yours counts half as many": 2
             * (off[0] / (n * (n - 1)) + off[1] / (m * (m - 1)))
             - 2 * across,
+            "without bias it may come out below zero, and then it stays there: no clamp, and no `max`": right.clamp(
+                min=0
+            ),
+            "without bias it may come out below zero, and then it stays there: no `abs`": right.abs(),
+            "across the sets all n m pairs count, not the n (m - 1) or the diagonal alone": right
+            + 2 * across
+            - 2 * kernel(x, y).diagonal().mean(),
+            "each pair counts twice, as i, j and as j, i": (off[0] / (n * (n - 1)) + off[1] / (m * (m - 1))) / 2
+            - 2 * across,
+            "brackets: divide by n (n - 1), all of it": off[0] / n * (n - 1) + off[1] / m * (m - 1) - 2 * across,
+            "the reference's own pairs count, too": off[0] / (n * (n - 1)) - 2 * across,
+            "that compares the reference with itself": 2 * off[1] / (m * (m - 1)) - 2 * (off[1] + L.trace()) / m**2,
+            "across the sets there are n m pairs, not n²": right + 2 * across - 2 * kernel(x, y).sum() / n**2,
+            "divide x · y by d, do not multiply": distance(lambda a, b: kernel(a, b, over=1 / d)),
             "KID is the squared distance: no root at the end": right.clamp(min=0).sqrt(),
             "averages, not sums: each term over the number of its pairs": off[0] + off[1] - 2 * n * m * across,
             "the two sets have different numbers of pairs: each term over its own": off[0] / (n * (n - 1))
@@ -333,6 +391,29 @@ def _(answer: Answer, draw: Draw) -> None:
             else inside(own[:, 1]),
             "compare distances with distances: one of yours is squared": inside(own[:, k].square()),
             "that is the share of samples outside": 1 - found.precision,
+            "each image has a radius of its own; yours gives all the largest": inside(own[:, k].max()),
+            "each image has a radius of its own; yours gives all the middle one": inside(own[:, k].median()),
+            "k is an argument; yours takes the nearest neighbour": inside(own[:, 1]),
+            "k is an argument; yours takes the third neighbour": inside(own[:, 3]),
+            "a share of samples: `any` over the balls first; yours averages over all pairs": (
+                (table <= own[:, k]).double().mean().item()
+            ),
+            "compare distances with distances: yours squares one side": (table.square() <= own[:, k])
+            .any(1)
+            .double()
+            .mean()
+            .item(),
+            "sort each image's distances first: yours takes the distance to image number k": inside(
+                torch.cdist(reference, reference)[:, k]
+            ),
+            "the k-th smallest distance, not the k-th largest": inside(own.flip(1)[:, k]),
+            "the distance is Euclid's: `torch.cdist` as it is": (
+                torch.cdist(samples, reference, p=1) <= torch.cdist(reference, reference, p=1).sort(1).values[:, k]
+            )
+            .any(1)
+            .double()
+            .mean()
+            .item(),
             "a share, not a count: divide by the number of samples": found.precision * n,
             "divide by the number of samples, not of real images": found.precision * n / m,
         }.items():
@@ -351,4 +432,16 @@ def _(answer: Answer, draw: Draw) -> None:
         torch.tensor([0.8]),
         what="the precision of samples on the edge of a ball",
         mistakes={"a ball's edge belongs to it: a distance equal to the radius is inside, `<=`": torch.tensor([0.4])},
+    )
+    # Radii 0, 0, 3 and 4 around two twins at 0, and 3 and 7: a twin is another picture, and a neighbour at distance 0.
+    reference = torch.tensor([[0.0], [0.0], [3.0], [7.0]], dtype=torch.float64)
+    samples = torch.tensor([[-1.0], [0.0], [-2.0], [9.0]], dtype=torch.float64)
+    expect(
+        numbers([answer(samples, reference, 1)], "the precision").float(),
+        torch.tensor([0.5]),
+        what="the precision where two real pictures are alike",
+        mistakes={
+            "a picture is no neighbour of its own, but its twin is one, at distance 0: leave out the picture, not the "
+            "distance 0": torch.tensor([1.0])
+        },
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 from course_utils.exercises.answer import Answer, Wrong
 from course_utils.exercises.compare import CASES, Draw, along_the_wrong_axis, expect, numbers, random_schedule
 from course_utils.exercises.engine import exercise
+from course_utils.exercises.slips import lookups
 
 _OUT_OF_TABLE = {"out of bounds": "alpha_bar has T + 1 entries and t runs from 0 to T: use t and s as they are"}
 
@@ -54,8 +55,6 @@ def _(answer: Answer, draw: Draw) -> None:
                 "sigma are roots already: their squares belong under the root": eta
                 * ((1 - a_s).sqrt() / (1 - a_t).sqrt() * (1 - a_t / a_s)).sqrt(),
                 "one root is enough: yours has the root of a root": eta * c_squared(a_t, a_s) ** 0.25,
-                "alpha_bar are variances already: no roots under the root": eta
-                * c_squared(a_t.sqrt(), a_s.sqrt()).sqrt(),
                 "the root goes over the whole product; the second fraction of yours is outside": eta
                 * ((1 - a_s) / (1 - a_t)).sqrt()
                 * (1 - a_t / a_s),
@@ -63,15 +62,28 @@ def _(answer: Answer, draw: Draw) -> None:
                 * (1 - a_s)
                 / (1 - a_t)
                 * (1 - a_t / a_s).sqrt(),
-                "t is off by one: alpha_bar[t] and alpha_bar[s] are already the right entries": eta
-                * c_squared(ab[t - 1], ab[s - 1]).sqrt(),
-                "every pair has its own t and s; yours all use the first": (
-                    eta * c_squared(a_t[:1], a_s[:1]).sqrt()
-                ).expand(b),
-            },
+                "the second fraction is missing: what the jump adds, 1 - alpha_bar[t] / alpha_bar[s]": eta
+                * ((1 - a_s) / (1 - a_t)).sqrt(),
+                "1 minus the quotient, not plus": eta * ((1 - a_s) / (1 - a_t) * (1 + a_t / a_s)).sqrt(),
+                "alpha_bar falls: alpha_bar[t] / alpha_bar[s] is below 1, yours is upside down": eta
+                * ((1 - a_s) / (1 - a_t) * (a_s / a_t - 1)).sqrt(),
+                "that is all the noise of level s; new is only a part of it": eta * (1 - a_s).sqrt(),
+                "sigma² is 1 - alpha_bar, without a root of alpha_bar": eta
+                * ((1 - a_s.sqrt()) / (1 - a_t.sqrt()) * (1 - a_t / a_s)).sqrt(),
+                "each t goes with its own s, in the order they come": eta
+                * c_squared(a_t.sort(descending=True).values, a_s).sqrt(),
+            }
+            | lookups(lambda a, b, eta=eta: eta * c_squared(a, b).sqrt(), ab, torch.empty(b, dtype=dtype), t, s),
             shape_hint="one number for each pair (t, s)",
         )
     table, t, s = random_schedule(draw).alpha_bar, torch.tensor([5, 12]), torch.tensor([4, 1])
+    ancestral = ((1 - table[s]) / (1 - table[t]) * (1 - table[t] / table[s])).sqrt()
+    expect(
+        answer(t, s, 1.0, table),
+        ancestral,
+        what="c with eta = 1, ancestral sampling's,",
+        mistakes={"eta goes from 0 to 1, and is not cut off on the way": ancestral / 2},
+    )
     last = answer(torch.tensor([3, 9]), torch.tensor([0, 0]), 0.7, table)
     expect(last, torch.zeros(2, dtype=torch.float64), what="c of a jump to clean data, where nothing may be added,")
     expect(
@@ -100,6 +112,10 @@ def _(answer: Answer, draw: Draw) -> None:
         def step(c: Tensor, eps: Tensor = eps, a_s: Tensor = a_s, k: Tensor | None = None) -> Tensor:
             kept = (1 - a_s - c**2).sqrt() if k is None else k
             return a_s.sqrt() * x0 + kept * eps + c * z
+
+        def shifted(by: int, eta: float = eta, x_t: Tensor = x_t, x0: Tensor = x0) -> Tensor:
+            a, b = ab[min(t + by, schedule.T)], ab[s + by]
+            return step(eta * c_squared(a, b).sqrt(), (x_t - a.sqrt() * x0) / (1 - a).sqrt(), b)
 
         one = c_squared(a_t, ab[t - 1])
         expect(
@@ -142,11 +158,35 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the picture is not shrunk: x_s holds alpha_s of it": step(c) + (1 - alpha_s) * x0,
                 "alpha_s is the root of alpha_bar[s]": step(c) + (a_s - alpha_s) * x0,
                 "that is the step to t - 1; the jump goes to s": step(eta * one.sqrt(), a_s=ab[t - 1]),
-                "t and s are off by one: alpha_bar[t] and alpha_bar[s] are already the right entries": step(
-                    eta * c_squared(ab[t - 1], ab[s - 1]).sqrt(),
-                    (x_t - ab[t - 1].sqrt() * x0) / (1 - ab[t - 1]).sqrt(),
-                    ab[s - 1],
+                "nothing is to be clipped: x0_hat goes in as it is": step(
+                    c, (x_t - alpha_t * x0.clamp(-1, 1)) / sigma_t
+                )
+                + alpha_s * (x0.clamp(-1, 1) - x0),
+                "only in x_s itself is the guess clipped in yours; nothing is to be": step(c)
+                + alpha_s * (x0.clamp(-1, 1) - x0),
+                "c² goes under the root, not c": step(c, k=(sigma_s**2 - c).clamp(min=0).sqrt()),
+                "the new noise makes room: sigma_s² minus c², not plus": step(c, k=(sigma_s**2 + c**2).sqrt()),
+                "noise is added, not taken away (harmless for one symmetric draw, but not the equation)": step(c)
+                - 2 * c * z,
+                "the old noise is added, not taken away": step(c, -eps),
+                "c is the noise of the way back: it has (1 - alpha_bar[s]) / (1 - alpha_bar[t]) in it, too": step(
+                    eta * (1 - a_t / a_s).sqrt(), k=(1 - a_s - eta**2 * (1 - a_t / a_s)).clamp(min=0).sqrt()
                 ),
+                "in c the first fraction is upside down: at s there is less noise than at t": step(
+                    eta * ((1 - a_t) / (1 - a_s) * (1 - a_t / a_s)).sqrt(),
+                    k=(1 - a_s - eta**2 * (1 - a_t) / (1 - a_s) * (1 - a_t / a_s)).clamp(min=0).sqrt(),
+                ),
+                "that is the posterior's mean, where eta is 1; here less than that is new": (
+                    (a_t / a_s).sqrt() * (1 - a_s) * x_t + a_s.sqrt() * (1 - a_t / a_s) * x0
+                )
+                / (1 - a_t)
+                + c * z,
+                "in eps the guess is taken off, not added": step(c, (x_t + alpha_t * x0) / sigma_t),
+                "one image's noise serves the whole batch: every image needs its own": step(c) + c * (z[:1] - z),
+                "x_s holds alpha_s of the guess, not of x_t": step(c) + alpha_s * (x_t - x0),
+                "eta is in c already: z has c alone in front of it": step(c) + (eta - 1) * c * z,
+                "t and s are off by one, too early: alpha_bar[t] is already the right entry": shifted(-1),
+                "t and s are off by one, too late: alpha_bar[t] is already the right entry": shifted(1),
             },
             shape_hint="x_s is as large as x_t; every coefficient is one number",
         )
@@ -174,7 +214,7 @@ def _as_times(got: object) -> Tensor:
 
 @exercise("10.grid", "A time grid")
 def _(answer: Answer, draw: Draw) -> None:
-    for power, n in [(1.0, 7), (2.0, 5), (1.5, 9), (2.0, 7), (1.0, 5)]:
+    for power, n in [(1.0, 7), (2.0, 5), (3.5, 5), (1.5, 9), (2.0, 7), (1.0, 5)]:
         # n odd: no time lies in the middle of two whole numbers. T no multiple of it: there is something to round.
         T = n * int(draw.integers(60, 120)) + int(draw.integers(1, n - 1))
         parts = [i / n for i in range(n, -1, -1)]
@@ -224,6 +264,16 @@ def _(answer: Answer, draw: Draw) -> None:
                     [T * part ** (1 / power) for part in parts]
                 ),
                 "yours takes no notice of the power": rounded([T * part for part in parts]),
+                "`power` is an argument; yours has 2 written into it": rounded([T * part**2 for part in parts]),
+                "the power need not be a whole number: yours was cut off": rounded(
+                    [T * part ** int(power) for part in parts]
+                ),
+                "`T` is an argument; yours has 1000 written into it": rounded([1000 * part**power for part in parts]),
+                "the power is of i / n; yours raises T to it": rounded([T**part for part in parts]),
+                "that ends at 1 and puts 0 after it: linspace, another grid; (10.11) has i / n in it": rounded(
+                    [*torch.linspace(T, 1, n, dtype=torch.float64).tolist(), 0.0]
+                ),
+                "it must end on clean data: the last time is 0, yours is 1": torch.cat([want[:-1], want[-1:] + 1]),
             },
             shape_hint=f"n = {n} steps have {n + 1} ends",
         )
@@ -248,11 +298,11 @@ def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in CASES:
         b = shape[0]
         scales = torch.linspace(0.2, 40, b, dtype=dtype) if b > 1 else torch.tensor([2.0], dtype=dtype)
+        q = draw.number(0.75, 0.9)
         x = scales.reshape(-1, *[1] * (len(shape) - 1)) * draw.normal(*shape, dtype=dtype).clamp(-2.5, 2.5)
         if b > 1:  # an image of few large values: its quantile is below 1, its largest value above
             x[0] = 0.2 * x[0] / x[0].abs().max()
             x[0].view(-1)[0] = 1.05
-        q = draw.number(0.75, 0.9)
 
         def columns(s: Tensor, x: Tensor = x) -> Tensor:
             return s.reshape(-1, *[1] * (x.ndim - 1))
@@ -278,6 +328,22 @@ def _(answer: Answer, draw: Draw) -> None:
             "s is a quantile over the image, not a standard deviation": by(columns(x.flatten(1).std(1).clamp(min=1))),
             "s is one number more than its measure: at *least* 1 is a maximum, not a sum": by(columns(1 + measure)),
             "s is a quantile over the image, not a mean": by(columns(rows.mean(1).clamp(min=1))),
+            "q is an argument; yours has 0.995 written into it": by(columns(rows.quantile(0.995, dim=1).clamp(min=1))),
+            "the q-quantile of the absolute values has both sides in it already: q, not (1 + q) / 2": by(
+                columns(rows.quantile((1 + q) / 2, dim=1).clamp(min=1))
+            ),
+            "clip on both sides, to -s as well": x.clamp(max=s) / s,
+            "clipped, and not bent: no tanh": torch.tanh(x / s),
+            "the guess stays in [-1, 1]; yours is moved to [0, 1]": (by(s) + 1) / 2,
+            **{
+                "between two values the quantile lies on the line between them, as `quantile` has it; yours takes "
+                f"{name}": by(columns(rows.quantile(q, dim=1, interpolation=how).clamp(min=1)))
+                for how, name in {
+                    "lower": "the lower one",
+                    "higher": "the higher one",
+                    "midpoint": "the middle",
+                }.items()
+            },
         }
         if len(shape) == 4 and shape[1] > 1:
             channel = x.abs().flatten(2).quantile(q, dim=2).clamp(min=1)[..., None, None]
@@ -315,8 +381,8 @@ def _(answer: Answer, draw: Draw) -> None:
             return value.reshape(-1, *[1] * (len(shape) - 1))
 
         a = draw.normal(*shape, dtype=dtype)
-        along = columns(draw.uniform(0.5, 1.5, shape[0], dtype=dtype))  # no right angles, and other lengths
-        along[::2] *= -2  # every other pair is further apart than a right angle
+        # No right angles, and other lengths; every other pair is further apart than a right angle.
+        along = columns(torch.tensor([-2.4, 0.9, -1.8, 1.3, -1.4, 0.7], dtype=dtype)[: shape[0]])
         b = 1.5 * draw.normal(*shape, dtype=dtype) + along * a
 
         def mix(theta: Tensor, w: float = w) -> Tensor:
@@ -327,6 +393,7 @@ def _(answer: Answer, draw: Draw) -> None:
         theta = columns(angle)
         whole = torch.acos((a * b).sum() / (a.norm() * b.norm()))
         right_angle = torch.full_like(theta, math.pi / 2)
+        short, line = torch.minimum(theta, math.pi - theta), (1 - w) * a + w * b
         got = answer(a, b, w)
         if isinstance(got, Tensor) and got.isnan().any():
             raise Wrong(
@@ -357,6 +424,21 @@ def _(answer: Answer, draw: Draw) -> None:
             "the noises keep their lengths: nothing has to be made a unit vector": mix(theta)
             / columns(mix(theta).flatten(1).norm(dim=1)),
             "angles are in radians here": mix(torch.rad2deg(theta)),
+            "the mean of both over the root of 2 is right in the middle of two at right angles": (a + b) / 2**0.5,
+            "a has sin((1 - w) theta) / sin(theta) in front of it, not a cosine": torch.cos(w * theta) * a
+            + torch.sin(w * theta) * b,
+            "brackets: sin((1 - w) theta), where 1 - w multiplies theta": (
+                torch.sin(1 - w * theta) * a + torch.sin(w * theta) * b
+            )
+            / torch.sin(theta),
+            "sin(theta) is below both, a and b": torch.sin((1 - w) * theta) * a
+            + torch.sin(w * theta) * b / torch.sin(theta),
+            "beyond a right angle b is not turned round: the way goes from a to b itself": (
+                torch.sin((1 - w) * short) * a + torch.sin(w * short) * torch.where(theta > math.pi / 2, -b, b)
+            )
+            / torch.sin(short),
+            "a line, made as long as a, is no walk at an even pace, and its end is not b": line
+            * columns(a.flatten(1).norm(dim=1) / line.flatten(1).norm(dim=1)),
             "every pair has its own angle; yours all use the first": mix(theta[:1]),
         }
         if len(shape) == 4:

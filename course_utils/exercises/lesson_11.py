@@ -6,6 +6,7 @@ from torch import Tensor
 from course_utils.exercises.answer import Answer, Wrong
 from course_utils.exercises.compare import Draw, expect, numbers
 from course_utils.exercises.engine import exercise
+from course_utils.exercises.slips import in_float32
 from course_utils.samplers import Step, karras_grid, sample_dpmpp_2m, sample_euler, sample_heun
 from course_utils.schedules import FlowMatching, Schedule, VPLinear
 
@@ -79,6 +80,25 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the slope stays what it is at t; the step is r_s - r_t, not r_s": a_s * (y + r_s * slope),
                 "t and s are swapped: alpha[0] and sigma[0] belong to t": a_t
                 * (x_t / a_s + (r_t - r_s) * (x_t / a_s - x0_hat) / r_s),
+                "alpha and sigma are swapped: r is sigma / alpha": s_s
+                * (x_t / s_t + (a_s / s_s - a_t / s_t) * (x_t / s_t - x0_hat) * s_t / a_t),
+                "sigma is handed over: it need not be the root of 1 - alpha²": a_s * x0_hat
+                + (1 - a_s**2).sqrt() * (x_t - a_t * x0_hat) / (1 - a_t**2).sqrt(),
+                "that is the step in x where alpha + sigma = 1: on other schedules it is not straight there": x_t
+                + (s_s - s_t) * (x_t - x0_hat) / s_t,
+                "eps is (x_t - alpha_t x0_hat) / sigma_t, not over sigma_t²": a_s * x0_hat
+                + s_s * (x_t - a_t * x0_hat) / s_t**2,
+                "alpha_s goes with the guess, not with x_t": a_s * x_t + s_s * (x_t - a_t * x0_hat) / s_t,
+                "the step is r_s - r_t in r itself, not in its logarithm": a_s
+                * (y + (r_s.log() - r_t.log()) * (y - x0_hat)),
+                "alpha and sigma multiply as they are: no roots": a_s.sqrt() * x0_hat
+                + s_s.sqrt() * (x_t - a_t.sqrt() * x0_hat) / s_t.sqrt(),
+                "in eps the guess is taken off, not added": a_s * x0_hat + s_s * (x_t + a_t * x0_hat) / s_t,
+                "the noise is added at s, not taken away": a_s * x0_hat - s_s * (x_t - a_t * x0_hat) / s_t,
+                "back to x: multiply by alpha_s, do not divide": (y + (r_s - r_t) * slope) / a_s,
+                "the slope is that of y = x_t / alpha_t; yours has x_t": a_s * (y + (r_s - r_t) * (x_t - x0_hat) / r_t),
+                "nothing is to be clipped: x0_hat goes in as it is": a_s * x0_hat.clamp(-1, 1)
+                + s_s * (x_t - a_t * x0_hat.clamp(-1, 1)) / s_t,
             },
             shape_hint="x_s is as large as x_t",
         )
@@ -126,6 +146,13 @@ def _(answer: Answer, draw: Draw) -> None:
                 "that is y_s; at the end multiply by alpha_s, to come back to x": y + step * (slope + there) / 2,
                 "the second slope is that of y: Euler's end must not be multiplied by alpha_s there": a_s
                 * (y + step * (slope + (a_s * euler - x0_there) / r_s) / 2),
+                "the mean of both slopes has them in equal parts": a_s * (y + step * (slope + 3 * there) / 4),
+                "the mean of two slopes: a sum, not a difference": a_s * (y + step * (slope - there) / 2),
+                "the half and the step belong to both slopes: brackets round their sum": a_s
+                * (y + step * slope + there / 2),
+                "against the step: r falls, so r_s - r_t is negative already": a_s * (y - step * (slope + there) / 2),
+                "each slope is divided by its own r: r_t and r_s": a_s
+                * (y + step * (y - x0_hat + euler - x0_there) / (r_t + r_s)),
                 "x_t is not y: divide it by alpha_t first": a_s
                 * (x_t + step * ((x_t - x0_hat) / r_t + (x_t + step * (x_t - x0_hat) / r_t - x0_there) / r_s) / 2),
             },
@@ -139,14 +166,30 @@ def _(answer: Answer, draw: Draw) -> None:
             "in the step to clean data it returns NaN or infinity",
             "where r_s = 0 the second slope is 0 / 0: return Euler's end there",
         )
-    expect(clean, x0_hat, what="the step to clean data, where Euler's end is all there is,")
+    expect(
+        clean,
+        x0_hat,
+        what="the step to clean data, where Euler's end is all there is,",
+        mistakes={"at r_s = 0 the second guess is not asked: Euler's end is x0_hat": x0_there},
+    )
+    # Nearly clean is not clean: the second slope counts as long as there is one.
+    alpha, sigma = torch.tensor([0.6, 1.0]).double(), torch.tensor([0.8, 1e-3]).double()
+    y, (r_t, r_s) = x_t / 0.6, sigma / alpha
+    first = (y - x0_hat) / r_t
+    euler = y + (r_s - r_t) * first
+    expect(
+        answer(x_t, x0_hat, x0_there, alpha, sigma),
+        y + (r_s - r_t) * (first + (euler - x0_there) / r_s) / 2,
+        what="the step to r_s = 0.001",
+        mistakes={"only at r_s = 0 there is no second slope; here there is one": euler},
+    )
 
 
 @exercise("11.order", "The order of a method, measured")
 def _(answer: Answer, draw: Draw) -> None:
-    for n in (2, 3, 5, 8):
-        calls = (4.0 * 2 ** torch.arange(n, dtype=torch.float64)) + draw.integers(0, 2, n)
-        p = draw.number(0.7, 3.5)
+    for n, rises in [(5, False), (2, False), (3, False), (8, False), (4, True)]:
+        calls = 5.0 * 2 ** torch.arange(n, dtype=torch.float64) + torch.arange(n) % 3  # not quite doubled each time
+        p = draw.number(0.7, 3.5) if not rises else -draw.number(0.5, 1.5)
         errors = (draw.number(-2, 2) - p * calls.log() + 0.3 * draw.normal(n).double()).exp()
         x, y = calls.log(), errors.log()
         right = -((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
@@ -155,10 +198,12 @@ def _(answer: Answer, draw: Draw) -> None:
             return ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
 
         expect(
-            numbers([answer(errors, calls)], what="the order"),
+            numbers([in_float32(answer(errors, calls), right)], what="the order"),
             right[None],
-            what="the order",
-            mistakes={
+            what="the order" if not rises else "the order of errors that rise",
+            mistakes={"errors that rise have an order below zero: minus the slope, not its size": right.abs()[None]}
+            if rises
+            else {
                 "the sign: the error falls, and an order is a positive number": -right[None],
                 "that is a slope without logarithms; on log-log axes a power is a line": -slope(calls, errors)[None],
                 "take the logarithm of the calls too": -slope(calls, y)[None],
@@ -168,13 +213,28 @@ def _(answer: Answer, draw: Draw) -> None:
                     (x * y).sum() / x.square().sum()
                 )[None],
                 "the order is the exponent itself: no root, and no square, of the slope": right[None].square(),
+                "the line through all points, not the mean of the slopes between neighbours": -(
+                    y.diff() / x.diff()
+                ).mean()[None],
+                "that is the correlation: divide by the sum of (a - a_bar)², of the calls alone": -torch.corrcoef(
+                    torch.stack([x, y])
+                )[0, 1][None],
+                "divide by the sum of (a - a_bar)²": -((x - x.mean()) * (y - y.mean())).mean()[None],
+                "sum over sum, or mean over mean: yours divides by n on one side and by n - 1 on the other": right[None]
+                * n
+                / (n - 1),
+                "all the points count, not the last two alone": -((y[-1] - y[-2]) / (x[-1] - x[-2]))[None],
+                "a slope, not a quotient of the means": -(y.mean() / x.mean())[None],
+                "the order need not be a whole number": right.round()[None],
                 "the two logarithms have different bases": -(slope(x, y) / torch.tensor(10.0).double().log())[None],
             }
             | (
                 {"use all the points, not the first and the last alone": -((y[-1] - y[0]) / (x[-1] - x[0]))[None]}
                 if n > 2
                 else {}
-            ),
+            )
+            if n != 2
+            else {},
         )
 
 
@@ -237,6 +297,23 @@ def _(answer: Answer, draw: Draw) -> None:
                     x0_before - h / (2 * h_before) * difference
                 ),
                 "x_t is multiplied by sigma_s / sigma_t; yours is alone": step(guess, a=torch.ones(())),
+                "the weight of the guess has h, this step's length; yours has the step before": step(
+                    guess, b=a_s * -torch.expm1(-h_before)
+                ),
+                "h over twice h_before; yours lacks h_before": step(x0_hat + h / 2 * difference),
+                "lambda is a natural logarithm": step(
+                    guess, b=a_s * -torch.expm1(-h / torch.tensor(10.0).double().log())
+                ),
+                "1 - e^-h, not e^h - 1": step(guess, b=a_s * torch.expm1(h)),
+                "e^-h is subtracted from 1: the guess's weight is positive": step(guess, b=a_s * torch.expm1(-h)),
+                "brackets: the correction belongs to the guess, and has its weight": step(x0_hat)
+                + h / (2 * h_before) * difference,
+                "a line in lambda, not in r": step(
+                    x0_hat + ((s_s / a_s - s_t / a_t) / (2 * (s_t / a_t - sigma[0] / alpha[0]))) * difference
+                ),
+                "half of the step, once: yours has a quarter": step(x0_hat + h / (4 * h_before) * difference),
+                "the three are before, t, s: yours steps from the first to the second": s_t / sigma[0] * x_t
+                + a_t * -torch.expm1(-h) * guess,
                 "the order is before, t, s: yours is backwards": swapped[1][2] / swapped[1][1] * x_t
                 + swapped[0][2]
                 * -torch.expm1(-h_swapped[1])
@@ -252,7 +329,7 @@ def _(answer: Answer, draw: Draw) -> None:
     for n, dtype in [(6, torch.float64), (2, torch.float64), (9, torch.float32), (15, torch.float64)]:
         even = torch.linspace(0, 1, n, dtype=dtype)
         u = torch.cat([draw.uniform(0.3, 0.7, n - 2, dtype=dtype), even[[0, -1]]])  # in any order, both ends there
-        high, low, rho = draw.number(20, 80), draw.number(0.01, 0.1), float(draw.integers(3, 6))
+        high, low, rho = draw.number(20, 80), draw.number(0.01, 0.1), draw.number(3.2, 3.8) + int(draw.integers(0, 2))
         root = high ** (1 / rho) + u * (low ** (1 / rho) - high ** (1 / rho))
         expect(
             answer(u, high, low, rho),
@@ -276,6 +353,28 @@ def _(answer: Answer, draw: Draw) -> None:
                     high ** (1 / 7) + u * (low ** (1 / 7) - high ** (1 / 7))
                 )
                 ** 7,
+                "rho need not be a whole number: yours was cut off": (
+                    high ** (1 / int(rho)) + u * (low ** (1 / int(rho)) - high ** (1 / int(rho)))
+                )
+                ** int(rho),
+                "the levels in the order of the u: yours are sorted": root.sort(descending=True).values ** rho,
+                "take the roots before mixing: the power alone comes at the end": (high + u * (low - high)) ** rho,
+                "u is no root: it goes from 0 to 1 as it is": (
+                    high ** (1 / rho) + u ** (1 / rho) * (low ** (1 / rho) - high ** (1 / rho))
+                )
+                ** rho,
+                "u has no power: it goes from 0 to 1 as it is": (
+                    high ** (1 / rho) + u**rho * (low ** (1 / rho) - high ** (1 / rho))
+                )
+                ** rho,
+                "from r_max *towards* r_min: the difference is r_min's root minus r_max's": (
+                    high ** (1 / rho) + u * (high ** (1 / rho) - low ** (1 / rho))
+                )
+                ** rho,
+                "rho is an argument; yours has 2 written into it": (high**0.5 + u * (low**0.5 - high**0.5)) ** 2,
+                "the root is r ** (1 / rho): brackets, or it is r / rho": (
+                    (high / rho + u * (low / rho - high / rho)) ** rho
+                ),
                 "the power belongs to the levels, not to u": high + u**rho * (low - high),
                 "1 / rho, the rho-th root; yours has 1 / rho² or a root of a root": (
                     high ** (1 / rho**2) + u * (low ** (1 / rho**2) - high ** (1 / rho**2))

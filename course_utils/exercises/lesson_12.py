@@ -8,6 +8,7 @@ from torch import Tensor
 from course_utils.exercises.answer import Answer
 from course_utils.exercises.compare import AS_COLUMN, BROADCASTING, Draw, column, expect, random_schedule
 from course_utils.exercises.engine import exercise
+from course_utils.exercises.slips import lookups
 
 _SUMMED = "one number an image: sum over everything but the first axis, `.flatten(1).sum(1)`"
 
@@ -92,6 +93,27 @@ def _(answer: Answer, draw: Draw) -> None:
                 ),
                 "x0_hat's error is a difference, squared: (x_0 - x0_hat)²": cost(squared=x_0**2 - x0_hat**2),
                 "the error is squared": cost(squared=(x_0 - x0_hat).abs()),
+                "the error is squared once": cost(squared=squared**2),
+                "in nats, so the natural logarithm; yours has base 2": right
+                + d / 2 * (1 / math.log(2) - 1) * (v / known).log(),
+                "in nats, so the natural logarithm; yours has base 10": right
+                + d / 2 * (1 / math.log(10) - 1) * (v / known).log(),
+                "minus 1: two equal Gaussians must cost nothing": right + d,
+                "the logarithm is missing: a v that is too large has its price": right - d / 2 * (v / known).log(),
+                "the logarithm of a quotient, not a difference": right + d / 2 * (v - known - (v / known).log()),
+                "the fraction is upside down: v stands below the line": (
+                    (v / known).log() + v / (known + k**2 * squared) - 1
+                )
+                .flatten(1)
+                .sum(1)
+                / 2,
+                "v is handed over; yours takes the posterior's variance": cost(v=known),
+                "v is a variance: no root": ((v / known).log() + (known + k**2 * squared) / v.sqrt() - 1)
+                .flatten(1)
+                .sum(1)
+                / 2,
+                "k has alpha_s in it, not alpha_t": cost(k=k * (ab[t] / ab[s]).sqrt()),
+                "every image has its own cost; yours all have the first's": right[:1].expand(len(right)),
             },
             shape_hint=_SUMMED,
         )
@@ -107,8 +129,12 @@ def _(answer: Answer, draw: Draw) -> None:
         now, before = ab[t], ab[s]
         forward, known, k = _jump(now, before)
         _, one_known, one_k = _jump(now, ab[t - 1])
-        first_known, first_k = _jump(now[:1], before[:1])[1:]
         right = known + k**2 * mse
+
+        def value(now: Tensor, before: Tensor, mse: Tensor = mse) -> Tensor:
+            _, known, k = _jump(now, before)
+            return known + k**2 * mse
+
         mistakes = {
             "that is the posterior's variance, for an x_0 that is known": known,
             "that is sigma²_{t|s}, which is right for data N(0, I) alone": forward,
@@ -127,7 +153,15 @@ def _(answer: Answer, draw: Draw) -> None:
             "the two parts are variances of independent things: they add, they are not multiplied": known * k**2 * mse,
             "that is the standard deviation: the root was not asked for": right.sqrt(),
             "the step goes from t to s, not to t - 1": one_known + one_k**2 * mse,
-            "every entry has its own t and s; yours all use the first": first_known + first_k**2 * mse,
+            "sigma~² is the posterior's variance; yours is the step's forward, sigma²_{t|s}": forward + k**2 * mse,
+            "the two parts add up": known - k**2 * mse,
+            "no bound from above was asked for: (12.8) is another one": right.clamp(max=forward),
+            "an error may be as large as it likes: no clamp": known + k**2 * mse.clamp(max=0.5),
+            "each entry has its own error; yours all have the average": known + k**2 * mse.mean(),
+            "k is squared, and has its alpha_s squared: sigma²_{t|s} is squared as well": known
+            + before * forward / (1 - now) ** 2 * mse,
+            "s may be 0, clean data: there sigma~² is 0 and v* the error itself": value(now, ab[s.clamp(min=1)]),
+            "that is the cost's logarithm, (12.5): v* itself is asked for": (1 + k**2 * mse / known).log(),
             "sigma_s² and sigma_t² are swapped in sigma~²": forward * (1 - now) / (1 - before).clamp(min=1e-12)
             + k**2 * mse,
         }
@@ -135,7 +169,7 @@ def _(answer: Answer, draw: Draw) -> None:
             answer(mse, t, s, ab),
             right,
             what="the variance",
-            mistakes=mistakes,
+            mistakes=mistakes | lookups(value, ab, mse, t, s),
             shape_hint="one variance for each entry",
         )
 
@@ -152,7 +186,7 @@ def _(answer: Answer, draw: Draw) -> None:
         ab, b = schedule.alpha_bar.to(dtype), shape[0]
         v = draw.uniform(0.1, 0.9, *shape, dtype=dtype)
         v.view(-1)[:4] = torch.tensor([-0.2, 0.0, 1.0, 1.3])  # a network's number, which nothing keeps between 0 and 1
-        t, s = draw.times(8, 12, b), draw.times(1, 5, b)
+        t, s = draw.times(8, 12, b), draw.times(2, 6, b)
 
         def ends(now: Tensor, before: Tensor, v: Tensor = v) -> tuple[Tensor, Tensor]:
             forward, known, _ = _jump(now, before)
@@ -168,8 +202,14 @@ def _(answer: Answer, draw: Draw) -> None:
             "v is a network's number and may leave [0, 1]: (12.11) goes on as it is, without a clamp": formula(
                 beta, known, v.clamp(0, 1)
             ),
+            "v may be below 0: (12.11) goes on as it is, without a clamp": formula(beta, known, v.clamp(min=0)),
+            "v may be above 1: (12.11) goes on as it is, without a clamp": formula(beta, known, v.clamp(max=1)),
+            "v goes from 0 to 1 already, not from -1 to 1": formula(beta, known, (v + 1) / 2),
+            "exp goes with log: yours takes 10 to that power": 10 ** (v * beta.log() + (1 - v) * known.log()),
+            "a straight line between the logarithms, not between one over the variances": 1
+            / (v / beta + (1 - v) / known),
+            "v and 1 - v, which add up to 1: yours has 1 + v": torch.exp(v * beta.log() + (1 + v) * known.log()),
             "v is a network's number and may leave [0, 1]: no sigmoid was asked for": formula(beta, known, v.sigmoid()),
-            "alpha_bar is alpha² already: no roots in sigma²_{t|s}": formula(*ends(ab[t].sqrt(), ab[s].sqrt())),
             "a straight line between the logarithms, in any base, and its inverse at the end: exp goes with log": (
                 torch.exp(v * beta.log10() + (1 - v) * known.log10())
             ),
@@ -188,16 +228,11 @@ def _(answer: Answer, draw: Draw) -> None:
             )
             ** 2,
         }
-        if b > 1:
-            mistakes["every image has its own t and s; yours all use the first"] = formula(beta[:1], known[:1])
-        if v.ndim == 4 and shape[-1] == b:
-            forward, low, _ = _jump(ab[t], ab[s])
-            mistakes[f"t and s run along the width of the images: {AS_COLUMN}"] = formula(forward, low)
         expect(
             answer(v, t, s, ab),
             right,
             what="the variance",
-            mistakes=mistakes,
+            mistakes=mistakes | lookups(lambda now, before: formula(*_jump(now, before)[:2]), ab, v, t, s),
             shape_hint=f"as large as v: {AS_COLUMN}",
         )
 
@@ -245,6 +280,25 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the second one is the variance, not its root": pair(mean, (within + between).sqrt()),
                 "mean first, then variance": pair(within + between, mean),
                 "distances from the mean are squared": pair(mean, within + (p * (m - mean).abs()).sum(1, keepdim=True)),
+                "the widths are variances already: no root": pair(mean, (p * u.sqrt()).sum(1, keepdim=True) + between),
+                "the parts' means are weighed with p in their variance, too": pair(
+                    mean, within + m.var(1, keepdim=True)
+                ),
+                "distances are from the mixture's own mean, p weighed; yours are from the plain one": pair(
+                    mean, within + (p * (m - plain) ** 2).sum(1, keepdim=True)
+                ),
+                "distances are from each row's own mean; yours are from that of all": pair(
+                    mean, within + (p * (m - m.mean()) ** 2).sum(1, keepdim=True)
+                ),
+                "the mean is that of all parts, not of the likeliest": pair(m.gather(1, best), within + between),
+                "brackets: p weighs both, the variances and the squared distances": pair(
+                    mean, within + ((m - mean) ** 2).sum(1, keepdim=True)
+                ),
+                "a mixture is no product: nothing is weighed with one over the variances": pair(
+                    (p * m / u).sum(1, keepdim=True) / (p / u).sum(1, keepdim=True), 1 / (p / u).sum(1, keepdim=True)
+                ),
+                "p sums to 1 already: a sum, not a mean": pair((p * m).mean(1, keepdim=True), within + between),
+                "the square of the mean is taken off, not added": pair(mean, within + between + 2 * mean**2),
                 "the widths are variances already: no further square": pair(
                     mean, (p * u**2).sum(1, keepdim=True) + between
                 ),
@@ -295,6 +349,24 @@ def _(answer: Answer, draw: Draw) -> None:
             .sum(1)
             + kl(),
             "variances are variances already: no further square": nll(v**2) + kl(),
+            "v_q and v_p are variances already: no further square": nll() + kl(v_q=v_q**2, v_p=v_p**2),
+            "variances are variances already, all three: `Normal` wants their roots": nll(v**2)
+            + kl(v_q=v_q**2, v_p=v_p**2),
+            "in nats, so natural logarithms; yours are bits": right / math.log(2),
+            "2 pi is under the logarithm; yours has pi": right - d / 2 * math.log(2),
+            "2 pi is under the logarithm, once for each number of x": right - (d - 1) / 2 * math.log(2 * math.pi)
+            if d > 1
+            else 2 * right,
+            "the logarithm of 2 pi v is missing in the likelihood": right - (2 * math.pi * v).log().sum(1) / 2,
+            "below the line of the KL stands v_p; yours has v_q": nll()
+            + ((v_p / v_q).log() + (v_q + (mean_q - mean_p) ** 2) / v_q - 1).sum(1) / 2,
+            "in the KL's fraction q's variance is above the line and p's below": nll()
+            + ((v_p / v_q).log() + (v_p + (mean_q - mean_p) ** 2) / v_q - 1).sum(1) / 2,
+            "brackets: v_q is divided by v_p as well": nll()
+            + ((v_p / v_q).log() + v_q + (mean_q - mean_p) ** 2 / v_p - 1).sum(1) / 2,
+            "the -1 belongs to each number of z": right + (k - 1) / 2 if k > 1 else 2 * right,
+            "the likelihood has a natural logarithm": right
+            + (1 / math.log(10) - 1) * (2 * math.pi * v).log().sum(1) / 2,
             "nats add up: sum over the numbers of x, do not average": nll() / d + kl() if d > 1 else 2 * right,
             "nats add up, over x and over z: do not average": nll() / d + kl() / k if d > 1 else 2 * right,
         }

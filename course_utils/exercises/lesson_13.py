@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from course_utils.exercises.answer import Answer, Wrong
 from course_utils.exercises.compare import Draw, expect
@@ -27,7 +28,7 @@ def _no_nan(got: Any, hint: str) -> None:
 def _(answer: Answer, draw: Draw) -> None:
     for T, dtype in [(6, torch.float64), (9, torch.float32), (4, torch.float64), (1, torch.float64)]:
         snr = draw.uniform(0.1, 20.0, T, dtype=dtype).sort(descending=True).values
-        mse, dims = draw.uniform(0.05, 1.0, T, dtype=dtype), int(draw.integers(3, 50))
+        mse, dims = draw.uniform(0.05, 1.0, T, dtype=dtype), 2 * int(draw.integers(1, 25)) + T % 2  # odd ones, too
         told = snr[None, :] - snr[:, None]
         backwards = torch.arange(T)[None, :] >= torch.arange(T)[:, None]
 
@@ -69,6 +70,27 @@ def _(answer: Answer, draw: Draw) -> None:
                 ),
                 "the error stands under the logarithm, beside the difference of the SNRs; yours is outside": (
                     matrix(dims / 2 * (1 + told.clamp(min=0)).log() * mse[:, None])
+                ),
+                "what is no jump costs infinity, not just much": torch.nan_to_num(right, posinf=1e9),
+                "that is the price of the jump onto the neighbour; the table has all jumps": right.masked_fill(
+                    torch.ones_like(right).tril(-2).bool(), math.inf
+                ),
+                "a price is positive: the sign": -right.masked_fill(backwards, -math.inf),
+                "the error is squared already: no root": matrix(
+                    dims / 2 * torch.log1p(told.clamp(min=0) * mse[:, None].sqrt())
+                ),
+                "each start has its own error; yours all have the average": matrix(
+                    dims / 2 * torch.log1p(told.clamp(min=0) * mse.mean())
+                ),
+                "the difference of the SNRs, without a root": matrix(
+                    dims / 2 * torch.log1p(told.clamp(min=0).sqrt() * mse[:, None])
+                ),
+                "the error is missing: the logarithm of the ratio of the SNRs is another number": matrix(
+                    dims / 2 * ratio.log()
+                ),
+                "half of `dims`, which may be odd: `/`, not `//`": matrix((dims // 2) * torch.log1p(gain)),
+                "a jump goes to an earlier time: where s >= t there is none, whatever the size of the difference": (
+                    dims / 2 * torch.log1p(told.abs() * mse[:, None])
                 ),
                 "in log10: the natural logarithm is `torch.log`": matrix(dims / 2 * (1 + gain).log10()),
                 "the error is squared already": matrix(dims / 2 * torch.log1p(told.clamp(min=0) * mse[:, None] ** 2)),
@@ -127,6 +149,19 @@ def _(answer: Answer, draw: Draw) -> None:
                 "no jump starts from clean data: with one step or more B(0) is infinite, not 0": torch.cat(
                     [torch.zeros_like(right[:1]), right[1:]]
                 ),
+                "`best` comes as it is, with infinity at 0: nothing is set to 0 there": (
+                    costs + torch.cat([0 * best[1:2], best[1:]])
+                )
+                .min(1)
+                .values,
+                "a jump may be as long as it likes: yours go to the neighbour alone": torch.cat(
+                    [right[:1], costs.diagonal(-1) + best[:-1]]
+                ),
+                "costs[:, 0] is the jump to the end, at once; with one more step it goes by way of s": costs[:, 0]
+                + best,
+                "rows are where a jump starts: yours is transposed": (costs.T + best).min(1).values,
+                "where there is no way the price is infinite: leave it so": torch.nan_to_num(right, posinf=1e9),
+                "prices add up, they are not multiplied": (costs * best).min(1).values,
                 "exactly k steps: a table that keeps the shorter way mixes lengths": torch.minimum(right, best),
                 "the cheapest, not the dearest: infinity would always win": both.max(1).values,
                 "that is a soft minimum; a hard one is asked for": -torch.logsumexp(-both, 1),
@@ -231,6 +266,8 @@ def _paths(costs: Tensor, n: int) -> tuple[Tensor, dict[str, Tensor]]:
         "steps": torch.tensor(greedy_path(costs, n).timesteps),
         "exactly n steps: yours is the cheapest path of any length": torch.tensor(any_length),
         "that is the dearest path": torch.tensor(dearest),
+        "those are the first times, one by one, whatever the costs": torch.tensor([*range(T, T - n, -1), 0]),
+        "those are the last times, one by one, whatever the costs": torch.tensor([T, *range(n - 1, -1, -1)]),
         "that grid is evenly spaced, whatever the costs": torch.linspace(T, 0, n + 1).round().long(),
     }
     if n < T:
@@ -278,6 +315,18 @@ def _shorter(costs: Tensor, grid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         "that throws out the cheapest pair of jumps, whatever takes their place": without((first + second).argmin()),
         "two jumps fall away, to the time and from it; yours forgets the one from it": without((skip - first).argmin()),
         "two jumps fall away, to the time and from it; yours forgets the one to it": without((skip - second).argmin()),
+        "what falls away is taken off the long jump's price, not added": without((skip + first + second).argmin()),
+        "the long jump's price and what it saves: costs[before, after] first, and minus both": without(
+            (first - skip).argmin()
+        ),
+        "not the shortest jump goes, but the time that is missed least": without(first.argmin()),
+        "the middle of the grid goes in yours, whatever the costs": without(torch.tensor((len(grid) - 2) // 2)),
+        "the inner times begin at place 1 of the grid: yours is one too late": torch.cat(
+            [grid[: int(missed.argmin()) + 2], grid[int(missed.argmin()) + 3 :]]
+        )
+        if int(missed.argmin()) + 2 < len(grid)
+        else grid[:-1],
+        "a grid falls, from T to 0; yours rises": right.flip(0),
         "a difference, not a ratio: the bound is a sum": without((skip / (first + second)).argmin()),
         "the first time, T, has to stay": grid[1:],
         "the last time, 0, has to stay": grid[:-1],
@@ -330,6 +379,28 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the times themselves are no softmax: their differences are": torch.cat(
                     [one, gaps.sort(descending=True).values]
                 ),
+                "a softmax takes theta as it is: the sign": to_times(-theta),
+                "a softmax takes theta as it is: no factor in it": to_times(2 * theta),
+                "times go from 1 to 0 here, not from T": 1000 * right,
+                "gaps are taken off, the shares that are left are not multiplied": torch.cat(
+                    [one, (1 - gaps).cumprod(0)]
+                ),
+                "that makes a time a product of sigmoids; (13.11) has a softmax": torch.cat(
+                    [one, torch.sigmoid(theta).cumprod(0)]
+                ),
+                "the last time is 0 itself: no clamp": right.clamp(min=1e-3),
+                "softmax, not its logarithm": torch.cat([one, 1 - torch.log_softmax(theta, 0).cumsum(0)]),
+                "each gap is taken off the time before: `cumsum` is missing": torch.cat([one, 1 - gaps]),
+                "nothing keeps these gaps positive: theta over its sum may be below 0": torch.cat(
+                    [one, 1 - (theta / theta.sum()).cumsum(0)]
+                ),
+                "softplus makes gaps positive, too; the course takes softmax": torch.cat(
+                    [one, 1 - (softplus(theta) / softplus(theta).sum()).cumsum(0)]
+                ),
+                "absolute values may be zero, and have a kink there; the course takes softmax": torch.cat(
+                    [one, 1 - (theta.abs() / theta.abs().sum()).cumsum(0)]
+                ),
+                "evenly spaced, whatever theta: the gaps come from it": torch.linspace(1, 0, n + 1, dtype=dtype),
                 "the gaps must add up to 1: each by a sigmoid of its own do not": torch.cat(
                     [one, 1 - torch.sigmoid(theta).cumsum(0)]
                 ),

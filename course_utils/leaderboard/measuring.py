@@ -12,26 +12,33 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from course_utils import pretrained, runtime
-from course_utils._validate import require_callable, require_count, require_dtype, require_one_of, require_type
+from course_utils._contract import OneOf, Whole, checked
+from course_utils._validate import require_one_of
 from course_utils.classifier import look_at
 from course_utils.denoisers import Denoiser
 from course_utils.leaderboard.plans import BUDGETS, GRIDS, Contender, Counted, Plan, plan_within, planned
 from course_utils.leaderboard.rows import Row, load, save, weights
 from course_utils.metrics import draw_images, fid_interval, floor_of, reference
 
+Seed = Annotated[int, Whole(0)]
+Many = Annotated[int, Whole(2)]
+"""Samples: two or more, or their spread is unknown."""
 
+
+@checked
 def measure(
     name: str,
     denoiser: Denoiser,
     plan: Plan,
     *,
-    n: int,
-    seed: int = 0,
+    n: Many,
+    seed: Seed = 0,
     precision: torch.dtype | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Row:
@@ -47,12 +54,6 @@ def measure(
         ValueError: n out of range, or a sampler that returns something other than images of the shape of x_T.
         DataError: a file is missing or damaged.
     """
-    require_type("denoiser", denoiser, Denoiser, "a Denoiser")
-    require_type("plan", plan, Plan, "a Plan")
-    require_count("n", n, least=2)
-    require_count("seed", seed, least=0)
-    if precision is not None:
-        require_dtype("precision", precision)
     device = next(denoiser.parameters()).device
     precision = precision or runtime.pick_precision(device)
     recipe = pretrained.recipe_of(name)
@@ -107,18 +108,17 @@ def measure(
     )
 
 
+@checked
 def missing(
     name: str = "mnist-unet",
     *,
-    n: int = 1000,
-    seed: int = 0,
+    n: Many = 1000,
+    seed: Seed = 0,
     budgets: Sequence[int] = BUDGETS,
     folder: Path | None = None,
 ) -> list[Plan]:
     """What is still to be measured: no row has the same weights, sampler, grid, steps, n and seed."""
     require_one_of("name", name, pretrained.read_manifest())
-    require_count("n", n, least=2)
-    require_count("seed", seed, least=0)
     sha256 = weights(name)
     there = {row.key for row in load(name, folder)}
     schedule = pretrained.load_denoiser(name).schedule
@@ -157,14 +157,15 @@ def run(
         yield row
 
 
+@checked
 def add(
     label: str,
     sample: Callable[..., Tensor],
     *,
-    grid: str = "log_snr",
+    grid: Annotated[str, OneOf(GRIDS)] = "log_snr",
     budget: int = 10,
-    n: int = 1000,
-    seed: int = 0,
+    n: Many = 1000,
+    seed: Seed = 0,
     name: str = "mnist-unet",
     progress: Callable[[int], object] | None = None,
 ) -> Row:
@@ -180,8 +181,6 @@ def add(
 
     Raises as `measure` does; ValueError for an unknown grid.
     """
-    require_callable("sample", sample)
-    require_one_of("grid", grid, GRIDS)
     denoiser = pretrained.load_denoiser(name, runtime.pick_device())
     plan = plan_within(Contender(label, sample, grid), denoiser.schedule, budget)
     return measure(name, denoiser, plan, n=n, seed=seed, progress=progress)

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from course_utils._validate import require_callable, require_count, require_type
+from course_utils.metrics import GRIDS
 from course_utils.samplers import (
-    karras_grid,
-    log_snr_grid,
-    quadratic_grid,
     sample_ddim,
     sample_ddpm,
     sample_dpmpp_2m,
@@ -23,13 +21,11 @@ from course_utils.samplers import (
     sample_euler,
     sample_heun,
     sample_unipc,
-    uniform_grid,
 )
 from course_utils.schedules import Schedule, check_grid, require_schedule
 
 LONGEST = 1000  # DDPM's own number of steps: the yardstick, for DDPM alone
 BUDGETS = (5, 10, 20, 50, 100, LONGEST)  # network calls a sample that a sampler may spend
-GRIDS = {"uniform": uniform_grid, "quadratic": quadratic_grid, "log_snr": log_snr_grid, "karras": karras_grid}
 
 
 class Contender(NamedTuple):
@@ -94,7 +90,7 @@ def plan_within(contender: Contender, schedule: Schedule, budget: int) -> Plan:
     """
     require_type("contender", contender, Contender, "a Contender")
     require_schedule(schedule)
-    require_count("budget", budget)
+    budget = require_count("budget", budget)
 
     @functools.cache
     def calls(steps: int) -> int:

@@ -9,7 +9,7 @@ from typing import get_type_hints
 
 from course_utils import pretrained
 from course_utils._validate import require_count, require_one_of
-from course_utils.data import DataError, data_dir, write_atomically
+from course_utils.files import DataError, data_dir, write_atomically
 
 FOLDER = "leaderboard"
 

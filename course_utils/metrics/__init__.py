@@ -6,24 +6,17 @@ KID, precision and recall, nearest training images, a classifier that has seen n
 """
 
 from course_utils.metrics.distances import chance_fid, fid, fid_interval, gaussian_chance_fid, kid
+from course_utils.metrics.drawing import draw_images
 from course_utils.metrics.estimates import Estimate, share, subset
-from course_utils.metrics.evaluation import (
-    GRIDS,
-    SAMPLERS,
-    Reference,
-    Score,
-    accuracy,
-    draw_images,
-    evaluate,
-    floor_of,
-    reference,
-)
+from course_utils.metrics.evaluation import GRIDS, SAMPLERS, Accuracy, Score, accuracy, evaluate
 from course_utils.metrics.neighbours import Coverage, copied, nearest, precision_recall
+from course_utils.metrics.real_images import Reference, floor_of, reference
 from course_utils.metrics.samples_only import samples_only_accuracy
 
 __all__ = [
     "GRIDS",
     "SAMPLERS",
+    "Accuracy",
     "Coverage",
     "Estimate",
     "Reference",

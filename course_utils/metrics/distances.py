@@ -1,16 +1,22 @@
 """How far two sets of features lie apart: FID, with its floor, its bias and its interval; KID."""
 
 import warnings
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_utils._validate import require_count, require_finite, require_generator, require_in
-from course_utils.metrics.estimates import Estimate, require_features, require_rows
+from course_utils._contract import SOME, AllIn, Count, Whole, checked
+from course_utils.metrics.estimates import Estimate, Features, Level, Reference
+
+SubsetSize = Annotated[
+    int, Whole(2, lambda features, reference: min(len(features), len(reference)), "the images of the smaller set")
+]
 
 
-def fid(features: Float[Tensor, "n d"], reference: Float[Tensor, "m e"]) -> float:
+@checked
+def fid(features: Features, reference: Reference) -> float:
     """The Fréchet distance of two Gaussians with the sets' means and covariances (Heusel et al. 2017, Eq. 6):
 
     |mu - mu_r|² + tr(S + S_r - 2 (S S_r)^{1/2})
@@ -23,14 +29,16 @@ def fid(features: Float[Tensor, "n d"], reference: Float[Tensor, "m e"]) -> floa
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
-    require_features(features, reference)
     distance = FrechetInceptionDistance(_AsTheyAre(features.shape[1])).set_dtype(torch.float64).to(features.device)
     distance.update(features.double(), real=False)
     distance.update(reference.double(), real=True)
     return max(0.0, distance.compute().item())  # of a set with itself rounding alone is left, of either sign
 
 
-def gaussian_chance_fid(variances: Float[Tensor, "d"], n: int, m: int | None = None) -> float:
+@checked
+def gaussian_chance_fid(
+    variances: Annotated[Float[Tensor, "d"], SOME, AllIn("[0, inf)")], n: Count, m: Count | None = None
+) -> float:
     r"""The FID that n samples of a Gaussian have by chance, on average, against m others of it (None: the law itself):
 
     (1/n + 1/m) [ 5/4 sum_i l_i + 1/2 sum_ij l_i l_j / (l_i + l_j) ],   l the eigenvalues of the covariance
@@ -40,22 +48,17 @@ def gaussian_chance_fid(variances: Float[Tensor, "d"], n: int, m: int | None = N
     Args:
         variances: the eigenvalues, zero or more.
     """
-    require_finite("variances", variances)
-    if variances.ndim != 1 or not len(variances):
-        raise ValueError(f"variances: wanted one for each direction, shape (d,), got {tuple(variances.shape)}")
-    if not (variances >= 0).all():
-        raise ValueError(f"variances: wanted numbers >= 0, got {variances.min().item():.6g}")
     l = variances.double()
     spread = l[:, None] * l * (1 + torch.eye(len(l), dtype=l.dtype, device=l.device))  # n Var of a covariance's entries
     return _chance(l, spread, n, m)
 
 
-def chance_fid(features: Float[Tensor, "k d"], n: int, m: int | None = None) -> float:
+@checked
+def chance_fid(features: Features, n: Count, m: Count | None = None) -> float:
     """`gaussian_chance_fid` for features that are no Gaussian's: their fourth moments take the place of its own.
 
     (1/n + 1/m) [ sum_i l_i + 1/2 sum_ij Var(z_i z_j) / (l_i + l_j) ],  z the centred features on their principal axes
     """
-    require_rows("features", features, 2)
     z = features.double() - features.double().mean(0)
     l, axes = torch.linalg.eigh(z.T @ z / len(z))
     squared = (z @ axes).square()
@@ -63,21 +66,19 @@ def chance_fid(features: Float[Tensor, "k d"], n: int, m: int | None = None) -> 
 
 
 def _chance(l: Tensor, spread: Tensor, n: int, m: int | None) -> float:
-    require_count("n", n)
-    if m is not None:
-        require_count("m", m)
     sums = l[:, None] + l
     live = sums > 1e-12 * sums.max()  # features that never vary add nothing
     once = l.sum() + torch.where(live, spread / torch.where(live, sums, 1.0), 0.0).sum() / 2
     return once.item() * (1 / n + (1 / m if m else 0.0))
 
 
+@checked
 def fid_interval(
-    features: Float[Tensor, "n d"],
-    reference: Float[Tensor, "m e"],
+    features: Features,
+    reference: Reference,
     *,
-    resamples: int = 200,
-    level: float = 0.95,
+    resamples: Annotated[int, Whole(2)] = 200,
+    level: Level = 0.95,
     generator: torch.Generator,
 ) -> Estimate:
     r"""FID with its bias and an interval, by a bootstrap of the samples (Efron 1979) that minds the bias.
@@ -97,9 +98,6 @@ def fid_interval(
         resamples: how many; 200 give a level of 0.95 to about a percent.
         generator: of the resampling.
     """
-    require_count("resamples", resamples, least=2)
-    require_in("level", level, "(0, 1)")
-    require_generator(generator)
     value = fid(features, reference)
     y = reference.double()
     centre, R = y.mean(0), torch.cov(y.T).reshape(y.shape[1], -1)
@@ -122,12 +120,13 @@ def fid_interval(
     return Estimate(value, max(0.0, value - high), value - low, (mean - population).item())
 
 
+@checked
 def kid(
-    features: Float[Tensor, "n d"],
-    reference: Float[Tensor, "m e"],
+    features: Features,
+    reference: Reference,
     *,
-    subsets: int = 100,
-    subset_size: int | None = None,
+    subsets: Count = 100,
+    subset_size: SubsetSize | None = None,
     generator: torch.Generator,
 ) -> float:
     """The squared kernel distance of the two sets (Binkowski et al. 2018, section 4), k(x, y) = (x·y / d + 1)³:
@@ -146,14 +145,7 @@ def kid(
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    require_features(features, reference)
-    require_generator(generator)
-    most = min(len(features), len(reference))
-    size = min(1000, most) if subset_size is None else subset_size
-    require_count("subset_size", size, least=2)
-    require_count("subsets", subsets)
-    if size > most:
-        raise ValueError(f"subset_size: wanted 2 … {most}, the images of the smaller set, got {size}")
+    size = min(1000, len(features), len(reference)) if subset_size is None else subset_size
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
         distance = KernelInceptionDistance(_AsTheyAre(features.shape[1]), subsets=subsets, subset_size=size)

@@ -2,13 +2,29 @@
 
 import math
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._validate import require_count, require_finite, require_generator, require_in, require_type
+from course_utils._contract import Call, Count, In, Whole, checked
+from course_utils._validate import require_finite
+
+
+class _Rows:
+    """Two rows or more of finite numbers."""
+
+    def check(self, name: str, features: Tensor, call: Call) -> None:
+        if len(features) < 2:
+            raise ValueError(f"{name}: wanted 2 rows or more of features, got shape {tuple(features.shape)}")
+        if not features.is_meta:  # which has no numbers, and stands for a GPU in tests
+            require_finite(name, features)
+
+
+Features = Annotated[Float[Tensor, "n d"], _Rows()]
+Reference = Annotated[Float[Tensor, "m d"], _Rows()]
+Level = Annotated[float, In("(0, 1)")]
 
 
 class Estimate(NamedTuple):
@@ -28,7 +44,8 @@ class Estimate(NamedTuple):
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-def share(hits: int, n: int, *, level: float = 0.95) -> Estimate:
+@checked
+def share(hits: Annotated[int, Whole(0)], n: Count, *, level: Level = 0.95) -> Estimate:
     """A share, hits / n, with Wilson's interval: all p for which |hits / n - p| <= z sqrt(p (1 - p) / n).
 
     It never leaves [0, 1], and keeps its level even for shares near 0 or 1, as accuracies are (Wilson 1927).
@@ -36,9 +53,6 @@ def share(hits: int, n: int, *, level: float = 0.95) -> Estimate:
     Raises:
         ValueError: more hits than n, or a level that is no probability.
     """
-    require_count("n", n)
-    require_count("hits", hits, least=0)
-    require_in("level", level, "(0, 1)")
     if hits > n:
         raise ValueError(f"hits: wanted 0 … {n}, got {hits}")
     p, z = hits / n, NormalDist().inv_cdf((1 + level) / 2)
@@ -47,36 +61,11 @@ def share(hits: int, n: int, *, level: float = 0.95) -> Estimate:
     return Estimate(p, max(0.0, middle - half), min(1.0, middle + half))
 
 
-def subset(features: Float[Tensor, "n d"], n: int, generator: torch.Generator) -> Float[Tensor, "m d"]:
+@checked
+def subset(
+    features: Float[Tensor, "k d"],
+    n: Annotated[int, Whole(1, lambda features: len(features))],
+    generator: torch.Generator,
+) -> Float[Tensor, "n d"]:
     """n rows drawn at random without replacement: the first n of an official split may not be typical of it."""
-    require_type("features", features, Tensor, "a tensor")
-    require_generator(generator)
-    require_count("n", n)
-    if n > len(features):
-        raise ValueError(f"n: wanted 1 … {len(features)}, got {n}")
     return features[torch.randperm(len(features), generator=generator)[:n]]
-
-
-def require_features(features: Tensor, reference: Tensor, least: int = 2) -> None:
-    require_together(features=features, reference=reference)
-    for name, values in (("features", features), ("reference", reference)):
-        require_rows(name, values, least)
-    if features.shape[1] != reference.shape[1]:
-        raise ValueError(
-            f"features: wanted {reference.shape[1]} of them, as the reference has, got {features.shape[1]}"
-        )
-
-
-def require_together(**sets: Tensor) -> None:
-    """Raise unless all are tensors on one device."""
-    (first, model), *_ = sets.items()
-    for name, values in sets.items():
-        require_type(name, values, Tensor, "a tensor")
-        if values.device != model.device:
-            raise ValueError(f"{name}: wanted the device of {first}, {model.device}, got {values.device}")
-
-
-def require_rows(name: str, features: Tensor, least: int) -> None:
-    require_finite(name, features)
-    if features.ndim != 2 or len(features) < least:
-        raise ValueError(f"{name}: wanted {least} rows or more of features, got shape {tuple(features.shape)}")

@@ -1,32 +1,29 @@
-"""Drawing a network's samples, and measuring them beside real images."""
+"""How good a network is, with all that the figures depend on: FID of a denoiser's samples, accuracy of a classifier."""
 
 import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Int64, UInt8
 from torch import Tensor, nn
 
 from course_utils._validate import (
-    as_device,
     require_callable,
     require_count,
     require_dtype,
-    require_generator,
     require_in,
     require_one_of,
-    require_sizes,
     require_type,
 )
 from course_utils.classifier import Classifier, look_at
-from course_utils.data import CLASSES, denormalize, load_images, moved
+from course_utils.data import CLASSES, load_images
 from course_utils.guidance import classifier_free
-from course_utils.metrics.distances import fid, fid_interval
+from course_utils.metrics.distances import fid_interval
+from course_utils.metrics.drawing import draw_images
 from course_utils.metrics.estimates import Estimate, share
-from course_utils.pretrained import load_classifier
+from course_utils.metrics.real_images import floor_of, reference
 from course_utils.samplers import (
     karras_grid,
     log_snr_grid,
@@ -37,7 +34,7 @@ from course_utils.samplers import (
     sample_flow_map,
     uniform_grid,
 )
-from course_utils.schedules import Schedule, check_grid, require_schedule
+from course_utils.schedules import Schedule, check_grid
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "ddim": sample_ddim,
@@ -46,102 +43,6 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "flow_map": sample_flow_map,
 }
 GRIDS = {"uniform": uniform_grid, "quadratic": quadratic_grid, "log_snr": log_snr_grid, "karras": karras_grid}
-
-
-@torch.no_grad()
-def draw_images(
-    denoise: Callable[..., Tensor],
-    schedule: Schedule,
-    shape: Sequence[int],
-    n: int,
-    *,
-    timesteps: Sequence[int | float],
-    sampler: Callable[..., Tensor] = sample_ddim,
-    num_classes: int = 0,
-    labels: Int64[Tensor, "n"] | None = None,
-    generator: torch.Generator,
-    device: torch.device | str = "cpu",
-    precision: torch.dtype = torch.float32,
-    batch_size: int = 250,
-    progress: Callable[[int], object] | None = None,
-) -> tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, "n"]]:
-    """n samples as bytes, as real images are, and the classes they were asked to be.
-
-    Args:
-        denoise: a denoiser; called with `label` if there are classes.
-        shape: (channels, height, width).
-        timesteps: a falling grid, such as `samplers.uniform_grid(schedule, 50)`.
-        sampler: `sampler(denoise, x_T, schedule, timesteps, **cond)`.
-        num_classes: 0 for samples without a class, whose answer is -1.
-        labels: the classes to ask for; 0, 1, …, each equally often, if not given.
-        generator: of the noise; lives on the CPU, so that every device draws the same.
-        precision: of autocast; float32 means none. The sampler's own arithmetic is in float32.
-        batch_size: images at a time.
-        progress: called with the number of images done after each batch.
-    """
-    n, batch_size = require_count("n", n), require_count("batch_size", batch_size)
-    require_schedule(schedule)
-    check_grid(timesteps, schedule)
-    require_dtype("precision", precision)
-    require_count("num_classes", num_classes, least=0)
-    require_callable("denoise", denoise)
-    require_callable("sampler", sampler)
-    require_sizes("shape", shape, 3)
-    require_generator(generator)
-    if not num_classes:
-        labels = torch.full((n,), -1)
-    elif labels is None:
-        labels = torch.arange(n) % num_classes
-    elif labels.shape != (n,):
-        raise ValueError(f"labels: wanted one for each of {n} samples, got {tuple(labels.shape)}")
-    device, images = as_device(device), []
-    sigma = schedule.coeffs(timesteps[0])[1].item()
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        for label in labels.split(batch_size):
-            x_T = moved(sigma * torch.randn(len(label), *shape, generator=generator, dtype=torch.float32), device)
-            x_T = x_T.contiguous(memory_format=torch.channels_last)
-            cond = {"label": label.to(device)} if num_classes else {}
-            images.append(denormalize(sampler(denoise, x_T, schedule, timesteps, **cond)).cpu())
-            if progress:
-                progress(len(label))
-    return torch.cat(images), labels
-
-
-class Reference(NamedTuple):
-    """Real images as a classifier sees them."""
-
-    classifier: Classifier
-    shape: tuple  # of an image
-    train: Tensor  # features of either split
-    test: Tensor
-    test_labels: Tensor
-
-    def draws(self, n: int) -> list[Tensor]:
-        """Up to four disjoint random draws of n images of the test split, as indices.
-
-        They make the floor; and samples that stand beside it are asked to be of the classes of the first. (Classes
-        equally often would not do: MNIST has 6,742 ones and 5,421 fives, and a FID sees the difference.)
-        """
-        if n > len(self.test):
-            raise ValueError(f"n: wanted at most {len(self.test):,}, as many real images as make the floor, got {n:,}")
-        order = torch.randperm(len(self.test), generator=torch.Generator().manual_seed(0))
-        return list(order.split(n)[: min(4, len(order) // n)])
-
-
-@functools.lru_cache(maxsize=2)
-def reference(dataset: str, device: str = "cpu", full: bool = True) -> Reference:
-    """Features of both splits of a dataset; looked at once, and kept for the next call."""
-    classifier = load_classifier(dataset, device)
-    (train, _), (test, labels) = (load_images(dataset, split, full=full) for split in ("train", "test"))
-    return Reference(classifier, train.shape[1:], look_at(classifier, train)[0], look_at(classifier, test)[0], labels)
-
-
-@functools.lru_cache(maxsize=8)
-def floor_of(dataset: str, n: int, device: str = "cpu", full: bool = True) -> float:
-    """FID of n real images of the test split against the training split: a mean over up to four disjoint draws."""
-    real = reference(dataset, device, full)
-    draws = real.draws(n)
-    return sum(fid(real.test[chosen], real.train) for chosen in draws) / len(draws)
 
 
 @dataclass(frozen=True)
@@ -159,6 +60,7 @@ class Score:
     grid: str
     nfe: int  # network calls a sample
     seed: int
+    precision: str = ""  # of the network; not said if it is not known
 
     def __str__(self) -> str:
         agree = "" if self.agreement is None else f", class agreement {self.agreement.value:.1%}"
@@ -166,6 +68,7 @@ class Score:
         return (
             f"FID {self.fid:.3g} [{low:.3g}, {high:.3g}] (real images {self.floor:.3g}, n = {self.n:,}, features of "
             f"{self.features}){agree}; {self.sampler}, {self.grid} grid, {self.nfe} network calls, seed {self.seed}"
+            f"{self.precision and ', ' + self.precision}"
         )
 
 
@@ -204,7 +107,7 @@ def evaluate(
     require_one_of("dataset", dataset, CLASSES)
     require_callable("sampler", sampler)
     n = require_count("n", n)
-    require_count("seed", seed, least=0)
+    seed = require_count("seed", seed, least=0)
     require_dtype("precision", precision)
     require_in("guidance", guidance, "[0, inf)")
     if guidance != 1 and not num_classes:
@@ -252,6 +155,7 @@ def evaluate(
         grid=_name_of(timesteps, schedule),
         nfe=round(sum(asked) / n),
         seed=seed,
+        precision=str(precision).removeprefix("torch."),
     )
 
 
@@ -269,8 +173,21 @@ def _name_of(timesteps: Sequence[int | float], schedule: Schedule) -> str:
     return next((name for name, grid in GRIDS.items() if list(timesteps) == list(grid(schedule, steps))), "own")
 
 
-def accuracy(classifier: Classifier, dataset: str, *, full: bool = True) -> float:
-    """Share of a test split that the classifier names rightly."""
+@dataclass(frozen=True)
+class Accuracy:
+    """How good a classifier is on a test split."""
+
+    share: Estimate  # of the images that it names rightly
+    n: int
+
+    def __str__(self) -> str:
+        value, low, high = (f"{figure:.2%}" for figure in self.share[:3])
+        return f"{value} [{low}, {high}] of the {self.n:,} images of the test split named rightly"
+
+
+def accuracy(classifier: Classifier, dataset: str, *, full: bool = True) -> Accuracy:
+    """Share of a test split that a classifier names rightly, with its interval of 95 %."""
     require_one_of("dataset", dataset, CLASSES)
     images, labels = load_images(dataset, "test", full=full)
-    return (look_at(classifier, images)[1] == labels).float().mean().item()
+    right = int((look_at(classifier, images)[1] == labels).sum())
+    return Accuracy(share(right, len(images)), len(images))

@@ -1,13 +1,14 @@
 """Which images lie near which: precision and recall, copies of training images."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from course_utils._validate import require_count, require_counts, require_finite, require_in
-from course_utils.metrics.estimates import Estimate, require_features, require_together, share
+from course_utils._contract import Count, Whole, checked
+from course_utils._validate import require_count, require_finite, require_in, require_type
+from course_utils.metrics.estimates import Estimate, Features, Reference, share
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -18,8 +19,11 @@ def _flat(x: Tensor) -> Tensor:
 
 def _require_comparable(**sets: Tensor) -> None:
     """Raise unless all are images, or all features, on one device, of one shape and kind of numbers: the second's."""
-    require_together(**sets)
-    _, (like, model) = list(sets.items())[:2]
+    (first, start), (like, model) = list(sets.items())[:2]
+    for name, values in sets.items():
+        require_type(name, values, Tensor, "a tensor")
+        if values.device != start.device:
+            raise ValueError(f"{name}: wanted the device of {first}, {start.device}, got {values.device}")
     for name, values in {like: model, **sets}.items():
         if values.is_floating_point():
             require_finite(name, values)
@@ -71,6 +75,11 @@ def nearest(
     return torch.cat(distances), torch.cat(indices)
 
 
+Neighbours = Annotated[
+    int, Whole(1, lambda features, reference: min(len(features), len(reference)) - 1, "fewer than the smaller set has")
+]
+
+
 class Coverage(NamedTuple):
     """How two sets lie to each other; each is a share of images, but for density, which may exceed 1."""
 
@@ -80,9 +89,10 @@ class Coverage(NamedTuple):
     coverage: float  # real images whose ball holds a sample
 
 
+@checked
 @torch.no_grad()
 def precision_recall(
-    features: Float[Tensor, "n d"], reference: Float[Tensor, "m e"], *, k: int = 3, batch_size: int = 500
+    features: Features, reference: Reference, *, k: Neighbours = 3, batch_size: Count = 500
 ) -> Coverage:
     """Improved precision and recall (Kynkäänniemi et al. 2019, Eqs. 1 and 2), density and coverage (Naeem et al. 2020).
 
@@ -93,8 +103,6 @@ def precision_recall(
     Raises:
         ValueError: sets of other widths, NaN or infinity, or not more than k images in one of them.
     """
-    k, batch_size = require_count("k", k), require_count("batch_size", batch_size)
-    require_features(features, reference, least=k + 1)
     # Each image is its own nearest neighbour: hence k + 1. Ties count as inside: rounding moves a distance of zero by
     # about 1e-8 of a row's length.
     of_real, of_samples = (
@@ -135,6 +143,7 @@ def copied(
     """
     require_in("quantile", quantile, "(0, 1)")
     _require_comparable(images=images, train=train, unseen=unseen)
-    require_counts(images=len(images), train=len(train), unseen=len(unseen))
+    for name, values in {"images": images, "train": train, "unseen": unseen}.items():
+        require_count(name, len(values))
     near = nearest(unseen, train)[0][:, 0].quantile(quantile)
     return share(int((nearest(images, train)[0][:, 0] < near).sum()), len(images))

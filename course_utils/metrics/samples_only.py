@@ -1,30 +1,32 @@
 """A classifier that has seen nothing but samples: what it does not know of real images, the samples lack."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 from jaxtyping import Integer, UInt8
 from torch import Tensor
 
-from course_utils._validate import require_bytes, require_count, require_whole
+from course_utils._contract import Count, Sizes, Whole, checked
 from course_utils.classifier import Classifier, look_at
 from course_utils.metrics.estimates import Estimate, share
 from course_utils.tasks import Classification
 from course_utils.training import Record, Training, train
 
 
+@checked
 def samples_only_accuracy(
     images: UInt8[Tensor, "n c h w"],
     labels: Integer[Tensor, "n"],
     test_images: UInt8[Tensor, "m c h w"],
     test_labels: Integer[Tensor, "m"],
     *,
-    steps: int = 400,
-    batch_size: int = 128,
+    steps: Count = 400,
+    batch_size: Count = 128,
     lr: float = 3e-3,
     shift: int = 2,
-    widths: Sequence[int] = (32, 64, 64),
-    seed: int = 0,
+    widths: Annotated[Sequence[int], Sizes()] = (32, 64, 64),
+    seed: Annotated[int, Whole(0)] = 0,
     device: torch.device | str = "cpu",
     precision: torch.dtype | None = None,
     progress: Callable[[Record], object] | None = None,
@@ -44,14 +46,7 @@ def samples_only_accuracy(
     Raises:
         ValueError: a sample without a class.
     """
-    steps, batch_size = require_count("steps", steps), require_count("batch_size", batch_size)
-    require_count("seed", seed, least=0)
-    for name, values in (("images", images), ("test_images", test_images)):
-        require_bytes(name, values, ndim=4)
-    for name, values, of in (("labels", labels, images), ("test_labels", test_labels, test_images)):
-        require_whole(name, values)
-        if values.shape != of.shape[:1]:
-            raise ValueError(f"{name}: wanted one for each of {len(of)} images, got {tuple(values.shape)}")
+    for name, values in (("labels", labels), ("test_labels", test_labels)):
         if (values < 0).any():
             got = values.min().item()
             raise ValueError(f"{name}: wanted classes 0, 1, …, got {got}; draw samples with num_classes")

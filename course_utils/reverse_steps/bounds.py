@@ -1,18 +1,19 @@
 """The variances between which the best one of a step must lie, for what is known of the data."""
 
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._contract import checked
-from course_utils._validate import require_count
+from course_utils._contract import DOUBLE, SOME, AllIn, checked
 from course_utils.protocols import Schedule, Time
 from course_utils.tensors import as_double
 from course_utils.variational import beta_variance, step_variance
 
 Images = Float[Tensor, "b *shape"]
+Variances = Annotated[Tensor | float, DOUBLE, SOME, AllIn("[0, inf]")]
 
 
 @checked
@@ -29,24 +30,20 @@ def log_interpolated(v: Images, t: Time, s: Time, schedule: Schedule) -> Images:
 
 
 @checked
-def error_bound(t: Time, schedule: Schedule, variances: Tensor | float = math.inf) -> Float[Tensor, "*b"]:
+def error_bound(t: Time, schedule: Schedule, variances: Variances = math.inf) -> Float[Tensor, "*b"]:
     """The most that the best denoiser errs, a pixel, if the data have these variances: mean of 1/(SNR_t + 1/variance).
 
     That is what the best *linear* denoiser errs. With the eigenvalues of the data's covariance it is its exact error;
     with each pixel's variance, or ((b - a) / 2)² for pixels in [a, b], more; with nothing known of the data
     1/SNR_t = sigma_t² / alpha_t² is left (Bao et al. 2022, Thm. 2).
     """
-    variances = as_double(variances, name="variances").flatten()
-    require_count("number of variances", len(variances))
-    if not (variances >= 0).all():
-        raise ValueError(f"variances: wanted numbers >= 0, got {variances.min().item():.6g}")
     snr = schedule.log_snr(t).exp()[..., None]
-    return (1 / (snr + 1 / variances.to(snr.device))).mean(-1)
+    return (1 / (snr + 1 / as_double(variances, snr.device).flatten())).mean(-1)
 
 
 @checked
 def variance_bounds(
-    t: Time, s: Time, schedule: Schedule, variances: Tensor | float = math.inf
+    t: Time, s: Time, schedule: Schedule, variances: Variances = math.inf
 ) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
     """The least and the most that the optimal variance of a step can be, for data of these variances (`error_bound`).
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils._contract import Count, In, Sizes, checked
+from course_utils._contract import OWN_SHAPE, Count, In, Sizes, checked
 from course_utils._validate import require_like_weights
 from course_utils.denoisers.layers import zeroed
 from course_utils.forward import noise_like, q_posterior
@@ -58,7 +58,7 @@ class VariationalJump(nn.Module):
         error: Annotated[float, In("(0, inf)")] | None = None,
     ):
         super().__init__()
-        self.shape, self.latent, self.floor, self.error = tuple(shape), latent, floor, error
+        self.shape, self.latent, self.floor, self.error = shape, latent, floor, error
         d = math.prod(self.shape)
         self.context = _mlp(d + 2, width, width)
         self.prior = zeroed(nn.Linear(width, 2 * latent))  # N(0, I)
@@ -66,11 +66,11 @@ class VariationalJump(nn.Module):
         self.decoder = _mlp(latent + width, width, width, 2 * d)
 
     @checked
-    def look(self, x0_hat: Noise, t: Time, s: Time, schedule: Schedule) -> Float[Tensor, "b width"]:
+    def look(
+        self, x0_hat: Annotated[Noise, OWN_SHAPE], t: Time, s: Time, schedule: Schedule
+    ) -> Float[Tensor, "b width"]:
         """What the step knows before it begins: the guess, and where it goes from and to."""
         require_like_weights("x0_hat", x0_hat, self)
-        if x0_hat.shape[1:] != self.shape:
-            raise ValueError(f"x0_hat: wanted (b, {', '.join(map(str, self.shape))}), got {tuple(x0_hat.shape)}")
         s, t = check_time(s, schedule, "s"), check_time(t, schedule)
         levels = [per_image(schedule.log_snr(time), x0_hat, x0_hat.dtype).clamp(-14, 14) / 7 for time in (t, s)]
         return F.silu(self.context(torch.cat([x0_hat.flatten(1), torch.stack(levels, 1)], 1)))

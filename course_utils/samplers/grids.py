@@ -3,22 +3,14 @@
 import math
 from typing import Annotated
 
-from course_utils._contract import Call, In, Whole, checked
+from course_utils._contract import In, Whole, checked
 from course_utils.protocols import Schedule, steps_of
 from course_utils.schedules.times import t_at_log_snr
 
 Times = list[int] | list[float]
 
 
-class _Room:
-    def check(self, name: str, n: int, call: Call) -> None:
-        T = steps_of(call.get("schedule"))
-        if T is not None and n > T:
-            raise ValueError(f"{name}: wanted 1 … {T}, as many as the schedule has steps, got {n}")
-
-
-Steps = Annotated[int, Whole(), _Room()]
-"""A number of steps: 1 or more, and no more than the schedule has."""
+Steps = Annotated[int, Whole(1, lambda schedule: steps_of(schedule), "as many as the schedule has steps")]
 
 
 @checked

@@ -18,7 +18,7 @@ from torch import Tensor
 from course_utils._contract import Count
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.samplers.walk import Callback, Images, Noise, Walk, sampler
-from course_utils.schedules.jumps import Jump, jump
+from course_utils.schedules.jumps import Jump, coeffs_of
 from course_utils.schedules.times import Grid, t_at_log_snr
 from course_utils.tensors import broadcast
 
@@ -117,12 +117,15 @@ def sample_dpmpp_2s(
     middle is at no finite lambda, or between neighbours of a discrete schedule. Raises ValueError for a bad grid, NaN.
     """
     walk = Walk(denoise, x_T, schedule, timesteps, callback, cond)
-    for x, x0_hat, step in walk:
-        guess, start, end = x0_hat, _half_log_snr(schedule, step.t), _half_log_snr(schedule, step.s)
-        u = t_at_log_snr(start + end, schedule).item() if (end - start).isfinite() else step.t
-        if step.s < u < step.t:
-            r = (_half_log_snr(schedule, u) - start) / (end - start)
-            x0_u = walk.ask(_advance(x, x0_hat, jump(step.t, u, schedule)), u)
+    lambdas = torch.stack([_half_log_snr(schedule, t) for t in walk.times])
+    start, h = lambdas[:-1], lambdas.diff()
+    middles = t_at_log_snr((start + lambdas[1:]).nan_to_num(), schedule)
+    for i, (x, x0_hat, step) in enumerate(walk):
+        guess, u = x0_hat, middles[i].item()
+        if step.s < u < step.t and h[i].isfinite():
+            r = (_half_log_snr(schedule, u) - start[i]) / h[i]
+            alpha_u, sigma_u = coeffs_of(u, schedule)
+            x0_u = walk.ask(_advance(x, x0_hat, step._replace(s=u, alpha_s=alpha_u, sigma_s=sigma_u)), u)
             guess = x0_hat + (x0_u - x0_hat) * broadcast(1 / (2 * r), x)
         walk.x = _advance(x, guess, step)
     return walk.x

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from course_utils._contract import In, checked
-from course_utils._validate import require_same
-from course_utils.protocols import Denoise
+from course_utils.protocols import Denoise, Time, answer
 from course_utils.tensors import broadcast
 
 
@@ -26,9 +25,8 @@ def clip_x0(
     Raises ValueError unless low < high.
     """
 
-    def clipped(x_t: Tensor, t: object, **cond: Any) -> Tensor:
-        x0_hat = denoise(x_t, t, **cond)
-        require_same("denoise", x0_hat, "x_t", x_t)
+    def clipped(x_t: Tensor, t: Time, **cond: Any) -> Tensor:
+        x0_hat = answer(denoise, x_t, t, cond)
         return torch.where(x0_hat.isfinite(), x0_hat.clamp(low, high), x0_hat)
 
     return clipped
@@ -45,9 +43,8 @@ def dynamic_threshold(denoise: Denoise, quantile: Annotated[float, In("(0, 1]")]
     Raises ValueError unless 0 < quantile <= 1.
     """
 
-    def thresholded(x_t: Tensor, t: object, **cond: Any) -> Tensor:
-        x0_hat = denoise(x_t, t, **cond)
-        require_same("denoise", x0_hat, "x_t", x_t)
+    def thresholded(x_t: Tensor, t: Time, **cond: Any) -> Tensor:
+        x0_hat = answer(denoise, x_t, t, cond)
         size = x0_hat.abs().flatten(1)
         size = size.to(torch.promote_types(size.dtype, torch.float32))  # torch has no quantile of half precision
         s = broadcast(size.quantile(quantile, dim=1).clamp(min=1), x0_hat)

@@ -13,7 +13,8 @@ VE SDEs), Kingma et al. 2021 (VDM), Chen 2023 (sigmoid), Lin et al. 2023 (zero t
 (flow matching).
 """
 
-from course_utils.protocols import Counted, Schedule, Time, require_counted, require_schedule
+from course_utils._validate import require_counted, require_schedule
+from course_utils.protocols import Counted, Schedule, Time
 from course_utils.schedules.continuous import (
     VE,
     ContinuousSchedule,

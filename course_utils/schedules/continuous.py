@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from course_utils._contract import Count, In, checked
 from course_utils.protocols import Time
 from course_utils.schedules.discrete import DiscreteSchedule
-from course_utils.schedules.times import bisect_log_snr, float_time
+from course_utils.schedules.times import LogSNR, bisect_log_snr, float_time
 from course_utils.tensors import Table
 
 
@@ -32,7 +32,8 @@ class ContinuousSchedule:
         alpha, sigma = self.coeffs(t)
         return 2 * (alpha.log() - sigma.log())
 
-    def t_at_log_snr(self, log_snr: float | Tensor) -> Float[Tensor, "*b"]:
+    @checked
+    def t_at_log_snr(self, log_snr: LogSNR) -> Float[Tensor, "*b"]:
         """The t at which the log-SNR has the given value, by bisection (to float64's resolution of t)."""
         return bisect_log_snr(log_snr, self)
 

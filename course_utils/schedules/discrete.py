@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from course_utils._contract import Count, In, checked
-from course_utils._validate import require_all_in, require_falling
+from course_utils._contract import DOUBLE, SOME, AllIn, Count, In, checked
+from course_utils._validate import require_falling
 from course_utils.protocols import Time
-from course_utils.schedules.times import search_log_snr, whole_time
-from course_utils.tensors import Table, as_double
+from course_utils.schedules.times import LogSNR, search_log_snr, whole_time
+from course_utils.tensors import Table
 
 Beta = Annotated[float, In("(0, 1)")]
 Clip = Annotated[float, In("(0, 1]")]
@@ -36,8 +36,9 @@ class DiscreteSchedule:
 
     T: int
 
-    def __init__(self, alpha_bar: Tensor):
-        alpha_bar = as_double(alpha_bar, "cpu", "alpha_bar").clone()
+    @checked
+    def __init__(self, alpha_bar: Annotated[Tensor, DOUBLE]):
+        alpha_bar = alpha_bar.cpu().double().clone()
         require_falling("alpha_bar", alpha_bar, start=1.0)
         self.alpha_bar = alpha_bar
         self.alphas = torch.cat([alpha_bar.new_ones(1), alpha_bar[1:] / alpha_bar[:-1]])
@@ -46,14 +47,11 @@ class DiscreteSchedule:
         self._table = Table(alpha_bar)
 
     @classmethod
-    def from_betas(cls, betas: Tensor) -> "DiscreteSchedule":
+    @checked
+    def from_betas(cls, betas: Annotated[Float[Tensor, "T"], DOUBLE, SOME, AllIn("(0, 1]")]) -> "DiscreteSchedule":
         """The schedule with the T step variances beta_1 … beta_T, each in (0, 1]; only the last may be 1."""
-        betas = as_double(betas, "cpu", "betas")
-        require_all_in("betas", betas, "(0, 1]")
         if (betas[:-1] == 1).any():
-            raise ValueError(
-                "betas: only the last may be 1, after which nothing is left to take away, got an earlier 1"
-            )
+            raise ValueError("betas: only the last may be 1, after which no image is left, got an earlier 1")
         return cls(torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0)]))
 
     def __repr__(self) -> str:
@@ -77,7 +75,8 @@ class DiscreteSchedule:
         alpha_bar = self._alpha_bar_at(t)
         return alpha_bar.log() - torch.log1p(-alpha_bar)
 
-    def t_at_log_snr(self, log_snr: float | Tensor) -> Int[Tensor, "*b"]:
+    @checked
+    def t_at_log_snr(self, log_snr: LogSNR) -> Int[Tensor, "*b"]:
         """The first t in 1 … T whose log-SNR is at or below the value (T if none is)."""
         return search_log_snr(log_snr, self.T, self)
 
@@ -105,12 +104,7 @@ def from_alpha_bar_function(
     alpha_T = 0 (Nichol & Dhariwal 2021, below Eq. 17). The function need not start at 1: it is divided by its start.
     """
     values = alpha_bar(torch.linspace(0, 1, T + 1, dtype=torch.float64))
-    if not isinstance(values, Tensor) or values.shape != (T + 1,):
-        raise ValueError(f"alpha_bar: wanted a function of a tensor that returns one of its shape, got {values!r:.60}")
-    if not ((values.diff() < 0).all() and values[-1] >= 0):
-        raise ValueError(
-            "alpha_bar: wanted a function that falls from u = 0 to u = 1 and stays >= 0, and this one does not"
-        )
+    require_falling("alpha_bar", values, start=None, length=T + 1)
     betas = 1 - values[1:] / values[:-1]
     return DiscreteSchedule.from_betas(betas.clamp(max=max_beta))
 

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import checked
+from course_utils._validate import require_beside
 from course_utils.protocols import Schedule, Time
 from course_utils.schedules.times import check_time
 from course_utils.tensors import as_double, broadcast
@@ -71,10 +72,8 @@ class Jump(NamedTuple):
 def jump(t: Time, s: Time, schedule: Schedule) -> Jump:
     """The jump from t to s < t; one time for all images, or one for each."""
     s, t = check_time(s, schedule, "s"), check_time(t, schedule)
-    if s.ndim and t.ndim and s.shape != t.shape:
-        raise ValueError(f"s: wanted one time, or as many as t, {tuple(t.shape)}, got {tuple(s.shape)}")
-    if s.ndim and t.ndim and s.device != t.device:
-        raise ValueError(f"s: wanted the device of t, {t.device}, got {s.device}")
+    if s.ndim and t.ndim:
+        require_beside("s", s, "t", t)
     if (s >= t).any():
         raise ValueError(f"s: wanted s < t for every image, got s = {s.tolist()} and t = {t.tolist()}")
     return Jump(t, s, *coeffs_of(t, schedule), *coeffs_of(s, schedule))

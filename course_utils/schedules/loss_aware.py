@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from course_utils._contract import ANYWHERE, FINITE, Count, In, checked
+from course_utils._contract import ANYWHERE, FINITE, AllIn, Count, In, checked
 
 
 class LossAwareSampler:
@@ -46,10 +46,12 @@ class LossAwareSampler:
         return t, 1 / (self.T * p[t])
 
     @checked
-    def update(self, t: Annotated[Int[Tensor, "n"], ANYWHERE], losses: Annotated[Float[Tensor, "n"], FINITE]) -> None:
+    def update(
+        self,
+        t: Annotated[Int[Tensor, "n"], ANYWHERE, AllIn("[1, self.T]")],
+        losses: Annotated[Float[Tensor, "n"], FINITE],
+    ) -> None:
         """Remember the unweighted loss of each image at its t."""
-        if t.numel() and (t.min() < 1 or t.max() > self.T):
-            raise ValueError(f"t: wanted 1 … {self.T}, got {t.min().item()} … {t.max().item()}")
         for i, loss in zip(t.tolist(), losses.detach().double().tolist(), strict=True):
             self.losses[i] = torch.cat([self.losses[i, 1:], torch.tensor([loss], dtype=torch.float64)])
             self.counts[i] += 1

@@ -6,33 +6,26 @@ step.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from course_utils._contract import Call, checked
-from course_utils._validate import require_between, require_falling_times, require_number, require_whole
-from course_utils.protocols import Schedule, Time, require_schedule, steps_of
+from course_utils._contract import AllIn, Call, checked
+from course_utils._validate import require_falling_times, require_time
+from course_utils.protocols import Schedule, Time, steps_of
 from course_utils.tensors import as_double
 
 
 def whole_time(t: Time, T: int, name: str = "t") -> Tensor:
     """t as a tensor of whole numbers, each of 0 … T if it is on the CPU."""
-    require_number(name, t)
-    t = torch.as_tensor(t)
-    require_whole(name, t)
-    require_between(name, t, 0, T, f"0 (clean) … {T} (all noise)")
-    return t.long()
+    return require_time(name, t, T).long()
 
 
 def float_time(t: Time, name: str = "t") -> Tensor:
     """t as a float64 tensor of numbers in [0, 1]."""
-    require_number(name, t)
-    if isinstance(t, Tensor) and not t.dtype.is_floating_point:
-        raise TypeError(f"{name}: a continuous schedule wants floats in [0, 1], got {t.dtype}")
-    t = as_double(t)
-    require_between(name, t, 0, 1, "times in [0, 1], 0 clean")
+    t = as_double(require_time(name, t))
     return t if t.device.type == "cpu" else t.masked_fill((t < 0) | (t > 1), torch.nan)
 
 
@@ -57,17 +50,13 @@ def check_time(t: Time, schedule: Schedule, name: str = "t", first: int = 0) -> 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@checked
 def check_grid(timesteps: Sequence[int | float] | Tensor, schedule: Schedule | None = None) -> None:
     """Raise unless the grid has two times or more, all of the schedule's if one is given, and falls strictly."""
-    # An iterator, such as reversed(range(11)), is empty once it was looked at, and a sampler would take no step.
-    if not hasattr(timesteps, "__len__") or getattr(timesteps, "ndim", 1) != 1:
-        raise TypeError(f"timesteps: wanted a list of times, got {timesteps!r}")
-    times = numbers(timesteps)
-    require_falling_times("timesteps", times)
+    require_falling_times("timesteps", timesteps)
     if schedule is not None:
-        require_schedule(schedule)
-        check_time(times[0], schedule, "timesteps")
-        check_time(times[-1], schedule, "timesteps")
+        for end in numbers(timesteps)[:: len(timesteps) - 1]:
+            check_time(end, schedule, "timesteps")
 
 
 def numbers(timesteps: Iterable[Any]) -> list[Any]:
@@ -75,13 +64,21 @@ def numbers(timesteps: Iterable[Any]) -> list[Any]:
     return timesteps.tolist() if isinstance(timesteps, Tensor) else list(timesteps)
 
 
-class _Falls:
+@dataclass(frozen=True)
+class Falls:
+    """Times that fall strictly, two or more: of the schedule, if there is one; from `first` and to `last`, if told."""
+
+    first: float | None = None
+    last: float | None = None
+
     def check(self, name: str, timesteps: Any, call: Call) -> None:
         check_grid(timesteps, call.get("schedule"))
+        if self.first not in (None, timesteps[0]) or self.last not in (None, timesteps[-1]):
+            wanted = f"that ends at {self.last}" if self.first is None else f"from {self.first} to {self.last}"
+            raise ValueError(f"{name}: wanted a grid {wanted}, got {timesteps[0]} … {timesteps[-1]}")
 
 
-Grid = Annotated[Sequence[int | float], _Falls()]
-"""Times that fall strictly, two or more: of the schedule, if the function is given one."""
+Grid = Annotated[Sequence[int | float], Falls()]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -89,26 +86,21 @@ Grid = Annotated[Sequence[int | float], _Falls()]
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def checked_log_snr(log_snr: float | Tensor) -> Tensor:
-    """A log-SNR as float64; anything but NaN, which has no time."""
-    require_number("log_snr", log_snr)
-    log_snr = as_double(log_snr)
-    if log_snr.isnan().any():
-        raise ValueError("log_snr: wanted numbers, got NaN")
-    return log_snr
+LogSNR = Annotated[float | Tensor, AllIn("[-inf, inf]")]
+"""Anything but NaN, which has no time."""
 
 
 def search_log_snr(log_snr: float | Tensor, T: int, schedule: Schedule) -> Tensor:
     """The first t in 1 … T whose log-SNR is at or below the value (T if none is)."""
     falling = schedule.log_snr(torch.arange(1, T + 1))
-    wanted = checked_log_snr(log_snr).cpu()
+    wanted = as_double(log_snr).cpu()
     return (torch.searchsorted(-falling, -wanted) + 1).clamp(max=T)
 
 
 @torch.no_grad()
 def bisect_log_snr(log_snr: float | Tensor, schedule: Schedule) -> Tensor:
     """The t in [0, 1] at which the log-SNR has the given value, by bisection (to float64's resolution of t)."""
-    wanted = checked_log_snr(log_snr)
+    wanted = as_double(log_snr)
     low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
     for _ in range(60):
         middle = (low + high) / 2
@@ -118,7 +110,7 @@ def bisect_log_snr(log_snr: float | Tensor, schedule: Schedule) -> Tensor:
 
 
 @checked
-def t_at_log_snr(log_snr: float | Tensor, schedule: Schedule) -> Tensor:
+def t_at_log_snr(log_snr: LogSNR, schedule: Schedule) -> Tensor:
     """The time at which the log-SNR has fallen to the value; asked of the schedule, if it knows by itself."""
     if hasattr(schedule, "t_at_log_snr"):
         return schedule.t_at_log_snr(log_snr)

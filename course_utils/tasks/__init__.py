@@ -1,9 +1,12 @@
-"""What a network is trained for: a file a task. Each says what a step minimises; `training.train` is one for all."""
+"""What a network is trained for: a file a task. Each says what a step minimises, and measures how well that went.
+
+`training.train` is one for all. A recipe names a task by its name in TASKS, and gives the fields of its dataclass.
+"""
 
 from course_utils.tasks.classification import Classification
 from course_utils.tasks.denoising import Denoising, draw_t
 from course_utils.tasks.distillation import Consistency, Jumping, MeanFlow, Reflow
-from course_utils.tasks.task import Losses, Task
+from course_utils.tasks.task import Losses, Measured, Task, known_classes
 
 TASKS: dict[str, type] = {
     "denoising": Denoising,
@@ -26,7 +29,9 @@ __all__ = [
     "Jumping",
     "Losses",
     "MeanFlow",
+    "Measured",
     "Reflow",
     "Task",
     "draw_t",
+    "known_classes",
 ]

@@ -1,6 +1,7 @@
 """The task of a classifier: to name the class of an image."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,3 +35,9 @@ class Classification:
         by = torch.randint(-self.shift, self.shift + 1, (len(x), 2), generator=generator)
         x = shifted(random_flip(x, generator) if self.flip else x, by)[run.rows]
         return F.cross_entropy(run.forward(x), label[run.rows], reduction="none", label_smoothing=self.smoothing), None
+
+    def measure(self, model: Any, dataset: str) -> object:
+        """Accuracy on the test split, `metrics.Accuracy`, in float32."""
+        from course_utils.metrics import accuracy  # above tasks: it takes classifiers that a recipe of a task describes
+
+        return accuracy(model, dataset)

@@ -1,5 +1,6 @@
 """The task of every denoiser: to guess the clean image at random noise levels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,11 +8,14 @@ import torch
 from torch import Tensor
 
 from course_utils._validate import require_count, require_generator, require_in, require_one_of
-from course_utils.data import moved, random_flip
+from course_utils.data import random_flip
 from course_utils.forward import noise_like
 from course_utils.losses import WEIGHTINGS, denoising_loss
 from course_utils.runs import Training
+from course_utils.runtime import moved
+from course_utils.samplers import uniform_grid
 from course_utils.schedules import Schedule, require_schedule
+from course_utils.tasks.task import known_classes
 
 TIMES = ("uniform", "cosine")
 
@@ -60,6 +64,36 @@ class Denoising:
         how: dict[str, Any] = {"weighting": self.weighting, "data_std": model.data_std}
         losses = denoising_loss(run.forward, x_0, moved(t, run.device), model.schedule, eps, **how, **cond)
         return losses, t
+
+    def measure(
+        self,
+        model: Any,
+        dataset: str,
+        *,
+        n: int = 10_000,
+        steps: int = 50,
+        sampler: str = "ddim",
+        guidance: float = 1.0,
+        seed: int = 0,
+        precision: torch.dtype = torch.float32,
+        progress: Callable[[int], object] | None = None,
+    ) -> object:
+        """FID of n samples, its interval and its floor; class agreement if there are classes: a `metrics.Score`."""
+        from course_utils import metrics  # above tasks: they take networks that a recipe of a task describes
+
+        require_one_of("sampler", sampler, metrics.SAMPLERS)
+        return metrics.evaluate(
+            model,
+            dataset,
+            n=n,
+            sampler=metrics.SAMPLERS[sampler],
+            timesteps=uniform_grid(model.schedule, steps),
+            guidance=guidance,
+            num_classes=known_classes(model),
+            seed=seed,
+            precision=precision,
+            progress=progress,
+        )
 
 
 def draw_t(schedule: Schedule, n: int, generator: torch.Generator, times: str = "uniform") -> Tensor:

@@ -4,12 +4,11 @@ All want a model that is told where a jump ends, `denoise(x_t, t, r=r, **cond) -
 
     x_r = alpha_r x0_hat + (sigma_r / sigma_t) (x_t - alpha_t x0_hat)            (see `samplers.flow_maps`)
 
-A *teacher* is a denoiser: the name of a shipped network, or the thing itself. It is asked under no_grad. Shipped
-networks hold averaged weights (EMA); that a teacher of your own does so is your care, and no small matter.
+A *teacher* is a denoiser: `run.frozen["teacher"]`, or one given to the task, such as an exact one. Shipped networks
+hold averaged weights (EMA); that a teacher of your own does so is your care, and no small matter.
 """
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,21 +17,40 @@ from torch import Tensor
 
 from course_utils import guidance
 from course_utils._validate import require_count, require_falling_times, require_in
-from course_utils.data import moved
 from course_utils.denoisers import Denoiser
 from course_utils.forward import noise_like, q_sample
 from course_utils.protocols import Denoise
 from course_utils.runs import Training
+from course_utils.runtime import moved
 from course_utils.samplers import uniform_grid
 from course_utils.schedules import FlowMatching, Schedule
 from course_utils.schedules.jumps import coeffs_for
+from course_utils.tasks.denoising import Denoising
 from course_utils.tensors import broadcast
 
-Teacher = str | Denoise
+
+class _Jumps:
+    """What the tasks of jumping networks share: how they are measured."""
+
+    def measure(
+        self,
+        model: Any,
+        dataset: str,
+        *,
+        n: int = 10_000,
+        steps: int = 1,
+        sampler: str = "consistency",
+        seed: int = 0,
+        precision: torch.dtype = torch.float32,
+        progress: Callable[[int], object] | None = None,
+    ) -> object:
+        """FID of n samples in one call, unless told more steps; with interval, floor, agreement: a `metrics.Score`."""
+        how: dict[str, Any] = {"n": n, "steps": steps, "sampler": sampler, "seed": seed}
+        return Denoising().measure(model, dataset, **how, precision=precision, progress=progress)
 
 
 @dataclass(frozen=True)
-class Consistency:
+class Consistency(_Jumps):
     r"""Jumps to clean data that agree along a path: f(x_t) should be what f says one step nearer, at x_r.
 
         |f(x_t, t) - sg f(x_r, r)|,      x_r from x_t by one step of DDIM with a guess of x_0
@@ -43,13 +61,13 @@ class Consistency:
     whatever its weights are: that c_out is 0 at t = 0 is what all else hangs on.
 
     Args:
-        teacher: a denoiser, the name of a shipped one, or None.
+        teacher: a denoiser of the model's path; None takes the run's frozen teacher, if it has one.
         guidance: weight of the teacher's classifier-free guidance.
         steps: in how many steps time is cut at first, evenly; doubled every `doubling` steps of training up to `most`,
             never if that is 0. Few steps learn fast and end at a bias, many the other way round.
     """
 
-    teacher: Teacher | None = None
+    teacher: Denoise | None = None
     guidance: float = 1.0
     steps: int = 10
     doubling: int = 0
@@ -73,14 +91,15 @@ class Consistency:
         eps, x_0 = noise_like(x_0, generator)[rows], x_0[rows]
         x_t = q_sample(x_0, t, schedule, eps)
         with torch.no_grad():
-            guess = x_0 if self.teacher is None else _asked(self.teacher, self.guidance, run)(x_t, t, **cond)
+            teacher = _teacher(self.teacher, self.guidance, run)
+            guess = x_0 if teacher is None else teacher(x_t, t, **cond)
             x_r = _jumped(x_t, guess, t, r, schedule)
             target = model(x_r, r, r=0 * r, **cond)
         return _pseudo_huber(run.forward(x_t, t, r=0 * t, **cond), target), t.cpu()
 
 
 @dataclass(frozen=True)
-class MeanFlow:
+class MeanFlow(_Jumps):
     r"""Jumps between any two times of the straight path, by the derivative of their mean velocity (Geng et al. 2025).
 
         u(x_t, t, r) = v - (t - r) du/dt,   d/dt along the path: v d/dx + d/dt            (their Eq. 6)
@@ -91,13 +110,13 @@ class MeanFlow:
     forward-mode differentiation knows no fused one.
 
     Args:
-        teacher: a denoiser, the name of a shipped one, or None.
+        teacher: a denoiser of the model's path; None takes the run's frozen teacher, if it has one.
         guidance: weight of the teacher's classifier-free guidance.
         same: share of rows with r = t, plain flow matching.
         whole: share of rows with r = 0.
     """
 
-    teacher: Teacher | None = None
+    teacher: Denoise | None = None
     guidance: float = 1.0
     same: float = 0.5
     whole: float = 0.0
@@ -120,10 +139,10 @@ class MeanFlow:
         t, r = moved(t[rows], run.device), moved(r[rows], run.device)
         eps, x_0 = noise_like(x_0, generator)[rows], x_0[rows]
         x_t = q_sample(x_0, t, model.schedule, eps)
-        v = eps - x_0
-        if self.teacher is not None:
+        teacher, v = _teacher(self.teacher, self.guidance, run), eps - x_0
+        if teacher is not None:
             with torch.no_grad():
-                v = (x_t - _asked(self.teacher, self.guidance, run)(x_t, t, **cond)) / broadcast(t, x_t)
+                v = (x_t - teacher(x_t, t, **cond)) / broadcast(t, x_t)
 
         def mean_velocity(x_t: Tensor, t: Tensor) -> Tensor:
             return (x_t - model(x_t, t, r=r, **cond)) / broadcast(t, x_t)
@@ -156,24 +175,24 @@ class Reflow:
 
 
 @dataclass(frozen=True)
-class Jumping:
+class Jumping(_Jumps):
     """Regression on paths that were walked once and kept: from a state of a path to its end, in one jump.
 
     A row of the data is a path, (len(times), *shape): noise first. With two times, noise and clean data, this is what
     Liu et al. 2023 do after reflow, and Luhman & Luhman 2021 without it.
 
+    With `run.frozen["eyes"]`, a classifier, images are also compared as its layers see them (Zhang et al. 2018), and
+    batches by their distances in its features (the energy distance, Székely & Rizzo 2013). It must not be the one that
+    measures afterwards.
+
     Args:
         times: of the states, falling; the model's own.
         whole: share of rows that begin at the noise; the others at any later state but the last.
-        eyes: a shipped classifier: where it is given, images are also compared as its layers see them (Zhang et al.
-            2018), and batches by their distances in its features (the energy distance, Székely & Rizzo 2013). It must
-            not be the one that measures afterwards.
-        seen, spread: weights of the two, beside the squared error of pixels.
+        seen, spread: weights of the eyes' two, beside the squared error of pixels.
     """
 
     times: Sequence[int | float] = (1000, 0)
     whole: float = 1.0
-    eyes: str | None = None
     seen: float = 0.3
     spread: float = 0.3
 
@@ -193,9 +212,9 @@ class Jumping:
         x_t, x_0, t = paths[torch.arange(len(paths)), start], paths[:, last], times[start]
         found = run.forward(x_t, moved(t, run.device), r=times[-1], **_condition(label, run))
         losses = (found - x_0).float().square().flatten(1).mean(1)
-        if self.eyes is not None:
+        if "eyes" in run.frozen:
             whole = start == 0
-            a, b = (_layers(_shipped(self.eyes, run.device), x) for x in (found, x_0))
+            a, b = (_layers(run.frozen["eyes"], x) for x in (found, x_0))
             losses = losses + self.seen * sum(
                 (p - q).float().square().flatten(1).mean(1) for p, q in zip(a, b, strict=True)
             )
@@ -232,23 +251,15 @@ def _condition(label: Tensor | None, run: Training) -> dict[str, Tensor]:
     return {} if label is None else {"label": label[run.rows]}
 
 
-def _asked(teacher: Teacher, w: float, run: Training) -> Denoise:
-    """The teacher as a denoiser of the model's path, guided if w is not 1.
+def _teacher(given: Denoise | None, w: float, run: Training) -> Denoise | None:
+    """The task's own teacher, or the run's, guided if w is not 1; None if there is none.
 
     Networks are told the log-SNR, and wrappers scale their input: one that was trained on another path serves as it is.
     """
-    denoise, model = (cast(Any, one) for one in (teacher, run.model))
-    if isinstance(teacher, str):
-        net = _shipped(teacher, run.device)
-        denoise = Denoiser(net.network, model.schedule, net.predict, net.data_mean, net.data_std)
-    return denoise if w == 1 else guidance.classifier_free(denoise, w)
-
-
-@functools.cache
-def _shipped(name: str, device: torch.device) -> Any:
-    from course_utils.pretrained import load_network  # which knows the recipes, and these the tasks
-
-    return load_network(name, device)
+    teacher, model = given or run.frozen.get("teacher"), cast(Any, run.model)
+    if isinstance(teacher, Denoiser):
+        teacher = Denoiser(teacher.network, model.schedule, teacher.predict, teacher.data_mean, teacher.data_std)
+    return teacher if teacher is None or w == 1 else guidance.classifier_free(teacher, w)
 
 
 def _layers(eyes: Any, x: Tensor) -> list[Tensor]:

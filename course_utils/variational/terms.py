@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._contract import NUMBER, Count, checked
+from course_utils._contract import AllIn, Count, checked
 from course_utils.forward import noise_like, posterior, q_posterior, q_sample
 from course_utils.protocols import Counted, Denoise, Schedule, Time, Variance, steps_of
 from course_utils.schedules.jumps import coeffs_for, coeffs_of, jump
@@ -17,27 +17,12 @@ from course_utils.tensors import as_double
 from course_utils.variational.variances import posterior_variance
 
 Images = Float[Tensor, "b *shape"]
-Spread = Annotated[Float[Tensor, "..."] | float, NUMBER]
-"""A variance: a number, or a tensor that has each axis of the images or 1."""
+Spread = Annotated[Float[Tensor, "#b *#shape"] | Float[Tensor, ""] | float, AllIn("(0, inf]")]
+"""A variance: a number, or a tensor that has each axis of the images or 1; a bare (b,) would meet their last axis."""
 
 
 def _sum_over_pixels(x: Tensor) -> Tensor:
     return x.unsqueeze(1).flatten(1).sum(1)  # (b,) stays (b,)
-
-
-def _variance_for(name: str, variance: Tensor | float, mean: Tensor) -> Tensor:
-    variance = as_double(variance).to(mean)
-    # One per image must be (b, 1, …, 1): a bare (b,) would meet the last axis of the images.
-    fits = variance.ndim == 0 or (
-        variance.ndim == mean.ndim and all(n in (1, m) for n, m in zip(variance.shape, mean.shape, strict=True))
-    )
-    if not fits:
-        raise ValueError(
-            f"{name}: wanted a number, or each axis 1 or that of {tuple(mean.shape)}, got {tuple(variance.shape)}"
-        )
-    if not (variance > 0).all():
-        raise ValueError(f"{name}: wanted a variance > 0, got {variance.min().item():.6g}; a point has no KL")
-    return variance
 
 
 @checked
@@ -51,7 +36,7 @@ def gaussian_kl(
 
     KL = 1/2 sum [ log(var_p / var_q) + (var_q + (mean_q - mean_p)²) / var_p - 1 ]
     """
-    var_q, var_p = _variance_for("var_q", var_q, mean_q), _variance_for("var_p", var_p, mean_q)
+    var_q, var_p = as_double(var_q).to(mean_q), as_double(var_p).to(mean_q)
     ratio = var_q / var_p
     # Small terms are added to small ones: with equal variances nothing is lost, not even in float32.
     return _sum_over_pixels((ratio - 1 - ratio.log()) + (mean_q - mean_p) ** 2 / var_p) / 2
@@ -113,7 +98,7 @@ def decoder_nll(x_0: Images, mean: Images, variance: Spread) -> Float[Tensor, "b
 
     summed over pixels, in nats. The outermost bins reach to infinity, so the 256 probabilities sum to one.
     """
-    sd = _variance_for("variance", variance, mean).sqrt()
+    sd = as_double(variance).to(mean).sqrt()
     half = 1 / 255
     above = torch.where(x_0 > 1 - half, math.inf, (x_0 + half - mean) / sd)
     below = torch.where(x_0 < -1 + half, -math.inf, (x_0 - half - mean) / sd)

@@ -8,9 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import FINITE, Is, checked
-from course_utils._validate import require_same
 from course_utils.forward import noise_like, posterior_coeffs, q_sample
-from course_utils.protocols import Denoise, Schedule, Time, Variance
+from course_utils.protocols import Denoise, Schedule, Time, Variance, answer
 from course_utils.schedules.jumps import jump, transition
 from course_utils.schedules.times import check_time
 from course_utils.tensors import as_double, broadcast
@@ -86,9 +85,7 @@ def denoising_errors(
     """
     errors = {}
     for t in timesteps:
-        check_time(t, schedule, "timesteps")
-        if t > 0:
-            x0_hat = denoise(q_sample(x_0, t, schedule, noise_like(x_0, generator)), t, **cond)
-            require_same("denoise", x0_hat, "x_0", x_0)
+        if check_time(t, schedule, "timesteps") > 0:
+            x0_hat = answer(denoise, q_sample(x_0, t, schedule, noise_like(x_0, generator)), t, cond, "x_0")
             errors[t] = (as_double(x0_hat) - as_double(x_0)).square().mean().item()
     return errors

@@ -294,6 +294,7 @@ check("01.alpha_bar", make_alpha_bar)
 # ### Exercise 3 · A thousand steps at once
 # *15 minutes · medium · Eq. (1.4).* One $t$ for each picture of the batch. The mathematics is one line; the point is the
 # shapes: `alpha_bar[t]` has shape `(b,)`, the pictures `(b, c, h, w)`. A batch of points, `(b, d)`, must be served too.
+# Later lessons differentiate through this function, so stay with tensors: no NumPy, no `.item()`.
 
 
 # %% tags=["exercise"] exercise="01.q_sample" points=2
@@ -670,7 +671,7 @@ show(
 # %% [markdown]
 # The variance tells *that* a root is missing, the SNR *which*. Without the second there is too little noise,
 # $\bar\alpha_t/(1-\bar\alpha_t)^2$; without the first too little picture, $\bar\alpha_t^2/(1-\bar\alpha_t)$. A network trained on the
-# first of these meets, on the way back, more noise than it was ever shown at that $t$; one trained on the other, less.
+# first of these meets, on the way back, more noise than it was ever shown at that $t$; one trained on the other, more picture.
 #
 # **(c) "The forward process is deterministic."** If it were, two runs from one picture would end closer together than two runs
 # from different pictures. Mean squared distances of the ends, over 200 pairs:
@@ -763,8 +764,8 @@ assert abs(overall[-1] - 0.1) < 0.02
 # ### BEGIN SOLUTION
 # $\bar\alpha_t$ and $1 - \bar\alpha_t$ are variances; they add to one because picture and noise are independent, and what multiplies a
 # tensor is a standard deviation. Without the first root the picture fades too early and the SNR is lower than the schedule
-# says. Without the second the variance sags below one in the middle, so inputs have a size that depends on $t$, and the
-# jump no longer agrees with the chain.
+# says; without the second there is too little noise, and the SNR is higher. Either way the variance sags below one in the
+# middle, so inputs have a size that depends on $t$, and the jump no longer agrees with the chain.
 # ### END SOLUTION
 
 # %% [markdown] tags=["rubric"]

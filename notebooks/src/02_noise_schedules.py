@@ -88,7 +88,7 @@ guess
 # \text{exponential: } \beta_t = \beta_1\,(\beta_T/\beta_1)^{(t - 1)/(T - 1)}. \tag{2.1}$$
 #
 # Others are written as $\bar\alpha_t$, the share of the picture's variance that is left. With $u = t/T$ and
-# $h(u) = \operatorname{sigmoid}\bigl((a + u\,(b - a))/\tau\bigr)$, and $a, b = -3, 3$ unless told,
+# $h(u) = \operatorname{sigmoid}\bigl((a + u\,(b - a))/\tau\bigr)$, and $a, b = -3, 3$ and $\tau = 1$ unless told,
 #
 # $$\text{cosine: } \bar\alpha_t = \frac{f(t)}{f(0)},\ f(t) = \cos^2\left(\frac{u + s}{1 + s}\cdot\frac{\pi}{2}\right),
 # \qquad \text{sigmoid: } \bar\alpha_t = \frac{h(1) - h(u)}{h(1) - h(0)}. \tag{2.2}$$

@@ -532,7 +532,8 @@ assert share[0] > 3 * share[1]
 #
 # ### Exercise 3 · The exact denoiser of a mixture
 # *15 minutes · medium · Eq. (3.13).* `x_t` is a batch of points `(b, d)`; there are `K` parts. Make a tensor
-# `(b, K, d)` of all differences first.
+# `(b, K, d)` of all differences first. `sigma` is handed over: it need not be the root of $1 - \alpha_t^2$. Points may lie
+# far from all parts, where every density is 0 in floating point; logarithms are not.
 
 
 # %% tags=["exercise"] exercise="03.exact_denoiser" points=2
@@ -1462,7 +1463,7 @@ show(
 )
 
 # %% [markdown]
-# Seventy steps, for one pixel. Three are no better than one; from ten on, each doubling of the steps divides the cost
+# Seventy steps, for one pixel. Three are hardly better than one; from ten on, each doubling of the steps divides the cost
 # by about three. **That is why diffusion walks in many small steps: a small step back is Gaussian, whatever the world
 # is like.** Where you can spend the steps better, or need fewer, is the subject of lessons 10 to 14.
 #

@@ -544,8 +544,8 @@ assert costs[1].flops < 1.01 * costs[0].flops
 # $$c_\text{skip} = \frac{\alpha_t s^2}{\alpha_t^2 s^2 + \sigma_t^2}, \qquad
 # c_\text{out} = \frac{s\,\sigma_t}{\sqrt{\alpha_t^2 s^2 + \sigma_t^2}}. \tag{4.9}$$
 #
-# The line is our old friend (3.12). Where $\sigma_t$ is small, so is $c_\text{out}$: **whatever nonsense $F$ is, it
-# cannot harm an almost clean picture.** (With $\mu = 0$ and $s = 1$, $F$ is the velocity $v$ of lesson 03.)
+# The line is our old friend (3.12). Where $\sigma_t$ is small, so is $c_\text{out}$: **whatever nonsense an $F$ of size 1
+# is, it can hardly harm an almost clean picture.** (With $\mu = 0$ and $s = 1$, $F$ is the velocity $v$ of lesson 03.)
 #
 # ### Exercise 5 · From F to the picture
 # *15 minutes · medium · Eqs. (4.8) and (4.9).* One $t$ for each picture, shapes as in lesson 01: points `(b, d)` must be
@@ -1048,7 +1048,7 @@ assert early > 2 * max(price[t] for t in (500, 600, 700))
 # $t \ge 900$ the cloths show the other side: there the network that is told errs less than the *ideal* blind one.) On
 # digits the price is highest where there is something to win, between $t = 10$ and 300: there grain must be told from
 # the edges of strokes. At $t = 1$ the line does nearly all the work, and from 500 on, where all answers are blurs, the
-# price is a tenth at most. An average over all $t$ is mostly blurs, and hides it. The price of telling $t$ was less
+# price is about a tenth, or less. An average over all $t$ is mostly blurs, and hides it. The price of telling $t$ was less
 # than one per cent of arithmetic.
 #
 # **(b) A bounded output.** "Pixels lie in $[-1, 1]$, so end in tanh"; "every layer gets a ReLU". But targets are not

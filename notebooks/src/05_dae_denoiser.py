@@ -98,7 +98,8 @@ guess
 #
 # ### Exercise 1 · The loss of a denoising autoencoder
 # *15 minutes · easy · Eq. (5.1).* The simplest autoencoder is a matrix: it guesses `x_t @ W`. Spoil `x_0` with the
-# noise `eps`, each row with its own `t`; return one number a row, the squared error averaged over the row.
+# noise `eps`, each row with its own `t`; return one number a row, the squared error averaged over the row. It is a loss, so
+# the gradient with respect to `W` has to get through.
 
 
 # %% tags=["exercise"] exercise="05.dae_loss" points=2

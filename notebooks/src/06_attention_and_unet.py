@@ -485,7 +485,8 @@ assert gradients() == {"qkv": True, "out": True}
 #
 # ### Exercise 3 · Where attention becomes dearer
 # *10 minutes · easy · Eq. (6.7).* A square picture of side $L$ has $n = L^2$ pixels. From which side on does an
-# attention block cost more than one convolution? Return the smallest whole $L$.
+# attention block cost more than one convolution? Return the smallest whole $L$, for any number of channels. (As much is not
+# more.)
 
 
 # %% tags=["exercise"] exercise="06.dearer_from" points=1

@@ -706,8 +706,8 @@ for run, k in [(0, 8), (1, 7), (1, 8)]:
 # %% [markdown]
 # ### Exercise 4 · Noise that can be repeated
 # *15 minutes · medium.* `n` standard normal numbers for one step of one run. The same pair gives the same numbers
-# today and tomorrow; different pairs give numbers that have nothing in common. PyTorch's global stream stays as it
-# is. (PyTorch's generator on a CPU takes the lower 32 bits of a seed alone, and `hash` of a text is another in
+# today and tomorrow; different pairs give numbers that have nothing in common, in a run of a million steps, too. PyTorch's
+# global stream stays as it is. (PyTorch's generator on a CPU takes the lower 32 bits of a seed alone, and `hash` of a text is another in
 # every kernel.)
 
 

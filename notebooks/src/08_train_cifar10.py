@@ -870,9 +870,11 @@ for name, model, loss, cut in [
 # $$S \leftarrow \begin{cases} S/2, \text{ and skip the step,} & \text{if a gradient is infinite or NaN,}\\ 2S & \text{after every } N \text{ clean steps in a row,}\\ S & \text{otherwise.}\end{cases} \tag{8.9}$$
 #
 # ### Exercise 5 · The scale of the next step
-# *15 minutes · medium · Eq. (8.9).* `clean` counts the clean steps since the scale was last changed; return the new scale and the new count.
-# One infinite or NaN element makes the norm of the gradient so.
-# The scale may fall below 1, and nothing caps it.
+# *15 minutes · medium · Eq. (8.9).* `clean` counts the clean steps before this one, since the scale was last changed; return the new
+# scale and the new count. This step counts as well if it is clean: with it, the $N$-th in a row doubles the scale. Whenever the scale
+# has changed, be it halved or doubled, the count begins again at 0.
+# One infinite or NaN element makes the norm of the gradient so. A norm that is finite, however large, or 0, is that of a clean step.
+# The scale may fall below 1, as far as it likes, and nothing caps it.
 
 
 # %% tags=["exercise"] exercise="08.next_scale" points=2
@@ -1292,7 +1294,7 @@ assert squares > 0.2
 # %% [markdown]
 # Too small, and messages vanish in silence: the large ones arrive, so nothing looks broken, but the gradient is off, the more
 # the larger the batch. Too large, and the step is lost with a bang. Between them lies a plateau
-# of more than ten powers of two, and (8.9) finds it. bfloat16 has no such problem: its smallest numbers are as small as float32's.
+# of eight powers of two and more, and (8.9) finds it. bfloat16 has no such problem: its smallest numbers are as small as float32's.
 #
 # ## 8 · The answer
 #

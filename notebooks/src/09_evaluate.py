@@ -251,7 +251,7 @@ assert figures["B"] > figures["A"]
 # + \frac12 \sum_{ij} \frac{\ell_i\,\ell_j}{\ell_i + \ell_j}}_{\text{covariances}}\Bigr]. \tag{9.6}$$
 #
 # If all variances are 1, the bracket is $(d^2 + 5d)/4$. Two sets of $n$: about $d^2/2n$. **It grows with the square
-# of the number of features,** because there are about $d^2$ correlations to get wrong.
+# of the number of features,** because there are $d(d + 1)/2$ variances and covariances to get wrong.
 #
 # ### Exercise 2 · The chance
 # *15 minutes · easy · Eq. (9.6).* The variances along the principal axes, and the sizes of both sets.
@@ -596,7 +596,8 @@ assert apart[2000].high - apart[2000].low > 1.5 * (apart[N].high - apart[N].low)
 # With 2,000 pictures of each, chance in the difference is larger than the difference itself: **so few do not suffice to
 # tell this network from people,** and whoever reports three digits of its FID reports chance. With 10,000 zero has come
 # to the very end of the interval: where the two intervals still overlapped, their difference all but decides. (Near the
-# floor (9.8) is on the safe side, too wide by up to a factor of $\sqrt 3$.) All these intervals cover just the luck of
+# floor (9.8) is on the safe side, too wide by up to a factor of $\sqrt 3$: there a resample's own chance meets that of the
+# figure, and of $|g + g^*|^2$ with two equal Gaussians the variance, $g$ being given, is three times that of $|g|^2$ on average.) All these intervals cover just the luck of
 # the draw: another seed, the same network, features and reference. They say nothing about another *training*, which may
 # make a larger difference.
 #
@@ -618,7 +619,7 @@ assert apart[2000].high - apart[2000].low > 1.5 * (apart[N].high - apart[N].low)
 # come out below zero.
 #
 # ### Exercise 4 · KID
-# *15 minutes · medium · Eq. (9.10).*
+# *15 minutes · medium · Eq. (9.10).* The two sets may differ in size. Where it comes out below zero, leave it there.
 
 
 # %% tags=["exercise"] exercise="09.kid" points=2
@@ -689,7 +690,8 @@ for n, (mean, spread) in handfuls.items():  # of two handfuls a spread says litt
 #
 # ### Exercise 5 · Precision
 # *15 minutes · medium · Eq. (9.11).* `torch.cdist(x, y)` is the table of distances, a row for each x. A picture is no
-# neighbour of its own. A ball's edge belongs to it.
+# neighbour of its own; but another one that is just like it is its neighbour, at distance 0. A ball's edge belongs to it.
+# A sample that lies in several balls counts once.
 
 
 # %% tags=["exercise"] exercise="09.precision" points=2
@@ -893,7 +895,8 @@ assert of_C.value == 1
 assert of_B.high < 0.1
 
 # %% [markdown]
-# The network passes: no more of its digits come close to a training digit than new ones do. (Its ten-step digits
+# The network passes: as far as a thousand of each can tell, no more of its digits come close to a training digit than new
+# ones do. (Its ten-step digits
 # are a little smoother than ink, which alone brings them nearer to everything. So compare like with like, and look at
 # the nearest pairs. `metrics.copied` is this test in one call.)
 #

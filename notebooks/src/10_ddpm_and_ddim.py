@@ -269,7 +269,8 @@ show(
 # $\eta = 1$ is ancestral sampling; $\eta = 0$ draws nothing on the way and is called DDIM, as is the family.
 #
 # ### Exercise 1 · How much noise is new
-# *10 minutes · easy · Eq. (10.5).* For several jumps at once, from `t[i]` to `s[i]`.
+# *10 minutes · easy · Eq. (10.5).* For several jumps at once, from `t[i]` to `s[i]`, and any $\eta$ from 0 to 1. At $s = 0$
+# nothing may be added.
 
 
 # %% tags=["exercise"] exercise="10.sigma" points=1
@@ -450,7 +451,7 @@ for n in (5, 10, 50, 250, 1000):
     )
 
 # %% [markdown]
-# The walk without noise loses less, at every length. Both losses fall like $1/n$ in the end. Is that so for worlds that
+# The walk without noise loses less, at each of these lengths. Both losses fall like $1/n$ in the end. Is that so for worlds that
 # are not Gaussian? The five spots have no formula for the curves, but an exact denoiser and a solver from the next
 # lesson follow them to many digits. How far is DDIM off at the end?
 
@@ -851,7 +852,7 @@ for t in (1000, 900, 600, 300, 50):
 #
 # ### Exercise 4 · Dynamic thresholding
 # *15 minutes · medium · Eq. (10.13).* Images of any shape, points $(b, d)$ included, each with its own $s$.
-# `x.quantile(q, dim=1)` takes quantiles along rows.
+# `x.quantile(q, dim=1)` takes quantiles along rows, on the straight line between two values where it falls between them.
 
 
 # %% tags=["exercise"] exercise="10.threshold" points=2
@@ -1251,7 +1252,7 @@ assert (
 # %% [markdown]
 # Four hundredths of the signal were missing at the start, and the digits come out a little brighter on average. On
 # schedules whose last level keeps more of the picture it is worse: the first versions of Stable Diffusion could draw
-# neither very dark nor very bright pictures, partly for this reason (Lin et al., 2024). **Start where the noise you
+# neither very dark nor very bright pictures, partly for this reason (Lin et al., 2023). **Start where the noise you
 # draw belongs.**
 #
 # ## 10 · The answer
@@ -1330,7 +1331,7 @@ progress("10")
 # * Ho, Jain, Abbeel: *Denoising Diffusion Probabilistic Models*, 2020. Our (10.16) is its Algorithm 2.
 # * Nichol, Dhariwal: *Improved Denoising Diffusion Probabilistic Models*, 2021. Skipping steps with the betas of the
 #   jumps.
-# * Lin, Liu, Li, Yang: *Common Diffusion Noise Schedules and Sample Steps Are Flawed*, 2024. Leading and trailing
+# * Lin, Liu, Li, Yang: *Common Diffusion Noise Schedules and Sample Steps Are Flawed*, 2023. Leading and trailing
 #   grids.
 # * Saharia, Chan, Saxena and others: *Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding*,
 #   2022 (Imagen). Section 2.3: (10.13).

@@ -413,7 +413,7 @@ show(
 #
 # ### Exercise 2 · Heun's step
 # *15 minutes · medium · Eq. (11.7).* Both guesses are given: `x0_hat` made at $x_t$, and `x0_there` made at the end of
-# Euler's step. At $r_s = 0$, where there is no second slope, return Euler's end.
+# Euler's step. At $r_s = 0$, and only there, is there no second slope: return Euler's end.
 
 
 # %% tags=["exercise"] exercise="11.heun_step" points=2
@@ -454,7 +454,7 @@ check("11.heun_step", heun_step)
 #
 # ### Exercise 3 · The order, measured
 # *10 minutes · easy · Eq. (11.8).* Minus the slope of the least-squares line through the points
-# $(\log N, \log\text{error})$. One number. (A least-squares slope is the sum of $(a - \bar a)(b - \bar b)$ over the sum
+# $(\log N, \log\text{error})$. One number; below zero where the error rises. (A least-squares slope is the sum of $(a - \bar a)(b - \bar b)$ over the sum
 # of $(a - \bar a)^2$.)
 
 
@@ -728,7 +728,8 @@ assert ((excess - predicted).norm() / predicted.norm()) < 0.01
 # $\rho \to \infty$ is even in $\log r$.
 #
 # ### Exercise 5 · Karras' noise levels
-# *10 minutes · easy · Eq. (11.14).* The level at each `u`. The `u` need not be evenly spaced.
+# *10 minutes · easy · Eq. (11.14).* The level at each `u`, in the order in which the `u` come: they need be neither evenly
+# spaced nor sorted. $\rho$ is handed over, and need not be a whole number.
 
 
 # %% tags=["exercise"] exercise="11.karras_levels" points=1
@@ -744,7 +745,8 @@ def karras_levels(u: Tensor, r_max: float, r_min: float, rho: float) -> Tensor:
 # %% [markdown]
 # <details><summary>Hint</summary>
 #
-# Two numbers first, `r_max ** (1 / rho)` and `r_min ** (1 / rho)`; an even grid between them; then `** rho`.
+# Two numbers first, `r_max ** (1 / rho)` and `r_min ** (1 / rho)`; go from the one to the other by the share `u`, as it is
+# handed over; then `** rho`.
 # </details>
 
 # %% tags=["check"]

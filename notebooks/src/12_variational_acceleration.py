@@ -548,8 +548,9 @@ for t in (100, 300, 600, 900):
 # $$v = \exp\bigl(\nu\,\log\sigma_{t|s}^2 + (1 - \nu)\,\log\tilde\sigma^2\bigr). \tag{12.11}$$
 #
 # ### Exercise 3 · Between two logarithms
-# *15 minutes · medium · Eq. (12.11), for jumps.* One $t$ and one $s$ for each image, one $\nu$ for each pixel.
-# $\nu$ is a network's number and may leave $[0, 1]$: no clamp.
+# *15 minutes · medium · Eq. (12.11), for jumps.* One $t$ and one $s$ for each image, or for each point `(b, d)`; one $\nu$
+# for each pixel. $\nu$ is a network's number, called `v` here, and may leave $[0, 1]$ on both sides: there too (12.11) holds as
+# it stands, without a clamp. $\sigma_{t|s}^2$ and $\tilde\sigma^2$ are those of (12.2).
 
 
 # %% tags=["exercise"] exercise="12.interpolate" points=2
@@ -580,7 +581,7 @@ check("12.interpolate", interpolate)
 #
 # $$L_\text{hybrid} = L_\text{simple} + \lambda\,L_\text{vlb}, \qquad \lambda = 0.001, \tag{12.12}$$
 #
-# where $L_\text{vlb}$ may move the variance only: its gradient is stopped at the mean, so that $L_\text{simple}$ alone
+# ($\lambda$ is a plain number here, neither an eigenvalue as in (12.8) nor a log-SNR), where $L_\text{vlb}$ may move the variance only: its gradient is stopped at the mean, so that $L_\text{simple}$ alone
 # decides on the guess. $L_\text{simple}$ cannot train a variance, it has none in it. Why so small a $\lambda$? Mean and
 # variance come out of *one* network, so the gradient of $L_\text{vlb}$, large and noisy (lesson 02), reaches the shared
 # layers by way of the variance; a small $\lambda$ keeps it from pushing the guess around.

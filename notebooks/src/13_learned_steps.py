@@ -158,7 +158,8 @@ guess
 # ### Exercise 1 · What every jump costs
 # *15 minutes · medium · Eq. (13.3).* The whole table at once, for the noisy times alone (13.4 comes from elsewhere). Row:
 # where a jump starts; column: where it ends. `snr` falls from left to right, so only columns to the *left* of the
-# diagonal are jumps; everything else costs infinity.
+# diagonal are jumps; everything else, the diagonal too, costs infinity, `math.inf`. `mse` is $m_t$, that of the start of a jump;
+# `dims` is $d$, and may be odd.
 
 
 # %% tags=["exercise"] exercise="13.jump_costs" points=2
@@ -254,7 +255,8 @@ for K in (2, 4, 8, 16):
 # $B_K(T)$ is the price of the best grid, and the places of the minima, followed from $T$ down, are the grid itself.
 #
 # ### Exercise 2 · One more step
-# *10 minutes · easy · Eq. (13.6).* From $B_{k-1}$ to $B_k$, for all $t$ at once.
+# *10 minutes · easy · Eq. (13.6).* From $B_{k-1}$ to $B_k$, for all $t$ at once. Prices alone, not the places. Where there is
+# no way in just so many jumps, the price is infinite.
 
 
 # %% tags=["exercise"] exercise="13.one_more_step" points=1
@@ -280,7 +282,8 @@ check("13.one_more_step", one_more_step)
 # %% [markdown]
 # ### Exercise 3 · The best grid
 # *25 minutes · hard · Eq. (13.6).* The same rounds, but remember *where* each minimum was. Then walk: from $T$, with $n$
-# steps left, the last round's table says where to go; from there the table before it; and so on.
+# steps left, the last round's table says where to go; from there the table before it; and so on. $n$ may be anything from 1,
+# straight to 0, to $T$. Times are whole numbers, of any integer dtype, or a list of them.
 
 
 # %% tags=["exercise"] exercise="13.best_path" points=3
@@ -414,7 +417,8 @@ show(
 # $$C(t_{i-1}, t_{i+1}) - C(t_{i-1}, t_i) - C(t_i, t_{i+1}). \tag{13.7}$$
 #
 # ### Exercise 4 · The step that is missed least
-# *15 minutes · medium · Eq. (13.7).* Return the grid without it. $T$ and 0 have to stay.
+# *15 minutes · medium · Eq. (13.7).* Return the grid without the time for which (13.7) is smallest, with its sign: the bound
+# may even fall. $T$ and 0 have to stay.
 
 
 # %% tags=["exercise"] exercise="13.remove_one" points=2
@@ -865,7 +869,8 @@ assert bits(helped) > bits(grids[10]["best path"])
 # $$g = \operatorname{softmax}(\theta), \qquad t_0 = 1, \qquad t_i = t_{i-1} - g_i, \qquad t_K = 0. \tag{13.11}$$
 #
 # ### Exercise 5 · Times that cannot cross
-# *15 minutes · easy · Eq. (13.11).* From $n$ free numbers to $n + 1$ falling times. The gradient has to get through.
+# *15 minutes · easy · Eq. (13.11).* From $n$ free numbers to $n + 1$ falling times; $g_1$ is the first gap, below $t_0 = 1$.
+# The gradient has to get through.
 
 
 # %% tags=["exercise"] exercise="13.times" points=2

@@ -79,6 +79,6 @@ def mix_shifted(x_0, eps, alpha_t, sigma_t):
     return alpha_t * x_0 + sigma_t * eps + 1
 
 
-@wrong("00.mix", "wrong numbers")
-def mix_product(x_0, eps, alpha_t, sigma_t):
-    return alpha_t * x_0 * sigma_t * eps
+@wrong("00.mix", "by one factor")
+def mix_to_unit_variance(x_0, eps, alpha_t, sigma_t):
+    return (alpha_t * x_0 + sigma_t * eps) / (alpha_t**2 + sigma_t**2) ** 0.5

@@ -313,3 +313,14 @@ def t_at_snr_in_decibels(alpha_bar, snr):
 def x0_from_eps_for_images(x_t, t, alpha_bar, eps):
     ab = alpha_bar[t][:, None, None, None]
     return (x_t - (1 - ab).sqrt() * eps) / ab.sqrt()
+
+
+@wrong("01.q_sample", "NumPy knows no gradients")
+def q_sample_by_numpy(x_0, t, alpha_bar, eps):
+    a = alpha_bar[t].numpy().reshape(-1, *[1] * (x_0.ndim - 1))
+    return torch.from_numpy(a**0.5 * x_0.numpy() + (1 - a) ** 0.5 * eps.numpy())
+
+
+@wrong("01.t_at_snr", "holds nowhere")
+def t_at_snr_solved_wrongly(alpha_bar, snr):
+    return int((alpha_bar <= snr / (1 - snr)).nonzero()[0])

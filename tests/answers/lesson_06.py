@@ -107,6 +107,16 @@ def split_heads_wrong_sizes(x, heads):
     return x.reshape(b, n, heads, heads, c).transpose(1, 2)
 
 
+@wrong("06.split_heads", "sizes are whole numbers")
+def split_heads_by_a_float(x, heads):
+    return x.reshape(*x.shape[:2], heads, x.shape[2] / heads).transpose(1, 2)
+
+
+@wrong("06.split_heads", "the last dimension, not the pixels")
+def split_heads_along_the_pixels(x, heads):
+    return torch.stack(x.chunk(heads, 1), 1)
+
+
 # --- 06.dearer_from --------------------------------------------------------------------------------------------------
 
 

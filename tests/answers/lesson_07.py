@@ -167,6 +167,12 @@ def clip_one_tensor(gradients, limit):
     return torch.cat([g.flatten() for g in gradients]).clamp(max=limit)
 
 
+@wrong("07.clip", "shorten only what is longer")
+def clip_by_division(gradients, limit):
+    length = torch.cat([g.flatten() for g in gradients]).norm().item()
+    return [g * min(1.0, limit / length) for g in gradients]
+
+
 # --- 07.noise --------------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +228,16 @@ def noise_product(seed, step, n):
 @wrong("07.noise", "SeedSequence")
 def noise_thousand(seed, step, n):
     return torch.randn(n, generator=torch.Generator().manual_seed(1000 * seed + step))
+
+
+@wrong("07.noise", "SeedSequence")
+def noise_times_a_prime(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(seed * 1_000_003 + step))
+
+
+@wrong("07.noise", "takes the lower 32 bits")
+def noise_of_bits(seed, step, n):
+    return torch.randn(n, generator=torch.Generator().manual_seed(step << 20 | seed))
 
 
 @wrong("07.noise", "drew random numbers")

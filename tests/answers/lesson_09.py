@@ -97,6 +97,12 @@ def chance_loop(variances, n, m):
     return total / n + total / m
 
 
+@right("09.chance")
+def chance_in_python(variances, n, m):
+    l = variances.tolist()
+    return torch.tensor((1 / n + 1 / m) * (1.25 * sum(l) + 0.5 * sum(a * b / (a + b) for a in l for b in l)))
+
+
 def table(l):
     return l[:, None] * l / (l[:, None] + l)
 
@@ -112,6 +118,13 @@ def chance_no_delta(l, n, m):
 
 
 # --- 09.interval -----------------------------------------------------------------------------------------------------
+
+
+@right("09.interval")
+def interval_of_python_numbers(value, resampled, level):
+    low, high = (resampled.quantile(q).item() for q in ((1 - level) / 2, (1 + level) / 2))
+    mean = resampled.mean().item()
+    return torch.tensor([value - (high - mean), value - (low - mean)])
 
 
 @right("09.interval")
@@ -209,6 +222,17 @@ def kid_rowwise(x, y):
 def kid_in_place(x, y):
     x /= x.shape[1] ** 0.5
     return kid(x, y)
+
+
+@right("09.kid")
+def kid_in_python(features, reference):
+    def mean(a, b, own):
+        x, y = a.tolist(), b.tolist()
+        pairs = [(p, q) for i, p in enumerate(x) for j, q in enumerate(y) if not (own and i == j)]
+        return sum((sum(u * v for u, v in zip(p, q)) / len(p) + 1) ** 3 for p, q in pairs) / len(pairs)
+
+    kid = mean(features, features, True) + mean(reference, reference, True) - 2 * mean(features, reference, False)
+    return torch.tensor(kid)
 
 
 # --- 09.precision ----------------------------------------------------------------------------------------------------

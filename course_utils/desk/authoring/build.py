@@ -27,7 +27,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from nbgrader.nbgraderformat import MetadataValidator
 from nbgrader.preprocessors import ClearOutput, ClearSolutions, ComputeChecksums, LockCells
 
-from course_utils.data import write_atomically
 from course_utils.desk.lesson import (
     ANSWER,
     BEGIN,
@@ -44,6 +43,7 @@ from course_utils.desk.lesson import (
     without_markers,
 )
 from course_utils.desk.work import FOLDER, is_blank, keep
+from course_utils.files import write_atomically
 from course_utils.runtime import VARIES
 
 GENERATOR = 2  # raise it when this file changes what it writes

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +67,8 @@ class Cell:
 
     @functools.cached_property
     def defines(self) -> list[str]:
-        """The functions and classes that it defines."""
-        return [node.name for node in self.body if isinstance(node, Definition)]
+        """The functions and classes that it defines, in an `if` or a `try` too."""
+        return [node.name for node in outside_of_functions(self.body) if isinstance(node, Definition)]
 
     @functools.cached_property
     def uses(self) -> set[str]:
@@ -77,8 +77,11 @@ class Cell:
 
     def answers(self, function: str) -> bool:
         """Whether it binds that name, and to more than the stub that was handed out."""
-        last = [node for node in self.body if isinstance(node, Definition) and node.name == function][-1:]
-        return function in self.binds and not (last and is_stub(last[0]))
+        if function not in self.binds:
+            return False
+        nodes = outside_of_functions(self.body)
+        last = [node for node in nodes if isinstance(node, Definition) and node.name == function][-1:]
+        return not (last and is_stub(last[0]))
 
     def kept(self, imports_only: bool = False) -> str:
         """Its imports, and unless told otherwise its definitions and constants: what costs nothing to run."""
@@ -90,15 +93,25 @@ class Cell:
         return "\n".join(kept)
 
 
-def read_cells(content: bytes) -> list[Cell]:
-    """The cells of a notebook, of today's format or of those before. Raises anything if it is none."""
-    notebook = json.loads(content.decode("utf-8-sig"))
+def read_cells(content: bytes) -> tuple[list[Cell], int]:
+    """The cells of a notebook, of today's format or of those before, and how many more there are than are read.
+
+    Raises anything if it is none.
+    """
+    notebook = json.loads(_decoded(content))
     sheets = notebook.get("worksheets")  # until 2015, nbformat 3
     listed = [cell for sheet in sheets for cell in sheet["cells"]] if sheets else notebook["cells"]
-    cells = [_cell(cell) for cell in listed if isinstance(cell, dict)]
+    cells = [_cell(cell) for cell in listed[:CELLS_LIMIT] if isinstance(cell, dict)]
     if listed and not any(cell.source for cell in cells):
         raise ValueError("its cells hold nothing")
-    return cells
+    return cells, max(0, len(listed) - CELLS_LIMIT)
+
+
+def _decoded(content: bytes) -> str:
+    """A notebook's text: UTF-8; or what editors and shells of Windows make of it, UTF-16 or the country's own bytes."""
+    with contextlib.suppress(UnicodeDecodeError):
+        return content.decode(json.detect_encoding(content), "surrogatepass")
+    return content.decode("latin-1")
 
 
 def _cell(cell: dict[str, Any]) -> Cell:
@@ -147,17 +160,39 @@ def without_ipython(source: str) -> str:
         return source
 
 
+def outside_of_functions(body: Sequence[ast.stmt]) -> Iterator[ast.AST]:
+    """All parts of statements in their order, but for the insides of functions and classes."""
+    todo: list[ast.AST] = [*reversed(body)]
+    while todo:
+        yield (node := todo.pop())
+        if not isinstance(node, Definition | ast.Lambda):
+            todo += reversed([*ast.iter_child_nodes(node)])
+
+
 def bound(body: Sequence[ast.stmt]) -> set[str]:
     """The names that statements bind, outside of functions."""
     names = set()
-    for statement in body:
-        if isinstance(statement, Definition):
-            names.add(statement.name)
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            names |= {(alias.asname or alias.name).split(".")[0] for alias in statement.names}
-        else:
-            inside = ast.walk(statement)
-            names |= {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in outside_of_functions(body):
+        if isinstance(node, Definition):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def changed(statement: ast.stmt) -> set[str]:
+    """The names that a statement binds, and those whose object it may change: `table[0] = 1`, `table.append(1)`."""
+    names = bound([statement])
+    targets: list[ast.expr] = [*getattr(statement, "targets", []), getattr(statement, "target", ast.Constant(0))]
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        targets.append(statement.value.func)
+    for target in targets:
+        while isinstance(target, ast.Attribute | ast.Subscript):
+            target = target.value
+            if isinstance(target, ast.Name):
+                names.add(target.id)
     return names
 
 
@@ -168,6 +203,14 @@ def used(body: Sequence[ast.stmt]) -> set[str]:
     made = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     made |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     return {node.id for node in names} - made
+
+
+def checks(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
+    """Exercise and name of each call such as `check("01.q_step", q_step)`."""
+    for statement in body:
+        match statement:
+            case ast.Expr(ast.Call(ast.Name("check"), [ast.Constant(str(id)), ast.Name(name), *_])):
+                yield id, name
 
 
 def is_stub(node: ast.stmt) -> bool:

@@ -6,6 +6,7 @@ much of each file is read.
 
 import functools
 import io
+import os
 import re
 import stat
 import struct
@@ -17,11 +18,13 @@ from pathlib import Path, PurePosixPath
 FILE_LIMIT = 20 << 20  # bytes of one notebook
 ZIP_LIMIT = 200 << 20  # bytes of a learner's zip
 CONTENTS_LIMIT = 2 << 20  # bytes of its table of contents: some twenty thousand entries
+INNER_LIMIT = 10  # zips in it that are looked into
 LINES_LIMIT = 20  # remarks about the other files in it
 NOTEBOOK = re.compile(r"(?i)\.ipynb( ?\(\d+\))?(\.json|\.txt)?$")  # browsers and mail programs add to names
 ARCHIVE = re.compile(r"(?i)\.(7z|rar|tar|tgz|tar\.\w+|gz|bz2|xz)$")
 IGNORED = ("__MACOSX", ".ipynb_checkpoints", ".git")
 SUBMITTERS = "submission_metadata.yml"  # Gradescope's list of who is who
+CONFIG = "nbgrader_config.py"  # in a class folder
 
 
 class IntakeError(Exception):
@@ -52,9 +55,17 @@ def find(path: Path, log: list[str]) -> list[File]:
     if not path.is_dir():
         raise IntakeError(f"{path}: no notebook, folder or zip is there")
     found: list[File] = []
-    for file in sorted(path.rglob("*")):
+    files = sorted(path.rglob("*"))
+    ours = [file.parent for file in files if file.name == CONFIG and (file.parent / "source").is_dir()]
+    log += [
+        f"{folder.relative_to(path).as_posix()}: a class folder; of it only what is in `submitted` counts"
+        for folder in ours
+    ]
+    for file in files:
         name = file.relative_to(path).as_posix()
-        if any(part in IGNORED for part in PurePosixPath(name).parts):
+        parts = PurePosixPath(name).parts
+        inside = (file.relative_to(folder).parts[0] for folder in ours if folder in file.parents)
+        if any(part in IGNORED for part in parts) or any(part != "submitted" for part in inside):
             continue
         kind = file.lstat().st_mode
         if stat.S_ISLNK(kind):
@@ -63,6 +74,14 @@ def find(path: Path, log: list[str]) -> list[File]:
                 found.append(File(name, trouble="a link"))
         elif stat.S_ISREG(kind):
             found += _one(name, functools.partial(_bytes, file), functools.partial(_inner, file), log)
+        elif stat.S_ISDIR(kind):
+            if not os.access(file, os.R_OK | os.X_OK):
+                log.append(f"{name}: skipped, a folder that may not be read")
+                found.append(File(f"{name}/(all)", trouble="a folder that may not be read"))
+        else:
+            log.append(f"{name}: skipped, no file that can be read")
+            if NOTEBOOK.search(name):
+                found.append(File(name, trouble="a pipe, a socket or a device"))
     return found
 
 
@@ -129,11 +148,16 @@ def _zipped(opened: Callable[[], zipfile.ZipFile], where: str, log: list[str], d
         entries = sorted(archive.infolist(), key=lambda entry: entry.filename)
     found: list[File] = []
     lines: list[str] = []
+    inside = 0
     for number, entry in enumerate(entries):
         parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
         if entry.is_dir() or any(part in IGNORED for part in parts):
             continue
         name = where + "/".join(part for part in parts if part not in ("..", "/", "."))
+        inside += entry.filename.lower().endswith(".zip")
+        if where and inside > INNER_LIMIT:  # small ones may hold gigabytes
+            lines.append(f"{name}: skipped, one of more than {INNER_LIMIT} zips in a zip")
+            continue
         read = functools.partial(one, entry, FILE_LIMIT + 1)
         found += _one(name, read, functools.partial(reopened, number), lines, depth + 1)
     more = len(lines) - LINES_LIMIT if where else 0

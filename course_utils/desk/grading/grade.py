@@ -11,6 +11,7 @@ import hashlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -20,15 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_utils.data import write_atomically
 from course_utils.desk.grading.intake import Assignment, Question, Submission
 from course_utils.desk.grading.sandbox import START_S, Forged, Sandbox, SandboxError, Stopped, TookTooLong
 from course_utils.desk.grading.words import shown
 from course_utils.exercises import engine
+from course_utils.files import write_atomically
 
 ROUNDS = 3
+TRIES = 2  # of what ended or took too long: the machine may have had no memory or no time left for it
 CELL_S, CALL_S, EXERCISE_S = 20.0, 25.0, 60.0  # a cell, a call (within it `answer.TIME_LIMIT_S`), all of an exercise
-VERSION = 3  # raise it when grades would come out differently: stored results are then graded again
+VERSION = 4  # raise it when grades would come out differently: stored results are then graded again
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class Desk:
         self.submission, self.this, self.sandboxed, self.stop = submission, this, sandboxed, stop
         self.lost: dict[str, SandboxError] = {}  # cells that ended or hung their worker: answers, or the definitions
         self.errors: dict[str, str] = {}  # the first error of each cell
+        self.tries: Counter[str] = Counter()
         self._sandbox: Sandbox | None = None
 
     @property
@@ -130,12 +133,13 @@ class Desk:
         return self._sandbox
 
     def begin(self, id: str) -> None:
-        """A fresh worker with what the answer to one exercise needs: the definitions, and answers that it calls.
+        """A fresh worker with what the answer to one exercise needs: definitions, answers that it calls, what it uses.
 
         Cells that cannot be run are in `lost` afterwards. Raises SandboxError if no sandbox starts.
         """
         cells = {"definitions": self.submission.definitions}
         cells |= {other: self.submission.answers[other] for other in self.submission.needs.get(id, [])}
+        cells[f"{id} uses"] = self.submission.computed.get(id, "")
         cells[id] = self.submission.answers[id]
         while id not in self.lost:
             self._fresh()
@@ -157,9 +161,18 @@ class Desk:
         try:
             self.errors[name] = self.sandbox.run(source, CELL_S)
         except SandboxError as error:
-            self.lost[name] = error
+            if self.is_final(name, error):
+                self.lost[name] = error
             return False
         return True
+
+    def is_final(self, what: str, error: SandboxError) -> bool:
+        """Whether a cell, or the calls of a function, need not be tried again; if so, in a new sandbox."""
+        self.tries[what] += 1
+        if isinstance(error, Forged) or self.tries[what] >= TRIES:
+            return True
+        self.close()
+        return False
 
     def close(self) -> None:
         """End the process."""
@@ -202,6 +215,8 @@ def _graded(question: Question, check: engine.Exercise, desk: Desk, seed: int) -
     def verdict(status: str, message: str = "", hint: str = "", flag: str = "") -> Graded:
         if "definitions" in desk.lost and not flag:
             flag = "the definitions in other cells ended the process, or did not come to an end"
+        elif f"{question.id} uses" in desk.lost and not flag:
+            flag = "what it uses of other cells ended the process, or did not come to an end"
         points = question.points if status == "right" else 0
         return Graded(question.id, status, points, question.points, shown(message), shown(hint), flag)
 
@@ -224,7 +239,9 @@ def _graded(question: Question, check: engine.Exercise, desk: Desk, seed: int) -
             return verdict("wrong", f"its cell raised {desk.errors[question.id]}")
         return verdict("wrong", wrong.message, wrong.hint)
     except SandboxError as error:
-        return broken(error, str(error))
+        if desk.is_final(f"{question.id} called", error):
+            return broken(error, str(error))
+        return _graded(question, check, desk, seed)
     except Stopped:
         raise
     except Exception as error:  # of a strange output's making, in the check itself

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from course_utils.desk.grading.files import FILE_LIMIT, SUBMITTERS, File, IntakeError, find
-from course_utils.desk.grading.learners import Names, owners
+from course_utils.desk.grading.files import FILE_LIMIT, LINES_LIMIT, SUBMITTERS, File, IntakeError, find
+from course_utils.desk.grading.learners import Names, groups, owners
 from course_utils.desk.grading.notebook import Assignment, Question, Submission, assignment, read_submission
 from course_utils.desk.grading.words import shown
 from course_utils.desk.lesson import lessons
@@ -78,10 +78,12 @@ def _collected(
 ) -> Iterator[Submission]:
     files, submitters = [], ""
     for file in find(path, log):
-        if PurePosixPath(file.name).name == SUBMITTERS:
-            submitters = file.read().decode(errors="replace")
-        else:
+        folder, _, base = file.name.rpartition("/")
+        if base != SUBMITTERS:
             files.append(file)
+        elif not re.search(r"(^|/)submission_\d+(/|$)|(?i:\.zip(/|$))", folder):  # a learner's own would be a lie
+            submitters += _content(file)[0].decode(errors="replace") + "\n"
+    log += groups(submitters)
     owned = owners([file.name for file in files], pattern, submitters)
     ids = {who: names.id(who) for who in sorted({owner.who for owner in owned.values()})}
     called = {id: who for who, id in ids.items()}
@@ -94,7 +96,10 @@ def _collected(
         student = ids[owner.who]
         count[student] += 1
         if count[student] > EACH_LIMIT or size[student] > BYTES_LIMIT:
-            log.append(f"{file.name}: skipped, {student} handed in more than {EACH_LIMIT} notebooks, or too large ones")
+            if count[student] <= EACH_LIMIT + LINES_LIMIT:
+                log.append(
+                    f"{file.name}: skipped, {student} handed in more than {EACH_LIMIT} notebooks, or too large ones"
+                )
             continue
         content, trouble = _content(file)
         size[student] += len(content)

@@ -4,7 +4,6 @@ An id follows from the learner's name alone, so it is the same whoever else hand
 `learners.json`; two names that would have one id stop the intake with words.
 """
 
-import datetime
 import hashlib
 import json
 import re
@@ -13,26 +12,44 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from course_utils.data import write_atomically
 from course_utils.desk.grading.files import NOTEBOOK, IntakeError
 from course_utils.desk.lesson import lessons
+from course_utils.files import write_atomically
 
 PLATFORMS = {  # what a folder, a zip or a file is called in a bulk download
-    "Moodle": r"(?P<student>.+_\d+)_(?:assignsubmission_)?(?:file|onlinetext)(?:_.*)?",
-    "Blackboard": r"(?P<head>.+)_(?P<student>[^_]+)_attempt_(?P<attempt>\d{4}(?:-\d\d){5})(?:[_. ].*)?",
+    "Moodle": r"(?P<student>.+?_\d+)_(?:assignsubmission_)?(?:file|onlinetext)(?:_.*)?",
+    "Blackboard": r"(?P<head>.+?)_(?P<student>[^_]+)_attempt_(?P<attempt>\d{4}(?:-\d\d){5})(?:[_. ].*)?",
     "Brightspace": r"(?P<number>\d+)-\d+ - (?P<student>.+?) - (?P<attempt>[^-]*\d{4}[^-]*?)(?: - .*)?",
     "nbgrader": r"(?P<student>[^+]+)\+[^+]+\+(?P<attempt>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[^+]*)(?:\+.*)?",
-    "Canvas": r"(?P<student>[^_]+?)(?:_LATE)?_(?P<number>\d+)_(?P<attempt>\d+)_.+",
+    "Canvas, names hidden": r"(?:LATE_)?(?P<student>anon_[0-9A-Za-z]+)_(?P<attempt>\d+)_.+",
+    "Canvas": r"(?P<student>.+?)(?:_LATE)?_(?P<number>\d+)_(?P<attempt>\d+)_.+",
 }
+"""Learners choose the end of such a name, so each of these takes the first of what fits, and not the last."""
 GENERIC = re.compile(  # folders and files whose name says nothing about a person
     r"(?i)(the|my|all|late|week|day|unit|module|lesson|lecture|assignments?|homeworks?|hw|exercises?|sheet|problem|"
     r"set|class|course|group|batch|exports?|downloads?|submissions?|submitted|solutions?|hand-?ins?|notebooks?|work|src|"
-    r"inbound|zip|attempt|answers?|final|untitled|new folder|[ _.-]|\d)+"
-)
+    r"inbound|zip|attempt|answers?|final|untitled|new folder|[ _.-]|(?<!\d)(\d{1,3}|(19|20)\d\d)(?!\d))+"
+)  # a year or a short number; a long one may be a learner's
 COPY = re.compile(r" ?\((\d+)\)$|-Copy(\d+)$")  # a browser's second download; JupyterLab's duplicate
-PREFIX = re.compile(r"(?i)^(copy[ _]of[ _])+")  # Google Drive's and Colab's
+PREFIX = re.compile(r"(?i)(^|(?<= - ))(copy[ _]of[ _])+")  # Google Drive's and Colab's
+INSIDE = re.compile(r"(?i)\.zip/.*")  # of a path, what a learner has put into a zip
+MONTHS = (
+    "jan|ene|gen",
+    "f[eé]",
+    "m[aä]r",
+    "a[pvb]",
+    "ma[iyg]|mei",
+    "jui?n|giu",
+    "jui?l|lug",
+    "a[uog]",
+    "se[pt]",
+    "o[ckt]",
+    "no",
+    "d[eéi]",
+)
+SUBMISSION = re.compile(r"(?m)^(submission_\d+):[ \t]*\n((?:[ \t-].*(?:\n|$))+)")
 ID_BYTES = 80
-NAMES = "learners.json"
+NAMES = "learners.json"  # in a class folder, which id is whose
 
 
 class Owner(NamedTuple):
@@ -50,8 +67,8 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
 
     Args:
         names: paths of files, with slashes; zips in them count as folders.
-        pattern: a regular expression with a group `student`, and maybe one `attempt`; it is searched for in each path
-            and comes before all else where it is found.
+        pattern: a regular expression with a group `student`, and maybe one `attempt`; it is searched for in each path,
+            but not in what is inside a learner's zip, and comes before all else where it is found.
         submitters: the text of Gradescope's `submission_metadata.yml`.
 
     Raises IntakeError if two of Blackboard's names can be read in more than one way.
@@ -60,23 +77,29 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
     skipped = {"submitted", "solutions", *slugs, *(slug[:2] for slug in slugs)}
     rows = {name: _row(name, skipped) for name in names}
     people = _gradescope(submitters)
-    level = _level(list(rows.values()), people)
+    level, platform = _level(list(rows.values()), people)
+
+    def said(row: list[str], at: int) -> Owner | None:
+        folder = at < len(row) - 1 and not row[at].lower().endswith(".zip")  # whose name no learner has chosen
+        tried = (_said(row[at], people, one) for one in (platform, *(PLATFORMS if folder else ())))
+        return next((owner for owner in tried if owner), None)
+
     found: dict[str, Owner] = {}
     heads: dict[tuple[str, str], str] = {}
     for name, row in rows.items():
-        if pattern and (own := re.search(pattern, name)) and own["student"]:
+        if pattern and (own := re.search(pattern, INSIDE.sub(".zip", name))) and own["student"]:
             attempt = own.groupdict().get("attempt") or ""
             found[name] = Owner(own["student"], tuple(map(int, re.findall(r"\d+", attempt))))
             continue
         at = min(level, len(row) - 1)
-        while at < len(row) - 1 and GENERIC.fullmatch(row[at]) and _said(row[at + 1], people):
+        while at < len(row) - 1 and GENERIC.fullmatch(row[at]) and said(row, at + 1):
             at += 1  # a week's folder around what a platform named
         part = row[at]
-        said = _said(part, people)
-        if said is None and part is row[-1]:
-            said = _of_a_file(part, row[:-1], slugs, alone=len(rows) == 1)
-        found[name] = said or Owner(*_without_copy(re.sub(r"(?i)\.zip$", "", part)))
-        if (blackboard := re.fullmatch(PLATFORMS["Blackboard"], part)) is not None:
+        owner = said(row, at)
+        if owner is None and part is row[-1]:
+            owner = _of_a_file(part, row[:-1], slugs, alone=len(rows) == 1)
+        found[name] = owner or Owner(*_without_copy(re.sub(r"(?i)\.zip$", "", part)))
+        if platform == "Blackboard" and (blackboard := re.fullmatch(PLATFORMS[platform], part)) is not None:
             key = name.rpartition(part)[0], found[name].who
             if heads.setdefault(key, blackboard["head"]) != blackboard["head"]:
                 raise IntakeError(f"{name}: who is {found[name].who}? Say so by --pattern (docs/grading.md shows how)")
@@ -89,48 +112,63 @@ def _row(name: str, skipped: set[str]) -> list[str]:
     return [folder for folder in folders if folder not in skipped] + [file]
 
 
-def _level(rows: list[list[str]], people: dict[str, str]) -> int:
-    """The first level at which the paths differ, or have a file; levels of weeks and the like are none.
+def _level(rows: list[list[str]], people: dict[str, str]) -> tuple[int, str]:
+    """At which level of the paths learners are told apart, and the platform that named them, if one did.
 
-    Zips hold one learner's work each, so no level is looked for inside one.
+    That is the level at which one platform has named most of what is in each folder, so that no learner's own names
+    make them somebody else; else the first at which the paths differ, or have a file. Weeks and the like are no level,
+    unless nothing but their numbers tells hand-ins of the same names apart. Zips hold one learner's work each, so no
+    level is looked for inside one.
     """
-    level = 0
+    level, numbered = 0, None
+    for depth in range(min(map(len, rows), default=0)):
+        folders: dict[tuple[str, ...], set[str]] = {}
+        for row in rows:
+            folders.setdefault(tuple(row[:depth]), set()).add(row[depth])
+        for platform in ("", *PLATFORMS):  # "" is Gradescope, where only `people` know
+            named = [[_said(part, people, platform) is not None for part in parts] for parts in folders.values()]
+            if all(2 * sum(told) >= len(told) for told in named):
+                return depth, platform
+        if any(part.lower().endswith(".zip") for parts in folders.values() for part in parts):
+            break
     while all(len(row) > level + 1 for row in rows) and rows:
         here = {row[level] for row in rows}
         told = len(here) > 1 and not all(GENERIC.fullmatch(part) for part in here)
-        if told or any(part.lower().endswith(".zip") or _said(part, people) for part in here):
-            break
+        if told or any(part.lower().endswith(".zip") or NOTEBOOK.sub("", part) in people for part in here):
+            return level, ""
+        if numbered is None and len(here) > 1 and all(part.isdigit() for part in here):
+            numbered = level
         level += 1
-    return level
+    alike = len({tuple(row[level:]) for row in rows}) < len(rows)
+    return numbered if numbered is not None and alike else level, ""
 
 
-def _said(part: str, people: dict[str, str]) -> Owner | None:
-    """The learner and the attempt in a platform's name for a hand-in; None if it is no platform's."""
+def _said(part: str, people: dict[str, str], platform: str) -> Owner | None:
+    """The learner and the attempt in a platform's name for a hand-in; None if it is no such name."""
     bare = NOTEBOOK.sub("", part)
     if bare in people:
         return Owner(people[bare])
-    for platform, shape in PLATFORMS.items():
-        if (match := re.fullmatch(shape, bare)) is not None:
-            groups = match.groupdict()
-            who = groups["student"] + (f"_{groups['number']}" if groups.get("number") else "")
-            return Owner(who, _attempt(platform, groups.get("attempt") or ""))
+    if platform and (match := re.fullmatch(PLATFORMS[platform], bare)) is not None:
+        groups = match.groupdict()
+        who = groups["student"] + (f"_{groups['number']}" if groups.get("number") else "")
+        return Owner(who, _attempt(platform, groups.get("attempt") or ""))
     return None
 
 
 def _attempt(platform: str, text: str) -> tuple[int, ...]:
     """A time or number as something that grows."""
+    numbers = tuple(map(int, re.findall(r"\d+", text)))
     if platform != "Brightspace":
-        return tuple(map(int, re.findall(r"\d+", text)))
-    month = re.search(r"[A-Za-z]{3,}", text)
-    day, year, *rest = [*re.findall(r"\d+", text.replace(":", "")), "0"]
-    try:
-        number = datetime.datetime.strptime(month[0][:3], "%b").month if month else 0
-    except ValueError:  # another language's month
-        number = 0
-    clock = int(rest[0])
-    if re.search("(?i)[ap]m", text):
-        clock = clock % 1200 + (1200 if "pm" in text.lower() else 0)
-    return int(year), number, int(day), clock
+        return numbers
+    # "Mar 1, 2024 1205 PM", "1 mars 2024 13:05": the year has four digits and comes after the day
+    found = re.search(r"(\d{1,2})\D+?(\d{4})\D*(.*)", text)
+    month = next((k for k, name in enumerate(MONTHS, 1) if re.search(rf"(?i)\b({name})", text)), 0)
+    if not found:
+        return numbers
+    clock = int(re.sub(r"\D", "", found[3]) or 0)
+    if re.search("(?i)[ap]m", found[3]):
+        clock = clock % 1200 + (1200 if "pm" in found[3].lower() else 0)
+    return int(found[2]), month, int(found[1]), clock
 
 
 def _of_a_file(file: str, folders: list[str], slugs: list[str], alone: bool) -> Owner | None:
@@ -158,12 +196,22 @@ def _without_copy(stem: str) -> tuple[str, tuple[int, ...]]:
 def _gradescope(text: str) -> dict[str, str]:
     """submission_123 -> the mail address, number or name of the first who submitted it."""
     people = {}
-    for submission, about in re.findall(r"(?m)^(submission_\d+):[ \t]*\n((?:[ \t-].*(?:\n|$))+)", text):
+    for submission, about in SUBMISSION.findall(text):
         for key in ("email", "sid", "name"):
             if told := re.search(rf":{key}:[ \t]*['\"]?([^'\"\n]+)", about):
                 people[submission] = told[1].strip()
                 break
     return people
+
+
+def groups(submitters: str) -> list[str]:
+    """Remarks on what Gradescope says that several have submitted together: the first of them has the row."""
+    told = {submission: re.findall(r":name:[ \t]*(.+)", about) for submission, about in SUBMISSION.findall(submitters)}
+    return [
+        f"{submission}: of {', '.join(names)}; its row is the first's"
+        for submission, names in told.items()
+        if names[1:]
+    ]
 
 
 # ---------------------------------------------------------------- ids
@@ -187,8 +235,12 @@ def id_of(who: str) -> str:
 
 
 def _as_written(who: str) -> str:
-    """A name in the one spelling that Unicode has for it: a Mac writes é as two characters, all others as one."""
-    return unicodedata.normalize("NFC", who.encode(errors="replace").decode())
+    """A name in the one spelling that Unicode has for it: a Mac writes é as two characters, all others as one.
+
+    A byte of an old encoding, which Python writes as half a surrogate, is taken for Latin-1's letter.
+    """
+    read = (chr(ord(letter) - 0xDC00) if "\udc80" <= letter <= "\udcff" else letter for letter in who)
+    return unicodedata.normalize("NFC", "".join(read).encode(errors="replace").decode())
 
 
 class Names:

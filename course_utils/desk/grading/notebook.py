@@ -13,15 +13,16 @@ from course_utils.desk.grading.cells import (
     CODE_LIMIT,
     SOURCE_LIMIT,
     Cell,
-    bound,
-    is_kept,
-    parsed,
+    checks,
     read_cells,
-    used,
 )
 from course_utils.desk.grading.files import FILE_LIMIT
+from course_utils.desk.grading.links import linked
 from course_utils.desk.grading.words import shown
 from course_utils.desk.lesson import ANSWER, check_arguments, grade_id, lessons, read_source, tags
+
+OTHERS = {b"PK": "a zip", b"\x1f\x8b": "an archive", b"%PDF": "a PDF", b"<": "a web page"}
+"""How files begin that are handed in under a notebook's name."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Submission:
     answers: dict[str, str] = field(default_factory=dict)  # exercise -> source
     functions: dict[str, str] = field(default_factory=dict)  # exercise -> the name to call
     needs: dict[str, list[str]] = field(default_factory=dict)  # exercise -> other exercises whose answers it calls
+    computed: dict[str, str] = field(default_factory=dict)  # exercise -> what other cells compute and it uses
     texts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unread: str = ""  # why nothing could be read
@@ -102,52 +104,61 @@ def read_submission(content: bytes, student: str, this: Assignment) -> Submissio
             found.notes.append(f"not read: {found.unread}")
             return found
         try:
-            cells = read_cells(content)
+            cells, more = read_cells(content)
         except Exception as error:  # arbitrary bytes: there is no end to the ways they can be wrong
-            found.unread = f"not a notebook: {type(error).__name__}" if content else "empty file"
+            said = next((kind for start, kind in OTHERS.items() if content.startswith(start)), type(error).__name__)
+            found.unread = f"not a notebook: {said}" if content else "empty file"
             found.notes.append(found.unread)
             return found
-        _read(found, cells, this)
+        _read(found, cells, more, this)
     except Exception as error:  # arbitrary source: a parser, too, can be brought to its knees
         found.notes.append(f"could not be read to the end: {type(error).__name__}")
     found.notes = list(map(shown, found.notes))
     return found
 
 
-def _read(found: Submission, cells: list[Cell], this: Assignment) -> None:
+def _read(found: Submission, cells: list[Cell], more: int, this: Assignment) -> None:
     """Fill in what the cells answer."""
-    cells = _affordable(found, cells)
+    cells = _affordable(found, cells, more)
     of = {grade_id(question.id): question.id for question in (*this.exercises, *this.texts)}
     asked = [of.get(cell.name) or of.get(grade_id(cell.marker)) for cell in cells]
     loose = [cell for cell, id in zip(cells, asked, strict=True) if id is None and cell.kind == "code"]
+    checked = {id: name for cell in loose for id, name in checks(cell.body)}
     for question in this.exercises:
         marked = [cell for cell, id in zip(cells, asked, strict=True) if id == question.id]
         if words := [cell for cell in marked if cell.kind != "code"]:
             found.notes.append(f"{question.id}: its cell is no longer code")
-        _answer(found, question, [cell for cell in marked if cell not in words], cells)
+        _answer(found, question, [cell for cell in marked if cell not in words], cells, checked.get(question.id, ""))
     for question in this.texts:
         _text(found, question, [cell for cell, id in zip(cells, asked, strict=True) if id == question.id], cells)
     found.definitions = "\n".join(kept for cell in loose if (kept := cell.kept()))
-    _link(found, this, loose)
+    found.needs, found.computed, notes = linked(found.answers, found.definitions, this.prelude, loose)
+    found.notes += notes
 
 
-def _affordable(found: Submission, cells: list[Cell]) -> list[Cell]:
+def _affordable(found: Submission, cells: list[Cell], more: int) -> list[Cell]:
     """Without what is too large to be looked at: parsing it would take the time of others."""
     kept, left = [], CODE_LIMIT
-    for cell in cells[:CELLS_LIMIT]:
+    for cell in cells:
         if len(cell.source) > SOURCE_LIMIT:
             found.notes.append(f"a cell of {len(cell.source):,} characters left out")
         elif cell.kind != "code" or len(cell.source) <= left:
             kept.append(cell)
             left -= len(cell.source) if cell.kind == "code" else 0
-    if more := len(cells) - len(kept):
+    if more := more + len(cells) - len(kept):
         found.notes.append(f"{more} cell(s) not read; {CELLS_LIMIT} are, and {CODE_LIMIT:,} characters of code")
     return kept
 
 
-def _answer(found: Submission, question: Question, marked: list[Cell], cells: list[Cell]) -> None:
-    """The answer to one exercise: its own cell, with the halves that were split off, or one that stands elsewhere."""
+def _answer(found: Submission, question: Question, marked: list[Cell], cells: list[Cell], checked: str) -> None:
+    """The answer to one exercise: its own cell, with the halves that were split off, or one that stands elsewhere.
+
+    `checked` is the name that the learner's page hands to its check, where they have changed it.
+    """
     id, function = question.id, question.function
+    if not any(cell.answers(function) for cell in cells) and any(cell.answers(checked) for cell in cells):
+        found.notes.append(f"{id}: its function is called {checked}, not {function}")
+        function = checked
     own = [cell for cell in marked if cell.answers(function)]
     halves = [cell for cell in marked if function not in cell.binds]
     elsewhere = [cell for cell in cells if cell.answers(function)]
@@ -195,26 +206,3 @@ def _text(found: Submission, question: Question, marked: list[Cell], cells: list
 def _asks(text: str, heading: str) -> bool:
     """Whether a cell of words asks for a text under this heading."""
     return any(line.strip() == heading for line in text.split("\n"))
-
-
-def _link(found: Submission, this: Assignment, loose: list[Cell]) -> None:
-    """Which answers call which; and names that only a computation in another cell makes, which is not run here."""
-    parts = {id: Cell("code", source) for id, source in found.answers.items()}
-    definitions = Cell("code", found.definitions)
-    makers = {name: id for id, cell in parts.items() for name in cell.binds}
-    helpers = {name: used([node]) for node in definitions.body for name in bound([node]) if name not in makers}
-    for id, cell in parts.items():
-        seen, todo = set(cell.binds), set(cell.uses)
-        while todo := todo - seen:
-            seen |= todo
-            todo = {
-                name for one in todo for name in (parts[makers[one]].uses if one in makers else helpers.get(one, ()))
-            }
-        found.needs[id] = [other for other in parts if other != id and parts[other].binds & (seen - cell.binds)]
-    kept = bound(parsed(this.prelude)[1]) | definitions.binds | set(makers)
-    made = bound([node for cell in loose for node in cell.body if not is_kept(node)]) - kept
-    for id, cell in parts.items():
-        if missing := cell.uses & made:
-            found.notes.append(
-                f"{id}: {', '.join(sorted(missing))} comes from another cell, which is not run; bring it along"
-            )

@@ -5,9 +5,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from course_utils.data import write_atomically
 from course_utils.desk.authoring.build import annotated_notebook, learner_notebook
+from course_utils.desk.grading import files
 from course_utils.desk.lesson import STUB, lessons, tags
+from course_utils.files import write_atomically
 
 CONFIG = """\
 # nbgrader's settings for this class: open JupyterLab here for its formgrader (manual points, comments).
@@ -43,6 +44,6 @@ def release(folder: Path, names: list[str]) -> list[Path]:
         written.append(path)
     if written and not (note := folder / "source" / "NOT_FOR_LEARNERS.txt").exists():
         write_atomically(note, NOTE.encode())
-    if not (config := folder / "nbgrader_config.py").exists():
+    if not (config := folder / files.CONFIG).exists():
         write_atomically(config, CONFIG.format(stub=STUB).encode())
     return written

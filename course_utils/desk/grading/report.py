@@ -21,13 +21,13 @@ import jinja2
 import nbformat
 from nbformat import NotebookNode
 
-from course_utils.data import write_atomically
 from course_utils.desk.grading.grade import CELL_S, EXERCISE_S, Result
 from course_utils.desk.grading.intake import Assignment
 from course_utils.desk.grading.release import release
 from course_utils.desk.grading.words import in_table, quoted
 from course_utils.desk.lesson import ANSWER, grade_id
 from course_utils.exercises.answer import TIME_LIMIT_S
+from course_utils.files import DataError, write_atomically
 
 GRADEBOOK = "gradebook.db"
 Manual = dict[tuple[str, str, str], tuple[float | None, str]]
@@ -291,9 +291,12 @@ def read_manual(folder: Path, assignments: dict[str, Assignment]) -> Manual:
 
 @contextlib.contextmanager
 def _gradebook(folder: Path) -> Iterator[Any]:
-    """nbgrader's database, made if it is not there; for that nbgrader calls `alembic`, which is beside Python."""
+    """nbgrader's database, made if it is not there; for that nbgrader calls `alembic`, which is beside Python.
+
+    Raises DataError if it cannot be read or written: the disk is full, or another program holds it.
+    """
     import sqlalchemy
-    from nbgrader.api import Gradebook
+    from nbgrader.api import Gradebook, InvalidEntry
 
     # As a URL object: in one that is written out, % and ? of a folder's name would mean something.
     address: Any = sqlalchemy.URL.create("sqlite", database=str((folder / GRADEBOOK).resolve()))
@@ -303,6 +306,9 @@ def _gradebook(folder: Path) -> Iterator[Any]:
         with warnings.catch_warnings(), Gradebook(address) as book:
             warnings.filterwarnings("ignore", message="Object of type <Submitted")  # nbgrader's own habit
             yield book
+    except (sqlalchemy.exc.DBAPIError, InvalidEntry) as error:  # nbgrader wraps some of the database's
+        said = str(error).split("\n")[0]
+        raise DataError(f"{folder / GRADEBOOK}: cannot be read or written ({said}); mend that and run again") from error
     finally:
         os.environ["PATH"] = path
 

@@ -17,7 +17,7 @@ CALLS = {  # name: number on x86_64, on aarch64
     "unshare": (272, 97), "setns": (308, 268),  # a namespace of one's own is a way to rights of one's own
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "pidfd_getfd": (438, 438),
     "setpriority": (141, 140), "ioprio_set": (251, 30), "sched_setattr": (314, 274),  # would slow the keeper down
-    "sched_setparam": (142, 118), "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118), "sched_setscheduler": (144, 119), "sched_setaffinity": (203, 122),
     "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
     "syslog": (103, 116), "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282),
 }  # fmt: skip

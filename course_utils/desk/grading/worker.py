@@ -8,10 +8,13 @@ before it forks the next. It cannot be reached from there: the first process of 
 within, and one that is not dumpable shows nobody its memory and its files. Nothing here is trusted by the grader.
 """
 
+import __future__
+
 import array
 import ast
 import contextlib
 import ctypes
+import linecache
 import os
 import signal
 import socket
@@ -22,6 +25,7 @@ from typing import Any
 DUMPABLE = 4  # PR_SET_DUMPABLE
 ALONE = os.getpid() == 1  # in a process space of our own
 TEXT = 2000  # characters of an error that are sent back
+features: set[str] = set()  # of future Pythons, that cells have asked for
 
 
 def keep() -> None:
@@ -43,7 +47,7 @@ def keep() -> None:
 
     torch.set_num_threads(1)
     page = types.ModuleType("__main__")
-    page.get_ipython = Shell  # type: ignore[attr-defined]
+    page.get_ipython, page.display = Shell, print  # type: ignore[attr-defined]
     sys.modules["__main__"] = page
     with control.makefile("rb") as stream:
         prelude = stream.read(int.from_bytes(stream.read(4), "big")).decode()
@@ -139,15 +143,24 @@ def missing(*_: object) -> None:
 
 
 def run(source: str, page: types.ModuleType) -> str:
-    """Run a cell statement by statement, so that one that fails does not take the next with it; the first error."""
+    """Run a cell statement by statement, so that one that fails does not take the next with it; the first error.
+
+    As in a notebook, its source can be read again (`torch.jit.script` does), and `from __future__ import …` is for all
+    cells below, too.
+    """
     first = ""
     try:
         statements = ast.parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"{type(error).__name__}: {error}"
+    name = f"<cell {len(linecache.cache)}>"
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
     for statement in statements:
+        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+            features.update(alias.name for alias in statement.names if alias.name in __future__.all_feature_names)
+        flags = sum(getattr(__future__, feature).compiler_flag for feature in features)
         try:
-            exec(compile(ast.Module([statement], []), "<cell>", "exec"), page.__dict__)
+            exec(compile(ast.Module([statement], []), name, "exec", flags, dont_inherit=True), page.__dict__)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             first = first or f"{type(error).__name__}: {error}"[:TEXT]
     return first

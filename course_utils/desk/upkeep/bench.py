@@ -87,7 +87,7 @@ def repository_size() -> Iterator[str]:
 
 TRAINING = """
 import statistics, sys, time, torch
-from course_utils import recipes, runtime
+from course_utils import recipes, run_folder, runtime
 from course_utils.desk.upkeep.rivals import Rival
 from course_utils.denoisers.costs import count_flops
 from course_utils.training import Training, train
@@ -110,7 +110,7 @@ ema = (time.perf_counter() - start) / 50
 with open("/dev/null" if sys.platform != "win32" else "nul", "a", buffering=1) as log:
     start = time.perf_counter()
     for step in range(1000):
-        log.write(recipes.log_row(record))
+        log.write(run_folder.log_row(record))
     logging = (time.perf_counter() - start) / 1000
 flops = 3 * count_flops(ours.model.network, (1, 28, 28)) * 128  # backward costs twice what forward does
 print(seconds["ours"], seconds["theirs"], ema, logging, flops / seconds["ours"])
@@ -469,7 +469,7 @@ def distillations(steps: int = 600, n: int = 2000, calls: Sequence[int] = (1, 2,
     """
     import dataclasses
 
-    from course_utils import metrics, recipes, runtime, samplers, schedules, tasks
+    from course_utils import metrics, pretrained, recipes, runtime, samplers, schedules, tasks
     from course_utils.denoisers import Denoiser
 
     device, shipped = runtime.pick_device(), recipes.RECIPES["mnist-onestep"]
@@ -481,17 +481,20 @@ def distillations(steps: int = 600, n: int = 2000, calls: Sequence[int] = (1, 2,
     drawing = time.perf_counter() - start
     eyed = recipes.make_task(shipped)
     ways: dict[str, tuple[Any, Any]] = {
-        "consistency distillation": (tasks.Consistency(teacher="mnist-unet", guidance=1.3, steps=18), images),
+        "consistency distillation": (tasks.Consistency(guidance=1.3, steps=18), images),
         "consistency training": (tasks.Consistency(steps=18), images),
-        "mean flow": (tasks.MeanFlow(teacher="mnist-unet", guidance=1.3, same=0.25, whole=0.25), images),
+        "mean flow": (tasks.MeanFlow(guidance=1.3, same=0.25, whole=0.25), images),
         "regression on ends": (eyed, (paths, labels)),
     }
     for name, (task, data) in ways.items():
         begun = recipes.make_model(shipped)
-        recipes.start_from(begun, "mnist-unet")
+        begun.load_state_dict(pretrained.load_denoiser("mnist-unet").state_dict(), strict=False)
         if name == "mean flow":
             begun = Denoiser(begun.network, schedules.FlowMatching(), "v", begun.data_mean, begun.data_std)
-        run = Training(begun, lr=1e-3, ema=0.99, device=device, precision=precision)
+        helper = "teacher" if data is images else "eyes"
+        frozen = {helper: pretrained.load_network("mnist-unet" if data is images else "mnist-eyes")}
+        frozen = {} if name == "consistency training" else frozen
+        run = Training(begun, lr=1e-3, ema=0.99, frozen=frozen, device=device, precision=precision)
         start = time.perf_counter()
         for _ in train(run, *data, steps=steps, batch_size=32, warmup=50, task=task):
             pass

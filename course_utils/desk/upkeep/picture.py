@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from course_utils import forward, schedules
-from course_utils.data import load_images, normalize, write_atomically
+from course_utils.data import load_images, normalize
+from course_utils.files import write_atomically
 from course_utils.plotting import image_grid, to_png, use_style
 from course_utils.pretrained import load_denoiser
 from course_utils.samplers import sample_ddpm, uniform_grid

@@ -22,9 +22,9 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from course_utils.data import write_atomically
 from course_utils.desk.authoring.build import solved_notebook
 from course_utils.desk.lesson import ROOT, lessons, repository, tags
+from course_utils.files import write_atomically
 from course_utils.runtime import pick_precision
 
 FOLDER = ROOT / ".cache" / "robust"

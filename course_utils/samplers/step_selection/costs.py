@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._contract import FINITE, Count, OneOf, Sizes, checked
+from course_utils._contract import FINITE, AllIn, Count, OneOf, Sizes, checked
 from course_utils.forward import noise_like, q_sample
 from course_utils.protocols import Counted, Denoise, Schedule, Time
 from course_utils.samplers.walk import Noise, ask
@@ -64,9 +64,7 @@ def measure(
     """
     times = sorted(set(timesteps))
     if times[0] != 1 or times[-1] != schedule.T:
-        raise ValueError(
-            f"timesteps: wanted times from 1 to {schedule.T}, both included, got {times[:3]} … {times[-1:]}"
-        )
+        raise ValueError(f"timesteps: wanted times from 1 to {schedule.T}, got {times[:3]} … {times[-1:]}")
     errors: list[float] = []
     eps, decoder, decoder_variance = noise_like(x_0, generator), [], []
     for t in times:
@@ -88,8 +86,8 @@ def measure(
 
 @checked
 def cost_matrix(
-    errors: Annotated[Float[Tensor, "T"], FINITE],
-    decoder: Annotated[Float[Tensor, "T"], FINITE],
+    errors: Annotated[Float[Tensor, "{schedule.T}"], AllIn("[0, inf)")],
+    decoder: Annotated[Float[Tensor, "{schedule.T}"], FINITE],
     schedule: Counted,
     dims: Count,
     *,
@@ -112,10 +110,6 @@ def cost_matrix(
     Raises:
         ValueError: not one error for each of t = 1 … T; one that is negative or not finite; an unknown variance.
     """
-    if len(errors) != schedule.T:
-        raise ValueError(f"errors: wanted {schedule.T} numbers, for t = 1 … T, got {len(errors)}")
-    if (errors < 0).any():
-        raise ValueError(f"errors: wanted mean squared errors >= 0, got {errors.min().item():.6g}")
     snr = schedule.log_snr(torch.arange(1, schedule.T + 1)).exp().to(errors.device)
     told = (snr[None, :] - snr[:, None]) * as_double(errors)[:, None]  # [t, s]: what x_s tells beyond x_t
     costs = told.new_full((schedule.T + 1, schedule.T + 1), torch.inf)

@@ -8,30 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._contract import Call, Count, Whole, checked
+from course_utils._contract import SOME, AllIn, Whole, checked
 from course_utils.schedules.times import Grid, numbers
 
-
-class _NoNaN:
-    """Costs of two times or more; infinite where there is no jump, but never NaN."""
-
-    def check(self, name: str, costs: Tensor, call: Call) -> None:
-        if len(costs) < 2:
-            raise ValueError(f"{name}: wanted shape (T + 1, T + 1), got {tuple(costs.shape)}")
-        if costs.isnan().any():
-            raise ValueError(f"{name}: wanted numbers, got NaN")
-
-
-class _UpToT:
-    def check(self, name: str, n: int, call: Call) -> None:
-        T = len(call.get("costs")) - 1
-        if n > T:
-            raise ValueError(f"{name}: wanted 1 … {T} steps, got {n}")
-
-
-Costs = Annotated[Float[Tensor, "levels levels"], _NoNaN()]
-Steps = Annotated[int, Whole(), _UpToT()]
-"""A number of steps: 1 or more, and no more than there are times to step to."""
+Costs = Annotated[Float[Tensor, "levels levels"], SOME, AllIn("(-inf, inf]")]
+"""Of the jump from t to s at [t, s], t and s from 0 to T; infinite where there is no jump."""
+Steps = Annotated[int, Whole(1, lambda costs: len(costs) - 1, "the times to step to")]
 
 
 class Path(NamedTuple):
@@ -97,14 +79,16 @@ def greedy_path(costs: Costs, n: Steps) -> Path:
 
 
 @checked
-def prune(timesteps: Grid, loss: Callable[[list[int | float]], float], n: Count) -> list[int | float]:
+def prune(
+    timesteps: Grid,
+    loss: Callable[[list[int | float]], float],
+    n: Annotated[int, Whole(1, lambda timesteps: len(timesteps) - 1, "as many steps as the grid has")],
+) -> list[int | float]:
     """A grid of n steps by taking times away from `timesteps`, always the one without which `loss(grid)` is smallest.
 
     The same greedy idea for any measure, such as the distance to a teacher. A grid of m steps asks for m - 1 losses.
     """
     grid = list(timesteps)
-    if n > len(grid) - 1:
-        raise ValueError(f"n: wanted 1 … {len(grid) - 1}, as many steps as the grid has, got {n}")
     while len(grid) > n + 1:
         grid = min((grid[:i] + grid[i + 1 :] for i in range(1, len(grid) - 1)), key=loss)
     return grid

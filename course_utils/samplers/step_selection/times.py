@@ -1,7 +1,8 @@
 """Times as parameters: gradient descent moves a grid until a few steps end where many steps end."""
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -9,20 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from course_utils._contract import Call, Count, In, Whole, checked
+from course_utils._contract import SOME, Call, Count, In, Whole, checked
 from course_utils.denoisers import Denoiser
 from course_utils.protocols import Denoise, Schedule, steps_of
 from course_utils.samplers.walk import Images, Noise, ask
 from course_utils.schedules import ContinuousTwin, DiscreteSchedule
 from course_utils.schedules.jumps import coeffs_of
-from course_utils.schedules.times import Grid, check_grid
+from course_utils.schedules.times import Falls
 from course_utils.tensors import broadcast
-
-
-class _OneOrTwo:
-    def check(self, name: str, order: int, call: Call) -> None:
-        if order > 2:
-            raise ValueError(f"{name}: wanted 1 (DDIM) or 2 (DPM-Solver++ 2M), got {order}")
 
 
 class _Continuous:
@@ -31,7 +26,8 @@ class _Continuous:
             raise TypeError(f"{name}: wanted one in continuous time, whose times can move; see `in_continuous_time`")
 
 
-Order = Annotated[int, Whole(), _OneOrTwo()]
+Order = Annotated[int, Whole(1, 2, "DDIM or DPM-Solver++ 2M")]
+ToData = Annotated[Sequence[float], Falls(last=0)]
 
 
 @checked
@@ -44,22 +40,18 @@ def in_continuous_time(denoiser: Denoiser) -> Denoiser:
 
 
 @checked
-def to_logits(timesteps: Grid) -> Float[Tensor, "n"]:
+def to_logits(timesteps: ToData) -> Float[Tensor, "n"]:
     """The parameters of `to_times` that give this grid, up to its scale: the logarithms of its gaps, noise first.
 
     Raises ValueError for a grid that does not end at 0.
     """
-    if timesteps[-1] != 0:
-        raise ValueError(f"timesteps: wanted a grid that ends at 0, got {timesteps[-1]}")
     times = torch.as_tensor(timesteps, dtype=torch.float64)
     return (-times.diff() / times[0]).log()
 
 
 @checked
-def to_times(logits: Float[Tensor, "n"]) -> Float[Tensor, "m"]:
+def to_times(logits: Annotated[Float[Tensor, "n"], SOME]) -> Float[Tensor, "m"]:
     """n + 1 times that fall from exactly 1 to exactly 0, whatever the n logits: their gaps are softmax(logits)."""
-    if not len(logits):
-        raise ValueError("logits: wanted one for each step, got none")
     gaps = torch.softmax(logits, 0)
     inner = gaps.flip(0).cumsum(0)[:-1].flip(0)  # summed from the clean end, where times are small
     return torch.cat([logits.new_ones(1), inner, logits.new_zeros(1)])
@@ -74,7 +66,7 @@ def end_point(
     denoise: Denoise,
     x_T: Noise,
     schedule: Schedule,
-    times: Float[Tensor, "m"],
+    times: Annotated[Float[Tensor, "m"], Falls()],
     *,
     order: Order = 2,
     **cond: Any,
@@ -86,13 +78,11 @@ def end_point(
     Args:
         times: falling, the last one 0; see `to_times`.
     """
-    check_grid(times.tolist(), schedule)
+    again = functools.partial(_again_on_the_way_back, denoise)
     x, before, h_before = x_T, x_T, torch.ones(())
-    for i, t in enumerate(times[:-1]):
-        x0_hat = ask(functools.partial(_again_on_the_way_back, denoise), x, t, i, cond)
-        if i == len(times) - 2:
-            return x0_hat  # the step onto data
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = coeffs_of(t, schedule), coeffs_of(times[i + 1], schedule)
+    for i, (t, s) in enumerate(itertools.pairwise(times[:-1])):
+        x0_hat = ask(again, x, t, i, cond)
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = coeffs_of(t, schedule), coeffs_of(s, schedule)
         h = (alpha_s / sigma_s * sigma_t / alpha_t).log()
         guess = x0_hat
         if order == 2 and i > 0 and h_before.isfinite():  # after pure noise it is not: no line, and no NaN for a slope
@@ -100,7 +90,7 @@ def end_point(
         a = sigma_s / sigma_t
         x = broadcast(a, x) * x + broadcast(alpha_s - a * alpha_t, x) * guess
         before, h_before = x0_hat, h
-    raise AssertionError("unreachable: `check_grid` has seen two times or more")
+    return ask(again, x, times[-2], len(times) - 2, cond)  # the step onto data
 
 
 class GridRecord(NamedTuple):
@@ -127,7 +117,7 @@ def learn_times(
     x_T: Noise,
     target: Noise,
     schedule: Annotated[Schedule, _Continuous()],
-    timesteps: Grid,
+    timesteps: Annotated[Sequence[float], Falls(1, 0)],
     *,
     steps: Count,
     lr: Annotated[float, In("(0, inf)")] = 0.05,
@@ -154,8 +144,6 @@ def learn_times(
     Yields:
         A record after each step; judge the grid on noises that are not among these.
     """
-    if timesteps[0] != 1:
-        raise ValueError(f"timesteps: wanted a grid from 1 to 0, got {timesteps[0]} at its beginning")
     logits = to_logits(timesteps).requires_grad_(True)
     optimizer = torch.optim.Adam([logits], lr=lr)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

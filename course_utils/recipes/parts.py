@@ -1,0 +1,109 @@
+"""What the names in a recipe stand for: its network, its schedule, its task, its data."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from course_utils import schedules
+from course_utils._validate import require_one_of, require_type
+from course_utils.classifier import Classifier
+from course_utils.data import CLASSES, load_images
+from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
+from course_utils.paths import draw_paths
+from course_utils.recipes.recipe import Recipe
+from course_utils.runtime import pick_device, pick_precision
+from course_utils.samplers import uniform_grid
+from course_utils.schedules import Schedule
+from course_utils.tasks import TASKS, Task
+
+# What a recipe may name. A lesson that brings a network, a schedule or data of its own adds a line.
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "cnn": PlainCNN,
+    "dae": DAE,
+    "attention": AttentionDenoiser,
+    "unet": UNet,
+    "classifier": Classifier,
+}
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "linear": schedules.linear,
+    "cosine": schedules.cosine,
+    "sigmoid": schedules.sigmoid,
+    "exponential": schedules.exponential,
+    "vp_linear": schedules.VPLinear,
+    "vp_cosine": schedules.VPCosine,
+    "ve": schedules.VE,
+    "flow": schedules.FlowMatching,
+}
+STREAMS: dict[str, Callable[[Recipe], tuple[Any, Tensor | None]]] = {}
+"""Data that are no images of `load_images`: a function of the recipe returns what `training.train` takes, rows or a
+function that makes batches, and labels or None. For a denoiser they have mean 0 and variance 1."""
+
+
+def _made(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any]) -> Any:
+    """The thing that a part of a recipe names, made with its arguments."""
+    settings = dict(part)
+    kind = settings.pop("kind")
+    require_one_of("kind", kind, table)
+    return table[kind](**settings)
+
+
+@functools.cache
+def pixel_moments(dataset: str) -> tuple[float, float]:
+    """Mean and standard deviation of a training set's pixels in [-1, 1], over images and positions.
+
+    Of the embedded images, so that a network can be rebuilt without a download. Exact: counted, byte by byte.
+    """
+    images, _ = load_images(dataset)
+    counts = sum(chunk.flatten().bincount(minlength=256) for chunk in images.split(1000)).double()
+    share, value = counts / counts.sum(), torch.arange(256, dtype=torch.float64) / 127.5 - 1
+    mean = (share * value).sum()
+    return mean.item(), (share * (value - mean) ** 2).sum().sqrt().item()
+
+
+def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> Any:
+    """The recipe's network, a `Denoiser` if it has a schedule, with the weights that training starts from, float32.
+
+    They are the same for the same seed. `moments` are the `pixel_moments` of the dataset, where they are known already.
+    Raises ValueError for a network or a schedule of a name that is not known.
+    """
+    require_type("recipe", recipe, Recipe, "a Recipe, such as RECIPES['mnist-unet']")
+    require_one_of("architecture", recipe.architecture, ARCHITECTURES)
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(recipe.seed)
+        network = ARCHITECTURES[recipe.architecture](**recipe.network)
+    if recipe.schedule is None:
+        return network
+    if moments is None:
+        moments = pixel_moments(recipe.dataset) if recipe.dataset in CLASSES else (0.0, 1.0)
+    return Denoiser(network, _made(SCHEDULES, recipe.schedule), recipe.predict, *moments)
+
+
+def make_task(recipe: Recipe) -> Task:
+    """What the recipe's training minimises, and what measures its network (`tasks`)."""
+    return _made(TASKS, recipe.task)
+
+
+def load_data(recipe: Recipe) -> tuple[Any, Tensor | None]:
+    """Training images, uint8, and their labels, None if neither network nor task knows classes; or what a stream gives.
+
+    For a recipe with `paths` these are drawn first, which takes minutes: `n` paths of the shipped network `of`, on a
+    uniform grid of `steps`, by DPM-Solver++(2M), with `guidance`; and the classes that they were asked to be.
+
+    Raises DataError if they cannot be had.
+    """
+    require_type("recipe", recipe, Recipe, "a Recipe, such as RECIPES['mnist-unet']")
+    if recipe.dataset in STREAMS:
+        return STREAMS[recipe.dataset](recipe)
+    images, labels = load_images(recipe.dataset, full=recipe.full)
+    if recipe.paths is not None:
+        from course_utils.pretrained import load_denoiser  # which knows the recipes
+
+        device, how = pick_device(), dict(recipe.paths)
+        denoise = load_denoiser(how.pop("of"), device)
+        grid = uniform_grid(denoise.schedule, how.pop("steps"))
+        how |= {"labels": labels, "device": device, "precision": pick_precision(device)}
+        return draw_paths(denoise, denoise.schedule, how.pop("n"), tuple(images.shape[1:]), grid, **how)
+    return images, labels if recipe.schedule is None or recipe.network.get("num_classes") else None
