@@ -33,7 +33,7 @@ from course_utils.plotting import (
     show,
     use_style,
 )
-from course_utils.pretrained import load_denoiser, recipe_of
+from course_utils.pretrained import load_denoiser, read_manifest, recipe_of
 from course_utils.runs import Training
 from course_utils.runtime import varies
 from course_utils.samplers import step_selection
@@ -730,12 +730,14 @@ for n in sorted({row.n for row in stored}):
             f"  {row.network:14} {row.sampler:12} {row.nfe}  {row.fid:8.4f} "
             f"[{row.low:.4f}, {row.high:.4f}]"
         )
+print("and with more images:", read_manifest()["mnist-onestep"]["measured"])
 
 # %% [markdown]
 # Read it as lesson 11 taught: by calls, and beside the floor of the same n. In one call the denoiser's clouds are as far from digits as
-# FID goes here; the network of the same size that was told where to jump is near the floor. *How* near, a thousand images cannot say,
-# the intervals reach below it. It is an early one, too: the line above says how few paths it has seen. The teacher was paid for,
-# once, in those paths and in the steps that learned from them. What learned draws for ever after at one call.
+# FID goes here; the network of the same size that was told where to jump is near the floor. *How* near, a thousand images cannot say:
+# the intervals reach below it. Ten thousand can, in the last line: it is still many times the floor, where its teacher with many
+# calls stands at it. It is an early one, and has seen few paths. The teacher was paid for, once, in those paths and in
+# the steps that learned from them. What learned draws for ever after at one call.
 #
 # ## 6 · While you drag
 #
