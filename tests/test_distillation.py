@@ -53,7 +53,7 @@ class ExactJump(nn.Module):
         there = (self.end(x_t, t, r) - broadcast(kept, x_t) * x_t) / broadcast(safe, x_t)
         guess = torch.where(broadcast((divisor.abs() > 1e-12).double(), x_t) > 0, there, here)
         clean = broadcast((sigma_t == 0).double(), x_t) > 0
-        return torch.where(clean, x_t, guess) + self.wrong * broadcast(sigma_t, x_t)
+        return torch.where(clean, x_t, guess) + self.wrong * broadcast(sigma_t, x_t) * (1 + x_t.tanh())
 
 
 def run_of(model, step=0):
