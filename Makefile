@@ -12,6 +12,9 @@ WORKERS = -n logical --maxprocesses 4 --dist worksteal --durations 10
 NBVAL   = --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 NBVAL  += --nbval-cell-timeout 3600 --nbval-kernel-startup-timeout 600
 
+# What must see the course as a learner's notebook does, without the shape annotations enforced: `make bare`.
+BARE = tests/test_browser.py tests/test_lessons_on_a_gpu.py tests/test_bad_input.py
+
 .DEFAULT_GOAL := help
 .PHONY: help lab test check plain weekly browser-test oldest canary colab lessons book constraints clean
 .PHONY: environment lint quick unit bare notebooks
@@ -41,7 +44,8 @@ plain: ## all tests and lessons as on a machine without bfloat16 and AVX-512, wh
 	    MAKE="$(MAKE)" tests/parts environment unit bare notebooks
 
 weekly: $(VENV)/.all ## what takes long and seldom says anything new: learner's copies executed, trainings repeated
-	$(PYTEST) -q $(WORKERS) --weekly -m weekly
+	$(PYTEST) -q $(WORKERS) --weekly -m weekly --ignore tests/test_lessons_on_a_gpu.py
+	$(PYTEST) -q $(WORKERS) --weekly -m weekly --no-shape-hook tests/test_lessons_on_a_gpu.py
 	$(BIN)/course bench robust
 
 colab: $(VENV)/.all ## lessons on a machine that has PyTorch but not the course: LESSONS="01 05 10" if not given
@@ -78,14 +82,13 @@ lint: $(VENV)/.all
 	$(BIN)/mypy
 
 quick: $(VENV)/.all
-	$(PYTEST) -q $(WORKERS) -m "not slow" --ignore tests/test_bad_input.py
+	$(PYTEST) -q $(WORKERS) -m "not slow" $(BARE:%=--ignore %)
 
 unit: $(VENV)/.all
-	$(PYTEST) -q $(WORKERS) --ignore tests/test_bad_input.py --ignore tests/test_browser.py
+	$(PYTEST) -q $(WORKERS) $(BARE:%=--ignore %)
 
-# What must see the course as a learner's notebook does, without the shape annotations enforced.
 bare: $(VENV)/.all
-	$(PYTEST) -q $(WORKERS) --no-shape-hook tests/test_browser.py $(wildcard tests/test_bad_input.py)
+	$(PYTEST) -q $(WORKERS) --no-shape-hook $(wildcard $(BARE))
 
 # What the solved copies store is what they compute, with no network and in an empty home. (tests/test_notebooks.py shows
 # that the learner's copies then run too.)

@@ -13,7 +13,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from course_utils._validate import as_device, require_one_of
@@ -26,7 +26,8 @@ from course_utils.recipes import Recipe, make_model, recipe_from, settings_of
 from course_utils.tasks import DENOISERS
 from course_utils.training import Training
 
-FOLDER, SAMPLES, MANIFEST, CARDS = "checkpoints", "samples", "manifest.json", "README.md"
+FOLDER, SAMPLES, REFERENCES = "checkpoints", "samples", "references"
+MANIFEST, CARDS = "manifest.json", "README.md"
 BEGIN, END = "<!-- table, written by course ship and course evaluate -->", "<!-- end of table -->"
 
 
@@ -76,6 +77,21 @@ def load_samples(name: str = "mnist-unet") -> tuple[UInt8[Tensor, "n c h w"], In
     images = decode_mosaic(read_verified(folder / f"{name}.webp", manifest[name]), *manifest[name]["shape"])
     labels = load_images(recipe_of(name).dataset, "test", n=len(images))[1]
     return torch.from_numpy(images), labels
+
+
+def load_moments(dataset: str = "mnist") -> tuple[Float[Tensor, "d"], Float[Tensor, "d d"]] | None:
+    """Mean and covariance, float64, of what a dataset's classifier sees in the training split: all that FID asks of it.
+
+    `data/references.py` computed them, since to look at 60,000 images takes a while. None if nobody did, or if another
+    classifier is shipped since then. Raises DataError if their file is missing or damaged.
+    """
+    require_one_of("dataset", dataset, CLASSES)
+    folder = data_dir() / REFERENCES
+    entry = read_manifest(folder).get(dataset)
+    if entry is None or entry["classifier_sha256"] != read_manifest()[f"{dataset}-classifier"]["sha256"]:
+        return None
+    stored = safetensors.torch.load(read_verified(folder / f"{dataset}.safetensors", entry))
+    return stored["mean"], stored["covariance"]
 
 
 def read_manifest(folder: Path | None = None) -> dict[str, Any]:

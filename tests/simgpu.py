@@ -13,9 +13,11 @@ Not simulated: streams, memory, TF32, the device's own random numbers, generator
 """
 
 import contextlib
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -44,6 +46,16 @@ class Cuda(Tensor):
     def __reduce_ex__(self, protocol: int) -> Any:  # what torch.save writes
         return plain(self.detach()).__reduce_ex__(protocol)
 
+    def __deepcopy__(self, memo: dict) -> Any:
+        if id(self) not in memo:
+            copied = labelled(plain(self.detach()).clone()).requires_grad_(self.requires_grad)
+            if isinstance(self, torch.nn.Parameter):
+                copied._is_param = True  # all that makes it one, for PyTorch
+            if self.is_leaf and self.grad is not None:
+                copied.grad = copy.deepcopy(self.grad, memo)
+            memo[id(self)] = copied
+        return memo[id(self)]
+
 
 class Mode(TorchFunctionMode):
     """Sees every call, and writes down the waits."""
@@ -68,6 +80,8 @@ class Mode(TorchFunctionMode):
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first (simulated)")
         if name.endswith("_") and not name.endswith("__") and args and isinstance(args[0], Tensor):  # in place
             goal = "cuda" if isinstance(args[0], Cuda) else "cpu"
+        if name == "__format__":  # PyTorch lets only its own class be formatted like a number
+            args = plain(args)
         on_gpu = bool(there) if goal is None else goal == "cuda"
         if kind := wait(name, args, kwargs, given, there, on_gpu):
             self.waits.append((kind, line()))
@@ -197,6 +211,7 @@ def installed(capability: tuple[int, int] = (7, 5)) -> Iterator[list[Wait]]:
         "device_count": lambda: 1,
         "get_device_capability": lambda device=None: capability,
         "get_device_name": lambda device=None: "simulated GPU",
+        "get_device_properties": lambda device=None: SimpleNamespace(total_memory=16 * 2**30, multi_processor_count=40),
         "device": lambda device: contextlib.nullcontext(),
         "synchronize": nothing,
         "manual_seed": nothing,

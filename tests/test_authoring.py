@@ -577,6 +577,7 @@ LONG = "\n".join(f"x{i} = {i}" for i in range(41))
     [
         ("# # 01 · Tiny", "# # Tiny", "the first cell must begin with the title '# 01 · '"),
         ('print("before")', LONG, "has 43 lines, at most 40"),
+        ("IntSlider(3)", f"{LONG}\nIntSlider(3)", "has 43 lines, at most 40"),  # folded
         ("axes.plot([0, 2, 4])\n", "\n# %%\n1\n\n# %%\n2\n", "3 code cells in a row without words"),
         (r" \tag{1.1}", "", "no equation has a"),
         (r" \tag{1.1}", "", "'# Eq. (1.1)' names no"),

@@ -308,7 +308,7 @@ def test_a_column_that_was_measured_is_shown_and_not_measured_again() -> None:
     assert (ROOT / "data" / "leaderboard" / "mnist-unet.csv").read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["doctor", "--help"])
+@pytest.mark.parametrize("command", [pytest.param("doctor", marks=pytest.mark.slow(3)), "--help"])
 def test_a_terminal_of_few_letters_shows_what_it_can(command: str) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
     program = [sys.executable, "-m", "course_utils.desk.cli", command]

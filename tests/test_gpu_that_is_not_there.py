@@ -1,5 +1,6 @@
 """The course on a GPU, on a machine that has none: few waits, and words where devices mix."""
 
+import copy
 import functools
 import math
 from collections import Counter
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from course_utils import data, metrics, pretrained, recipes, runtime, samplers
 from course_utils.classifier import look_at
 from course_utils.exercises import check
+from course_utils.samplers import step_selection
 from course_utils.training import Training, train
 
 T4, A100 = (7, 5), (8, 0)
@@ -56,10 +58,24 @@ def test_it_lets_right_code_pass(gpu: list[Wait]) -> None:
         assert y.is_cuda
     assert x.cpu().device.type == torch.zeros(4).copy_(x).device.type == "cpu"
     assert x[i].tolist() == [2, 1]
+    assert f"{x[3]:.1f}" == "3.0"
     w = torch.nn.Linear(4, 2).to("cuda")
     w(x).sum().backward()
     assert w.weight.grad.device.type == w.weight.device.type == "cuda"
     assert torch.equal(w.weight.grad, x.expand(2, 4))
+
+
+def test_a_network_there_can_be_copied(gpu: list[Wait]) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)).to("cuda")
+    network(torch.ones(1, 1, 5, 5, device="cuda")).square().mean().backward()
+    twin = copy.deepcopy(network)
+    assert twin.state_dict().keys() == network.state_dict().keys()
+    for old, new in zip(network.state_dict().values(), twin.state_dict().values(), strict=True):
+        assert new.device.type == "cuda"
+        assert torch.equal(old, new)
+        assert old.data_ptr() != new.data_ptr()
+    assert torch.equal(twin[0].weight.grad, network[0].weight.grad)
+    assert next(twin.cpu().parameters()).device.type == "cpu"
 
 
 def test_it_counts_what_makes_python_wait(gpu: list[Wait]) -> None:
@@ -122,6 +138,17 @@ def test_a_sampler_waits_at_most_once_a_step(gpu: list[Wait], sample) -> None:
         assert x.isfinite().all()
         waits.append(Counter(gpu))
     assert waits[1].total() - waits[0].total() <= 4, (waits[1] - waits[0]).most_common()
+
+
+def test_times_are_learnt_for_noises_there(gpu: list[Wait]) -> None:
+    """The times themselves are few numbers, and stay on the CPU (lesson 13)."""
+    moving = step_selection.in_continuous_time(pretrained.load_denoiser("mnist-cnn", runtime.pick_device()))
+    x_T, label = torch.randn(2, 1, 28, 28).to("cuda"), torch.tensor([1, 2], device="cuda")
+    target = torch.zeros(2, 1, 28, 28, device="cuda")
+    grid = samplers.uniform_grid(moving.schedule, 3)
+    records = [*step_selection.learn_times(moving, x_T, target, moving.schedule, grid, steps=2, label=label)]
+    assert all(math.isfinite(record.loss) for record in records)
+    assert records[-1].timesteps != grid
 
 
 # ---------------------------------------------------------------- two devices: words, or no matter

@@ -404,6 +404,7 @@ trees = st.recursive(
 )
 
 
+@pytest.mark.slow(2)
 @settings(deadline=None, max_examples=150)
 @given(st.lists(trees, max_size=4) | trees)
 def test_any_json_is_read_without_an_error(cells):

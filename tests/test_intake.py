@@ -559,6 +559,7 @@ def test_a_notebook_of_a_hundred_thousand_statements_is_parsed_twice_at_most_and
     assert sum(seen) < 2 * cells.CODE_LIMIT
 
 
+@pytest.mark.slow(3)
 def test_code_and_cells_beyond_what_one_notebook_may_have_are_left_out_and_one_note_says_so():
     found = intake.read_submission(notebook(MARK + RIGHT, *["x = 1\n" * 30_000] * 4, *["y"] * 5000), "ada", THIS)
     assert STEP in found.answers

@@ -12,7 +12,17 @@ from course_utils.classifier import look_at
 from course_utils.data import load_images, normalize
 from course_utils.denoisers import Denoiser
 from course_utils.files import DataError
-from course_utils.leaderboard import CONTENDERS, Contender, Counted, Row, plan_within, planned, plans, rows
+from course_utils.leaderboard import (
+    CONTENDERS,
+    Contender,
+    Counted,
+    Row,
+    measuring,
+    plan_within,
+    planned,
+    plans,
+    rows,
+)
 from course_utils.samplers import sample_ddim, sample_heun
 from course_utils.schedules import linear
 
@@ -123,6 +133,13 @@ def test_a_row_is_the_fid_of_the_samples_that_it_names(board):
     assert row.seconds > 0
     assert (row.features, row.precision) == ("mnist-classifier", "float32")
     assert row.low <= row.fid <= row.high
+
+
+@pytest.mark.parametrize(("seconds", "n"), [(1, 10), (49, 10), (51, 25), (1e3, 100)])
+def test_as_many_samples_as_the_machine_draws_in_time(seconds, n, monkeypatch):
+    clock = iter([0, 30, 30, 40])  # the second batch of fifty takes 10 s: 0.2 s an image
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: next(clock))
+    assert leaderboard.affordable((10, 100, 25), calls=10, seconds=seconds, name="mnist-cnn") == n
 
 
 @pytest.mark.slow(10)

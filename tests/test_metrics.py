@@ -598,6 +598,19 @@ def test_sets_on_two_devices_are_told_apart():
         copied(here, here, there)
 
 
+def test_points_stand_in_for_any_set_of_their_mean_and_covariance():
+    """A FID and its interval know a reference by these two alone, so a handful of points serve as well as all."""
+    mixed, few = normal(500, 5) @ normal(5, 5) + 3, normal(40, 5)
+    mixed[:, 4] = 2 * mixed[:, 3]  # a direction without variance
+    points = metrics.real_images._points_with(mixed.double().mean(0), mixed.double().T.cov())
+    assert points.shape == (10, 5)
+    torch.testing.assert_close(points.mean(0), mixed.double().mean(0))
+    torch.testing.assert_close(points.T.cov(), mixed.double().T.cov())
+    assert fid(few, points) == pytest.approx(fid(few, mixed), rel=1e-6)
+    there, here = (fid_interval(few, r, generator=stream(), resamples=20) for r in (points, mixed))
+    assert tuple(there) == pytest.approx(tuple(here), rel=1e-6)
+
+
 def test_fid_is_never_negative_whatever_rounding_makes_of_it():
     """Of a set with itself, whose covariance has no full rank: rounding alone is left, and it has either sign."""
     for seed, scale in itertools.product(range(6), (1e-3, 1.0, 1e3)):

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from course_utils import data, files, metrics, pretrained, recipes, samplers
 from course_utils.checkpoints import CheckpointError
-from course_utils.classifier import Classifier
+from course_utils.classifier import Classifier, look_at
 from course_utils.denoisers import Denoiser
 from course_utils.desk import cli
 from course_utils.files import DataError
@@ -98,15 +98,39 @@ def test_samples_that_are_not_there_and_damaged_ones_are_named(tmp_path, monkeyp
         pretrained.load_samples("mnist-unet")
 
 
+# --- what a FID asks of the training split ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow(20)
+def test_the_stored_moments_are_those_of_what_the_shipped_classifier_sees():
+    features = look_at(pretrained.load_classifier("mnist"), data.load_images("mnist", "train")[0])[0].double()
+    mean, covariance = pretrained.load_moments("mnist")  # None: python data/references.py
+    scale = features.std(0)
+    assert ((mean - features.mean(0)).abs() < 1e-4 * scale).all()  # machines sum in other orders
+    assert ((covariance - features.T.cov()).abs() < 1e-4 * scale * scale[:, None]).all()
+    few = look_at(pretrained.load_classifier("mnist"), data.load_images("mnist", "test", n=300)[0])[0]
+    stood_in = metrics.fid(few, metrics.reference("mnist").train)
+    assert stood_in == pytest.approx(metrics.fid(few, features), rel=1e-4)
+
+
+def test_moments_of_another_classifier_are_passed_over(monkeypatch):
+    assert pretrained.load_moments("cifar10") is None
+    manifest = {"mnist-classifier": {"sha256": "of another"}}
+    monkeypatch.setattr(pretrained, "read_manifest", lambda folder=None: read_manifest(folder) if folder else manifest)
+    assert pretrained.load_moments("mnist") is None
+
+
 # --- what they can do: lower limits of the card's figures, on a part of the test split -----------------------------
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize(("dataset", "least"), [("mnist", 0.992), ("cifar10", 0.89)])
 def test_the_classifiers_know_their_images(dataset, least):
     """Of CIFAR-10 1,000 are embedded: 0.917 of all of them leaves 0.89 three standard errors away."""
     assert metrics.accuracy(load_classifier(dataset), dataset, full=False).share.value >= least
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("name", [name for name in SHIPPED if recipe_of(name).task["kind"] == "denoising"])
 def test_every_denoiser_is_far_better_than_the_best_affine_guess_by_pixel(name):
     """The best x_0 from one pixel alone has error s² sigma² / (alpha² s² + sigma²), s² being the pixels' variance."""

@@ -7,6 +7,7 @@ import pytest
 
 from course_utils.classifier import look_at
 from course_utils.data import denormalize
+from course_utils.desk.upkeep import readme
 from course_utils.pretrained import load_classifier
 
 ROOT = Path(__file__).parents[1]
@@ -34,3 +35,16 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_it_is_one_page() -> None:
     assert len(re.sub(r"\(https?://[^)]*\)", "", README).split()) < 1000
+
+
+def test_the_seconds_of_a_lesson_go_into_the_column_of_such_machines() -> None:
+    for precision, column in readme.COLUMNS.items():
+        page = readme.with_seconds(README, {"07": 123.4, "13": 56.7}, precision)
+        before, after = README.split("\n"), page.split("\n")
+        changed = [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+        assert [re.findall(r"\[(\d\d) ", after[i]) for i in changed] == [["07"], ["13"]]
+        for i, seconds in zip(changed, ("123 s", "57 s"), strict=True):
+            old, new = (line.strip("|").split(" | ") for line in (before[i], after[i]))
+            assert new == [*old[:column], seconds, *old[column + 1 :]]
+        (head,) = [line for line in before if line.startswith("| lesson | question")]
+        assert head.strip("| ").split(" | ")[column] == {"bfloat16": "bfloat16", "float32": "without"}[precision]

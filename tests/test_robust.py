@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from course_utils.desk.upkeep import robust
+from course_utils.desk.cli import app
+from course_utils.desk.upkeep import bench, robust
 from course_utils.desk.upkeep.robust import Circumstances
 
 LESSON = """# %% [markdown]
@@ -75,3 +77,23 @@ def test_five_seeds_two_numbers_of_threads_and_what_the_machine_can_compute_in(a
     assert {(run.seed, run.threads) for run in runs} == {(seed, threads) for seed in range(5) for threads in (1, 2)}
     assert {run.precision for run in runs} == kinds
     assert len(runs) == 10 * len(kinds)
+
+
+def test_a_sweep_may_be_narrowed_from_the_command_line(monkeypatch):
+    asked = []
+    monkeypatch.setattr(robust, "robust", lambda names, runs: asked.append((names, runs)) or iter(()))
+    options = ["--seed", "1", "--seed", "3", "--threads", "1", "--precision", "float32"]
+    done = CliRunner().invoke(app, ["bench", "robust", "13", "12", *options])
+    assert done.exit_code == 0, done.output
+    assert asked == [(("13", "12"), [Circumstances(1, 1, "float32"), Circumstances(3, 1, "float32")])]
+    refused = CliRunner().invoke(app, ["bench", "sampling", "--seed", "1"])
+    assert refused.exit_code == 1
+    assert "for `course bench robust`" in refused.output
+
+
+def test_lessons_are_timed_one_by_one_and_only_lessons_go_into_readme(monkeypatch):
+    asked = []
+    monkeypatch.setitem(bench.PARTS, "lessons", lambda *names, write: asked.append((names, write)) or iter(()))
+    assert CliRunner().invoke(app, ["bench", "lessons", "07", "13", "--write"]).exit_code == 0
+    assert asked == [(("07", "13"), True)]
+    assert "for `course bench lessons`" in CliRunner().invoke(app, ["bench", "sampling", "--write"]).output

@@ -1,6 +1,7 @@
 """The live view of a training passes on what it sees, shows where it is, and costs little."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,14 +79,26 @@ def test_nothing_to_train_is_no_error(page):
 
 
 def test_redrawing_takes_a_small_part_of_the_time(page, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(widgets, "_loss_curve", lambda *_: drawn.append(time.sleep(0.05)))
+    """By a clock of our own: a step takes half a second, a drawing 0.4 s, so it is drawn every 20 s."""
+    clock = SimpleNamespace(now=0.0, drawings=0)
+
+    def slow_drawing(*_):
+        clock.now, clock.drawings = clock.now + 0.4, clock.drawings + 1
+
+    def slow_steps():
+        for record in records(2000):
+            clock.now += 0.5
+            yield record
+
+    monkeypatch.setattr(widgets, "_loss_curve", slow_drawing)
     monkeypatch.setattr(widgets, "_put", lambda *_: None)
-    start = time.monotonic()
-    for _ in watch(records(200, 0.015), 200):
-        pass
-    seconds = time.monotonic() - start
-    assert 2 <= len(drawn) <= 2 + seconds / 2.5  # after one second, every 2.5 from there on a slow machine, at the end
+    monkeypatch.setattr(widgets, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    for _ in watch(slow_steps(), 2000):
+        if clock.now < 2:
+            assert clock.drawings == (clock.now > 1)  # the first one comes soon
+    first_and_last = 2
+    assert 0.4 * (clock.drawings - first_and_last) <= clock.now / 50
+    assert clock.drawings > 40  # and it goes on
 
 
 def test_the_smoothed_curve_is_an_average_without_bias():

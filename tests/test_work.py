@@ -80,6 +80,19 @@ def test_when_a_lesson_changes_the_learner_is_told_once_and_keeps_both(root: Pat
     assert copies(root).keys() == {NAME, "01_small-2.ipynb", "01_small-3.ipynb"}
 
 
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_no_file_keeps_its_name_and_the_page_takes_the_next(root: Path, kind: str) -> None:
+    """A link to a stick that is not plugged in, say."""
+    copy = root / "work" / "01_small.ipynb"
+    copy.parent.mkdir(exist_ok=True)
+    copy.mkdir() if kind == "folder" else copy.symlink_to(root / "stick" / "mine.ipynb")
+    (told,) = work.prepare(root)
+    assert told == "01_small is blocked: left as it is, 01_small.ipynb, the new page is 01_small-2.ipynb"
+    assert copy.is_dir() if kind == "folder" else copy.is_symlink()
+    assert work.latest("01", root) == copy.with_name("01_small-2.ipynb")
+    assert not work.prepare(root)
+
+
 def test_a_lost_record_costs_no_work(root: Path) -> None:
     work.prepare(root)
     for damage in (b"torn", b"[1]", None):

@@ -1,6 +1,7 @@
 """The `course` command: look at the machine, open the lab, build the lessons."""
 
 import contextlib
+import enum
 import json
 import os
 import platform
@@ -245,7 +246,7 @@ def lessons(
     repo: Annotated[
         str | None, typer.Option(help="Address of your fork; kept in pyproject.toml.", metavar="URL")
     ] = None,
-    timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 300,
+    timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")] = 3600,
 ) -> None:
     """Build the notebooks from notebooks/src: only those whose source changed."""
     from tqdm import tqdm
@@ -291,25 +292,41 @@ def lessons(
 # ---------------------------------------------------------------- course bench
 
 
+class Precision(str, enum.Enum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 @app.command(rich_help_panel=MAKE, epilog="Example: course bench sampling")
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help=f"Of {PARTS}.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="For robust: this one alone; may be repeated.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="For robust, likewise.")] = None,
+    precision: Annotated[list[Precision] | None, typer.Option(help="For robust, likewise.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="For lessons: put the seconds into README.")] = False,
 ) -> None:
     """Measure what docs/measured.md says, on an idle machine; what takes long only if named.
 
     `course bench robust 11 13` tries the assertions of lessons with other seeds, threads and precisions.
+    `course bench lessons 11 13` takes the time of these lessons alone.
     """
     from course_utils.desk.lesson import LessonError
     from course_utils.desk.upkeep.bench import LONG, PARTS
 
     chosen, lessons = parts or [part for part in PARTS if part not in LONG], []
-    if chosen[0] == "robust":
+    if chosen[0] in ("robust", "lessons"):
         chosen, lessons = chosen[:1], chosen[1:]
     if unknown := [part for part in chosen if part not in PARTS]:
         _stop(f"no part is called {unknown[0]!r}; there are {', '.join(PARTS)}")
+    among = {"seeds": seed or (), "threads": threads or (), "precisions": [one.value for one in precision or ()]}
+    if any(among.values()) and chosen != ["robust"]:
+        _stop("--seed, --threads and --precision are for `course bench robust`")
+    if write and chosen != ["lessons"]:
+        _stop("--write is for `course bench lessons`")
+    options: dict[str, dict] = {"robust": among, "lessons": {"write": write}}
     try:
         for part in chosen:
-            for row in PARTS[part](*lessons):
+            for row in PARTS[part](*lessons, **options.get(part, {})):
                 typer.echo(row)
     except LessonError as error:
         _stop(str(error))

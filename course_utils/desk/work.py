@@ -7,6 +7,7 @@ only run, is theirs: when its lesson changes, the new page comes beside it, as `
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,11 @@ def prepare(root: Path = ROOT, folder: Path | None = None) -> list[str]:
                 )
             continue
         for copy in _names(folder, page.stem):
-            found = copy.read_bytes() if copy.exists() else b""
-            if not copy.exists() or record.get(copy.name) == _sha256(found) or found == content:
-                if older and not copy.exists():
-                    told.append(
-                        f"{page.stem} has changed: your work stays in {older.name}, the new page is {copy.name}"
-                    )
+            found = _content(copy)
+            if found is None or record.get(copy.name) == _sha256(found) or found == content:
+                if older and found is None:
+                    why = "has changed: your work stays in" if older.is_file() else "is blocked: left as it is,"
+                    told.append(f"{page.stem} {why} {older.name}, the new page is {copy.name}")
                 if found != content:
                     write_atomically(copy, content)
                 record[copy.name] = _sha256(content)
@@ -55,10 +55,11 @@ def keep(page: Path, folder: Path) -> Path | None:
     """Copy a page that holds somebody's work to where work is kept; the copy, or None if it was there already."""
     content = page.read_bytes()
     for copy in _names(folder, page.stem):
-        if not copy.exists():
+        found = _content(copy)
+        if found is None:
             write_atomically(copy, content)
             return copy
-        if copy.read_bytes() == content:
+        if found == content:
             return None
     raise AssertionError("there is always another name")
 
@@ -66,9 +67,8 @@ def keep(page: Path, folder: Path) -> Path | None:
 def latest(lesson: str, root: Path = ROOT, folder: Path | None = None) -> Path | None:
     """The newest copy of a lesson, which is named by its number or the start of its file's name; None without one."""
     pages = [page for page in _pages(root) if page.stem.startswith(lesson)]
-    copies = [
-        copy for page in pages for copy in itertools.takewhile(Path.exists, _names(folder or root / FOLDER, page.stem))
-    ]
+    names = (_names(folder or root / FOLDER, page.stem) for page in pages)
+    copies = [copy for stem in names for copy in itertools.takewhile(os.path.lexists, stem) if copy.is_file()]
     return copies[-1] if len(pages) == 1 and copies else None
 
 
@@ -91,6 +91,14 @@ def _names(folder: Path, stem: str) -> Iterator[Path]:
     """Where copies of a page are, the first of them first."""
     yield folder / f"{stem}.ipynb"
     yield from (folder / f"{stem}-{k}.ipynb" for k in itertools.count(2))
+
+
+def _content(copy: Path) -> bytes | None:
+    """What is there; None if the name is free. A link to nowhere, a folder, a locked file is somebody's, and empty."""
+    try:
+        return copy.read_bytes()
+    except OSError:
+        return b"" if os.path.lexists(copy) else None
 
 
 def _version(content: bytes) -> Any:

@@ -5,7 +5,7 @@ that was stopped goes on where it was. `add` measures a sampler of your own at t
 stored rows; `table` and `figure` show them. Lesson 11 reads it.
 """
 
-from course_utils.leaderboard.measuring import add, measure, missing, run
+from course_utils.leaderboard.measuring import add, affordable, measure, missing, run
 from course_utils.leaderboard.plans import (
     BUDGETS,
     CONTENDERS,
@@ -31,6 +31,7 @@ __all__ = [
     "Plan",
     "Row",
     "add",
+    "affordable",
     "at",
     "figure",
     "load",

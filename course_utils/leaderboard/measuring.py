@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from course_utils import pretrained, runtime
-from course_utils._contract import OneOf, Whole, checked
+from course_utils._contract import Count, In, OneOf, Sizes, Whole, checked
 from course_utils._validate import require_one_of
 from course_utils.classifier import look_at
+from course_utils.data import load_images
 from course_utils.denoisers import Denoiser
 from course_utils.leaderboard.plans import BUDGETS, GRIDS, Contender, Counted, Plan, plan_within, planned
 from course_utils.leaderboard.rows import Row, load, save, weights
@@ -106,6 +107,35 @@ def measure(
         device=runtime.device_name(device),
         precision=str(precision).removeprefix("torch."),
     )
+
+
+@checked
+def affordable(
+    sizes: Annotated[Sequence[int], Sizes()],
+    *,
+    calls: Count,
+    seconds: Annotated[float, In("(0, inf)")],
+    name: str = "mnist-unet",
+) -> int:
+    """The largest of these numbers of samples that this machine draws in the time given, else the smallest.
+
+    Judged by two batches of 50 through the network, of which the faster counts; what a sampler does beside is little.
+
+    Args:
+        sizes: to choose from, such as the n of stored tables.
+        calls: of the network for a sample.
+        name: of the network.
+    """
+    device, recipe = runtime.pick_device(), pretrained.recipe_of(name)
+    denoiser, precision = pretrained.load_denoiser(name, device), runtime.pick_precision(device)
+    x_t = torch.zeros(50, *load_images(recipe.dataset, "test", n=1)[0].shape[1:], device=device)
+    taken = []
+    with torch.no_grad(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        for _ in range(2):
+            began = time.perf_counter()
+            denoiser(x_t, 500).cpu()  # comes back when the device is done
+            taken.append((time.perf_counter() - began) / len(x_t))
+    return max((n for n in sizes if n * calls * min(taken) <= seconds), default=min(sizes))
 
 
 @checked

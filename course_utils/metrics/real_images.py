@@ -4,12 +4,13 @@ import functools
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from course_utils.classifier import Classifier, look_at
 from course_utils.data import load_images
 from course_utils.metrics.distances import fid
-from course_utils.pretrained import load_classifier
+from course_utils.pretrained import load_classifier, load_moments
 
 
 class Reference(NamedTuple):
@@ -17,8 +18,8 @@ class Reference(NamedTuple):
 
     classifier: Classifier
     shape: tuple  # of an image
-    train: Tensor  # features of either split
-    test: Tensor
+    train: Tensor  # a set with the mean and the covariance of the training split's features: all that FID asks of it
+    test: Tensor  # features of the test split
     test_labels: Tensor
 
     def draws(self, n: int) -> list[Tensor]:
@@ -35,10 +36,25 @@ class Reference(NamedTuple):
 
 @functools.lru_cache(maxsize=2)
 def reference(dataset: str, device: str = "cpu", full: bool = True) -> Reference:
-    """Features of both splits of a dataset; looked at once, and kept for the next call."""
+    """What a dataset's classifier sees in both splits; looked at once, and kept for the next call.
+
+    Where mean and covariance of the training split are stored (`pretrained.load_moments`), it need not be looked at.
+    """
     classifier = load_classifier(dataset, device)
-    (train, _), (test, labels) = (load_images(dataset, split, full=full) for split in ("train", "test"))
-    return Reference(classifier, train.shape[1:], look_at(classifier, train)[0], look_at(classifier, test)[0], labels)
+    test, labels = load_images(dataset, "test", full=full)
+    if moments := load_moments(dataset):
+        train = _points_with(*moments)
+    else:
+        train = look_at(classifier, load_images(dataset, "train", full=full)[0])[0]
+    return Reference(classifier, test.shape[1:], train, look_at(classifier, test)[0], labels)
+
+
+def _points_with(mean: Float[Tensor, "d"], covariance: Float[Tensor, "d d"]) -> Float[Tensor, "2*d d"]:
+    """Points of this mean and (unbiased) covariance: mean ± a_i sqrt((2d - 1) / 2), if covariance = sum a_i a_i^T."""
+    values, axes = torch.linalg.eigh(covariance)
+    root = (axes * values.clamp(min=0).sqrt()).T  # its rows are the a_i
+    shift = root * ((2 * len(mean) - 1) / 2) ** 0.5
+    return torch.cat([mean + shift, mean - shift])
 
 
 @functools.lru_cache(maxsize=8)

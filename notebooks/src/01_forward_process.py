@@ -214,40 +214,25 @@ assert (
 # @title The two noises as sides of a triangle
 beta_1, beta_2 = 0.20, 0.30
 old, new = ((1 - beta_2) * beta_1) ** 0.5, beta_2**0.5
+triangle = {  # what each side is: from where to where, its colour, where its name is
+    "noise of step 1, shrunk\n" + r"$\sqrt{(1-\beta_2)\,\beta_1}$": (
+        *((0, 0), (old, 0), BLUE),
+        *(old / 2, -0.13, "center"),
+    ),
+    "noise of step 2\n" + r"$\sqrt{\beta_2}$": (
+        *((old, 0), (old, new), ORANGE),
+        *(old + 0.03, new / 2, "left"),
+    ),
+    "both at once\n" + r"$\sqrt{1-(1-\beta_1)(1-\beta_2)}$": (
+        *((0, 0), (old, new), BLACK),
+        *(-0.17, new / 2 + 0.04, "center"),
+    ),
+}
 figure, axis = plt.subplots(figsize=(4.2, 2.9))
-for (x0, y0, x1, y1), colour_, text, where in [
-    (
-        (0, 0, old, 0),
-        BLUE,
-        "noise of step 1, shrunk\n" + r"$\sqrt{(1-\beta_2)\,\beta_1}$",
-        (old / 2, -0.13),
-    ),
-    (
-        (old, 0, old, new),
-        ORANGE,
-        "noise of step 2\n" + r"$\sqrt{\beta_2}$",
-        (old + 0.03, new / 2),
-    ),
-    (
-        (0, 0, old, new),
-        BLACK,
-        "both at once\n" + r"$\sqrt{1-(1-\beta_1)(1-\beta_2)}$",
-        (-0.17, new / 2 + 0.04),
-    ),
-]:
-    axis.annotate(
-        "",
-        (x1, y1),
-        (x0, y0),
-        arrowprops={"arrowstyle": "->", "lw": 2.2, "color": colour_},
-    )
-    axis.text(
-        *where,
-        text,
-        color=colour_,
-        ha="left" if colour_ == ORANGE else "center",
-        va="center",
-    )
+for text, (corner, tip, colour_, x, y, side) in triangle.items():
+    arrow = {"arrowstyle": "->", "lw": 2.2, "color": colour_}
+    axis.annotate("", tip, corner, arrowprops=arrow)
+    axis.text(x, y, text, color=colour_, ha=side, va="center")
 axis.set(xlim=(-0.32, 0.72), ylim=(-0.22, 0.62), aspect="equal")
 axis.axis("off")
 show(
@@ -425,8 +410,8 @@ chosen = {f"{d}": world[labels == d][3:4] for d in range(10)}
 # Move the slider. *Where do the bars begin to waver? Is it where* you *can no longer tell?*
 
 
-# %% tags=["widget", "fold"]
-# @title A picture, its pixels, and what the perfect observer believes
+# %% tags=["fold"]
+# @title Drawing a picture, its pixels, and what the perfect observer believes
 def look(digit: str, t: int) -> plt.Figure:
     """The picture at time t, its pixels, and what the perfect observer believes."""
     x_t = forward.q_sample(chosen[digit], t, schedule, noise)
@@ -464,6 +449,8 @@ def look(digit: str, t: int) -> plt.Figure:
     return figure
 
 
+# %% tags=["widget", "fold"]
+# @title A picture at any t, and whether it is still known
 explore(
     look,
     alt="Left the noised digit, in the middle the histogram of its pixels against "

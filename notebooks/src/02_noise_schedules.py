@@ -262,8 +262,8 @@ assert torch.allclose(here, same, atol=1e-9)  # one picture, up to rounding
 #
 # Edit one. *Predict first: give the sigmoid a small `tau`, and what becomes of the film?*
 
-# %% tags=["fold", "widget"]
-# @title Edit a schedule
+# %% tags=["fold"]
+# @title Drawing a schedule among the four, and its film
 editable = {
     "linear": lambda beta_T, s, tau: schedules.linear(beta_T=beta_T),
     "exponential": lambda beta_T, s, tau: schedules.exponential(beta_T=beta_T),
@@ -297,6 +297,8 @@ def edit(family: str, beta_T: float, s: float, tau: float) -> plt.Figure:
     return figure
 
 
+# %% tags=["widget", "fold"]
+# @title Edit a schedule
 explore(
     edit,
     alt="Above, the log-SNR of the chosen schedule against t; below, a seven at nine "

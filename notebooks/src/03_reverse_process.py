@@ -205,10 +205,8 @@ of_x_0 = alpha_1 * schedule.betas[1:] / sigma**2
 # %% tags=["figure", "fold"]
 # @title Two pieces of evidence; and who decides in one step
 t, s = 300, 150
-(alpha_s, sigma_s), (alpha_ts, variance_ts) = (
-    schedule.coeffs(s),
-    schedules.transition(s, t, schedule),
-)
+alpha_s, sigma_s = schedule.coeffs(s)
+alpha_ts, variance_ts = schedules.transition(s, t, schedule)
 mean, variance = forward.q_posterior(x_t, x_0, t, schedule, s)
 near = grid[::100]
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
@@ -217,20 +215,10 @@ for m, v, text, colour in [
     (-0.3 / alpha_ts, variance_ts / alpha_ts**2, "what $x_t$ says", ORANGE),
     (mean.item(), variance.item(), "both: Eq. (3.4)", BLACK),
 ]:
-    left.plot(
-        near,
-        torch.exp(-((near - m) ** 2) / (2 * v)) / (2 * math.pi * v) ** 0.5,
-        color=colour,
-        label=text,
-    )
-left.plot(
-    near[::4],
-    bayes_on_a_grid(t, s)[::400] / 2e-4,
-    "o",
-    ms=4,
-    color=GREEN,
-    label="Bayes on a grid",
-)
+    bell = torch.exp(-((near - m) ** 2) / (2 * v)) / (2 * math.pi * v) ** 0.5
+    left.plot(near, bell, color=colour, label=text)
+sums = bayes_on_a_grid(t, s)[::400] / 2e-4
+left.plot(near[::4], sums, "o", ms=4, color=GREEN, label="Bayes on a grid")
 left.set(
     xlim=(-2, 2.6),
     xlabel="$x_s$",
@@ -240,11 +228,8 @@ left.set(
 left.legend(fontsize=8)
 right.loglog(ts[1:], of_x_t[1:], color=ORANGE, label="of $x_t$ (0 at t = 1)")
 right.loglog(ts, of_x_0, color=BLUE, label="of $x_0$")
-right.set(
-    xlabel="t",
-    ylabel="weight in the mean",
-    title="Who decides in one step, $s = t - 1$",
-)
+right.set(xlabel="t", ylabel="weight in the mean")
+right.set_title("Who decides in one step, $s = t - 1$")
 right.legend()
 show(
     figure,
@@ -946,8 +931,8 @@ walked = samplers.sample_ddpm(
 # begin to point at the five spots, and not at the middle?*
 
 
-# %% tags=["widget", "fold"]
-# @title Density, score and particles, at any t
+# %% tags=["fold"]
+# @title Drawing density, score and particles
 def draw_field(axis: plt.Axes, t: int) -> None:
     """The density at time t as shades, the score as arrows, and 300 of the
     particles."""
@@ -982,6 +967,8 @@ def field(t: int) -> plt.Figure:
     return figure
 
 
+# %% tags=["widget", "fold"]
+# @title Density, score and particles, at any t
 explore(
     field,
     alt="The density of the noisy mixture in grey, arrows of its score, and particles "
@@ -1364,12 +1351,8 @@ for axis, s in zip(axes, (399, 200, 50), strict=True):
     )
     axis.set(xlabel="$x_s$", title=f"{t - s} step{'s' * (t - s > 1)} back, s = {s}")
 axes[0].set_ylabel("density")
-figure.legend(
-    *axes[0].get_legend_handles_labels(),
-    loc="outside lower center",
-    ncols=3,
-    fontsize=9,
-)
+handles = axes[0].get_legend_handles_labels()
+figure.legend(*handles, loc="outside lower center", ncols=3, fontsize=9)
 show(
     figure,
     "The true reverse density of one pixel and two Gaussians. One step back all three "

@@ -333,8 +333,14 @@ def rare(t: int) -> float:
     return curl.log_prob(x_t, t, schedule).quantile(0.001).item()
 
 
-# %% tags=["widget", "fold"]
-# @title Exact and learned score, and where they differ
+# %% tags=["fold"]
+# @title Drawing a score field
+def frame(axis: plt.Axes, title: str) -> None:
+    """The plane, its two directions alike."""
+    axis.grid(False)
+    axis.set(aspect="equal", title=title, xticks=[-3, 0, 3], yticks=[-3, 0, 3])
+
+
 def draw_field(axis: plt.Axes, t: int, score: Tensor, colour: str, title: str) -> None:
     """A score field on the density of the noisy spiral: from each place, the step
     uphill at its true length."""
@@ -343,59 +349,39 @@ def draw_field(axis: plt.Axes, t: int, score: Tensor, colour: str, title: str) -
         window, window, density, levels=6, cmap="Greys", vmax=2 * density.max()
     )
     step = schedule.coeffs(t)[1] ** 2 * score
-    axis.quiver(
-        *coarse.T,
-        *step.T,
-        color=colour,
-        angles="xy",
-        scale_units="xy",
-        scale=1,
-        width=0.005,
-    )
-    axis.set(aspect="equal", title=title, xticks=[-3, 0, 3], yticks=[-3, 0, 3])
-    axis.grid(False)
+    true_length = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    axis.quiver(*coarse.T, *step.T, color=colour, width=0.005, **true_length)
+    frame(axis, title)
 
 
+# %% tags=["fold"]
+# @title Drawing the exact score, the learned one, and where they differ
 def two_fields(t: int) -> plt.Figure:
     """The exact field, the learned one, and the length of their difference, which is
     shown as an error of x_0."""
     figure, (one, two, three) = plt.subplots(1, 3, figsize=(10.5, 3.5))
     draw_field(one, t, curl.score(coarse, t, schedule), BLUE, f"exact score, t = {t}")
     draw_field(two, t, learned_score(coarse, t), ORANGE, f"learned score, t = {t}")
-    miss = (
-        (points_net(plane, t) - curl.denoise(plane, t, schedule))
-        .norm(dim=1)
-        .reshape(61, 61)
-        .T
-    )
+    miss = (points_net(plane, t) - curl.denoise(plane, t, schedule)).norm(dim=1)
     shades = three.pcolormesh(
         window,
         window,
-        miss.clamp(0.01, 3).log10(),
+        miss.reshape(61, 61).T.clamp(0.01, 3).log10(),
         cmap="magma_r",
         vmin=-2,
         vmax=0.5,
         rasterized=True,
     )
-    three.contour(
-        window,
-        window,
-        curl.log_prob(plane, t, schedule).reshape(61, 61).T,
-        levels=[rare(t)],
-        colors=BLUE,
-    )
-    three.grid(False)
-    three.set(
-        aspect="equal",
-        title=r"error in $\hat x_0$; inside blue: 99.9 % of $x_t$",
-        xticks=[-3, 0, 3],
-        yticks=[-3, 0, 3],
-    )
+    density = curl.log_prob(plane, t, schedule).reshape(61, 61).T
+    three.contour(window, window, density, levels=[rare(t)], colors=BLUE)
+    frame(three, r"error in $\hat x_0$; inside blue: 99.9 % of $x_t$")
     bar = figure.colorbar(shades, ax=three, ticks=[-2, -1, 0], shrink=0.8)
     bar.ax.set_yticklabels(["0.01", "0.1", "1"])
     return figure
 
 
+# %% tags=["widget", "fold"]
+# @title Exact and learned score, and where they differ
 explore(
     two_fields,
     alt="Exact score field, learned score field, and the error of the network's x_0; "

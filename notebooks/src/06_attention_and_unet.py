@@ -558,8 +558,8 @@ assert slopes == [2.0, 2.0]
 # slope is the exponent.
 
 
-# %% tags=["figure", "fold"]
-# @title Operations, memory and time of three layers
+# %% tags=["fold"]
+# @title Timing a layer
 def milliseconds(layer: nn.Module, side: int) -> float:
     """Forward and backward pass of eight pictures, the best of three."""
     pictures = torch.randn(8, c, side, side, generator=lesson.generator)
@@ -571,6 +571,8 @@ def milliseconds(layer: nn.Module, side: int) -> float:
     return min(taken)
 
 
+# %% tags=["figure", "fold"]
+# @title Operations, memory and time of three layers
 areas = [s * s for s in sides]
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.9))
 for (name, found), colour in zip(cost.items(), (ORANGE, PINK, BLUE), strict=True):
@@ -583,14 +585,8 @@ for (name, found), colour in zip(cost.items(), (ORANGE, PINK, BLUE), strict=True
         taken,
     )
     for axis, values in zip(axes, numbers, strict=True):
-        axis.loglog(
-            areas,
-            values,
-            "o--" if "fused" in name else "o-",
-            color=colour,
-            ms=4,
-            label=name,
-        )
+        dash = "o--" if "fused" in name else "o-"
+        axis.loglog(areas, values, dash, color=colour, ms=4, label=name)
 for axis, name in zip(
     axes,
     ("operations (millions)", "memory for the gradient (MB)", "time (ms)"),
@@ -799,62 +795,45 @@ assert [(ran[i][0], ran[j][0]) for i, j in skips] == [
     ("down.0.0", "up.0.0"),
 ]
 
+# %% tags=["fold"]
+# @title Drawing a part of the U-Net, as a box of its resolution
+level = {28: 2.0, 14: 1.0, 7: 0.0}  # its height on the page, by the side of its output
+boxes = [("image", seven), *[(name, out) for name, _, out in ran], ("answer", seven)]
+
+
+def attends(name: str) -> bool:
+    """Whether this part of the network has attention in it."""
+    attention = getattr(parts.get(name), "attention", nn.Identity())
+    return not isinstance(attention, nn.Identity)
+
+
+def draw_box(axis: plt.Axes, i: int, name: str, channels: int, side: int) -> None:
+    """The i-th part, with the shape of its output and its name."""
+    half = 0.16 + 0.1 * math.log2(side / 7)
+    look = {"fc": ORANGE if attends(name) else BLUE, "alpha": 0.25, "ec": BLACK}
+    corner = i - 0.3, level[side] - half
+    axis.add_patch(plt.Rectangle(corner, 0.6, 2 * half, **look))
+    shape, middle = f"{channels}\n× {side}²", {"ha": "center", "va": "center"}
+    axis.text(i, level[side], shape, fontsize=8, **middle)
+    below = f"{name}\n+ attention" if attends(name) else name
+    bottom = level[side] - half - 0.05
+    axis.text(i, bottom, below, ha="center", va="top", fontsize=7.5)
+
+
 # %% tags=["figure", "fold"]
 # @title The U-Net as it runs
 figure, axis = plt.subplots(figsize=(10, 3.9))
-level = {28: 2.0, 14: 1.0, 7: 0.0}
-boxes = [
-    ("image", seven),
-    *[(name, output) for name, _, output in ran],
-    ("answer", seven),
-]
 for i, (name, output) in enumerate(boxes):
-    channels, side = output.shape[1:3]
-    attends = name in parts and not isinstance(
-        getattr(parts[name], "attention", nn.Identity()), nn.Identity
-    )
-    half = 0.16 + 0.1 * math.log2(side / 7)
-    axis.add_patch(
-        plt.Rectangle(
-            (i - 0.3, level[side] - half),
-            0.6,
-            2 * half,
-            fc=ORANGE if attends else BLUE,
-            alpha=0.25,
-            ec=BLACK,
-        )
-    )
-    axis.text(
-        i, level[side], f"{channels}\n× {side}²", ha="center", va="center", fontsize=8
-    )
-    axis.text(
-        i,
-        level[side] - half - 0.05,
-        f"{name}\n+ attention" if attends else name,
-        ha="center",
-        va="top",
-        fontsize=7.5,
-    )
+    draw_box(axis, i, name, *output.shape[1:3])
     if i:
-        axis.annotate(
-            "",
-            (i - 0.3, level[side]),
-            (i - 0.7, level[boxes[i - 1][1].shape[2]]),
-            arrowprops={"arrowstyle": "->"},
-        )
+        before, here = level[boxes[i - 1][1].shape[2]], level[output.shape[2]]
+        arrow = {"arrowstyle": "->"}
+        axis.annotate("", (i - 0.3, here), (i - 0.7, before), arrowprops=arrow)
 for i, j in skips:
     top = level[ran[i][2].shape[2]] + 0.34
-    axis.annotate(
-        "",
-        (j + 1, top),
-        (i + 1, top),
-        arrowprops={
-            "arrowstyle": "->",
-            "color": GREEN,
-            "lw": 1.8,
-            "connectionstyle": "arc3,rad=-0.18",
-        },
-    )
+    arrow = {"color": GREEN, "lw": 1.8, "connectionstyle": "arc3,rad=-0.18"}
+    arrow |= {"arrowstyle": "->"}
+    axis.annotate("", (j + 1, top), (i + 1, top), arrowprops=arrow)
 axis.set(xlim=(-0.6, len(boxes) - 0.4), ylim=(-0.55, 2.6))
 axis.axis("off")
 show(

@@ -294,36 +294,35 @@ def standing(t: Tensor) -> Tensor:
 ts = torch.arange(5, 1001, 5)
 assert (standing(ts)[:, 0] >= standing(ts)[:, 1]).all()  # brightness outlives colour
 
+
+# %% tags=["fold"]
+# @title Drawing power against frequency, with the noise floor of some times
+def draw_power(axis: plt.Axes) -> None:
+    """Power of each axis, the power law, and what noise adds at five times."""
+    for power, name, colour in zip(rings, AXES, (BLACK, ORANGE, PINK), strict=True):
+        k = range(1, side // 2 + 1)
+        axis.loglog(k, power[1:], "o-", ms=3, color=colour, label=name)
+    law = rf"$C\,|k|^{{-{gamma:.1f}}}$"
+    axis.loglog(r, C * r**-gamma, ":", color=BLUE, lw=3, alpha=0.6, label=law)
+    at_the_right = {"fontsize": 8, "color": BLUE, "va": "bottom", "ha": "right"}
+    for t in (10, 100, 300, 500, 700):
+        floor = (-schedule.log_snr(t)).exp().item()
+        axis.axhline(floor, color=BLUE, lw=0.8)
+        axis.text(26, floor * 1.15, f"t = {t}", **at_the_right)
+    axis.set(
+        xlabel="frequency |k| (periods across the picture)",
+        ylabel="power",
+        xlim=(0.9, 27),
+        ylim=(5e-5, 500),
+        title="Photographs, and the noise floor",
+    )
+    axis.legend(fontsize=8, loc="lower left")
+
+
 # %% tags=["figure", "fold"]
 # @title Power against frequency, and how many waves stand
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.1))
-for power, name, colour in zip(rings, AXES, (BLACK, ORANGE, PINK), strict=True):
-    left.loglog(
-        range(1, side // 2 + 1), power[1:], "o-", ms=3, color=colour, label=name
-    )
-left.loglog(
-    r,
-    C * r**-gamma,
-    ":",
-    color=BLUE,
-    lw=3,
-    alpha=0.6,
-    label=rf"$C\,|k|^{{-{gamma:.1f}}}$",
-)
-for t in (10, 100, 300, 500, 700):
-    floor = (-schedule.log_snr(t)).exp().item()
-    left.axhline(floor, color=BLUE, lw=0.8)
-    left.text(
-        26, floor * 1.15, f"t = {t}", fontsize=8, color=BLUE, va="bottom", ha="right"
-    )
-left.set(
-    xlabel="frequency |k| (periods across the picture)",
-    ylabel="power",
-    xlim=(0.9, 27),
-    ylim=(5e-5, 500),
-    title="Photographs, and the noise floor",
-)
-left.legend(fontsize=8, loc="lower left")
+draw_power(left)
 for i, (name, colour) in enumerate(zip(AXES, (BLACK, ORANGE, PINK), strict=True)):
     right.semilogy(ts, standing(ts)[:, i].clamp(min=0.5), color=colour, label=name)
 right.semilogy(
@@ -1214,42 +1213,33 @@ in_batch = {
     n: ((messages * 16 / n).half() == 0).float().mean().item() for n in (128, 2048)
 }
 
+
+# %% tags=["fold"]
+# @title Drawing the sizes of gradients, and what float16 makes of them
+def draw_sizes(axis: plt.Axes) -> None:
+    """How large the messages are, as they are and scaled."""
+    some = messages[::37]
+    sizes = (some[some != 0].abs() * 16 / 128).log2()
+    look = {"bins": 60, "range": (-45, 35), "density": True, "alpha": 0.6}
+    axis.hist(sizes.tolist(), color=ORANGE, label="batch of 128", **look)
+    scaled = "the same, times $2^{16}$"
+    axis.hist((sizes + 16).tolist(), color=BLUE, label=scaled, **look)
+    axis.axvspan(-45, -25, color=BLACK, alpha=0.12)
+    axis.axvspan(16, 35, color=BLACK, alpha=0.12)
+    axis.text(-44, 0.128, "becomes 0", fontsize=8)
+    axis.text(17.5, 0.128, "becomes ∞", fontsize=8)
+    axis.set(xlabel="log2 |gradient| at the layers' doors", ylabel="density")
+    axis.set(ylim=(0, 0.16), xlim=(-45, 35))
+    axis.legend(fontsize=8, loc="upper center")
+
+
 # %% tags=["figure", "fold"]
 # @title Gradients in float16, and the scale that saves them
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8))
-some = messages[::37]
-sizes = (some[some != 0].abs() * 16 / 128).log2()
-for shift, text, colour in (
-    (0, "batch of 128", ORANGE),
-    (16, "the same, times $2^{16}$", BLUE),
-):
-    left.hist(
-        (sizes + shift).tolist(),
-        bins=60,
-        range=(-45, 35),
-        density=True,
-        color=colour,
-        alpha=0.6,
-        label=text,
-    )
-left.axvspan(-45, -25, color=BLACK, alpha=0.12)
-left.axvspan(16, 35, color=BLACK, alpha=0.12)
-left.text(-44, 0.128, "becomes 0", fontsize=8)
-left.text(17.5, 0.128, "becomes ∞", fontsize=8)
-left.set(
-    xlabel="log2 |gradient| at the layers' doors",
-    ylabel="density",
-    ylim=(0, 0.16),
-    xlim=(-45, 35),
-)
-left.legend(fontsize=8, loc="upper center")
+draw_sizes(left)
 right.semilogy(powers, off, "o-", ms=4, color=BLUE)
-right.axvspan(
-    max(p for p, e in zip(powers, off, strict=True) if e.isfinite()) + 2,
-    36,
-    color=BLACK,
-    alpha=0.12,
-)
+last = max(p for p, e in zip(powers, off, strict=True) if e.isfinite())
+right.axvspan(last + 2, 36, color=BLACK, alpha=0.12)
 right.text(33.5, off[0] / 3, "NaN", fontsize=8, ha="right", va="top")
 right.axvline(16, color=BLACK, lw=1, ls="--")
 right.text(
@@ -1257,14 +1247,9 @@ right.text(
 )
 for n in (128, 2048):
     power = round(math.log2(16 / n))
-    right.plot(power, off[powers.index(power)], "o", ms=7, color=ORANGE)
-    right.text(
-        power + 1,
-        off[powers.index(power)],
-        f"batch of {n:,}, no scale",
-        fontsize=8,
-        va="center",
-    )
+    y = off[powers.index(power)]
+    right.plot(power, y, "o", ms=7, color=ORANGE)
+    right.text(power + 1, y, f"batch of {n:,}, no scale", fontsize=8, va="center")
 right.set(
     xlabel="log2 of the scale", ylabel="error of the weights' gradient", xlim=(-10, 36)
 )

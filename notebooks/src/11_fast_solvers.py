@@ -341,27 +341,15 @@ def paths(solver: str, steps: int) -> plt.Figure:
     end = sample(recorded, exact(times[0], few), path, times)
     asked.append(plane(end, times[-1]))
     figure, axis = plt.subplots(figsize=(7.5, 3.4))
-    for way, *look in [
-        ([plane(exact(t, few), t) for t in even(60)], BLACK, "-", 0.7),
-        (asked, colour, dash, 1.2),
+    for way, look in [
+        ([plane(exact(t, few), t) for t in even(60)], {"color": BLACK, "lw": 0.7}),
+        (asked, {"color": colour, "ls": dash, "lw": 1.2, "marker": "o", "ms": 3}),
     ]:
         r, y = zip(*way, strict=True)
-        axis.plot(
-            r,
-            torch.stack(y),
-            look[1],
-            color=look[0],
-            lw=look[2],
-            marker="o" if way is asked else "",
-            ms=3,
-        )
+        axis.plot(r, torch.stack(y), **look)
     calls, error = measured(sample, times)
-    axis.set(
-        xlim=(2.5, 0),
-        ylim=(-4, 4),
-        xlabel=r"$r = \sigma/\alpha$",
-        ylabel=r"$y = x/\alpha$",
-    )
+    axis.set(xlim=(2.5, 0), xlabel=r"$r = \sigma/\alpha$")
+    axis.set(ylim=(-4, 4), ylabel=r"$y = x/\alpha$")
     axis.set_title(f"{solver}: {steps} steps, {calls} calls, error {error:.2g}")
     return figure
 
@@ -1076,28 +1064,14 @@ for grid, colour, look, up in (
         row for row in at_ten.values() if row.grid == grid and row.sampler in same
     ]
     x = [off[same[row.sampler]][grid] for row in family]
-    spread = [
-        [row.fid - row.low for row in family],
-        [row.high - row.fid for row in family],
-    ]
-    axis.errorbar(
-        x,
-        [row.fid for row in family],
-        spread,
-        fmt=look,
-        ms=5,
-        lw=0.8,
-        color=colour,
-        label=f"{grid} grid",
-    )
+    y, low, high = zip(*((row.fid, row.low, row.high) for row in family), strict=True)
+    below = [value - bound for value, bound in zip(y, low, strict=True)]
+    above = [bound - value for value, bound in zip(y, high, strict=True)]
+    style = {"fmt": look, "ms": 5, "lw": 0.8, "color": colour}
+    axis.errorbar(x, y, (below, above), label=f"{grid} grid", **style)
     for place, row in zip(x, family, strict=True):
-        axis.annotate(
-            row.sampler,
-            (place, row.fid),
-            (6, up),
-            textcoords="offset points",
-            fontsize=8,
-        )
+        beside = {"xytext": (6, up), "textcoords": "offset points", "fontsize": 8}
+        axis.annotate(row.sampler, (place, row.fid), **beside)
 axis.axhline(at_ten["ddpm", "uniform"].fid, color=BLACK, lw=1, ls="--", label="ddpm")
 axis.axhline(many[0].floor, color=BLACK, lw=1, ls=":", label="real images")
 axis.set(
@@ -1143,9 +1117,8 @@ def my_sampler(denoise, x_T, schedule, timesteps, *, generator=None, **cond):
     return multistep(denoise, x_T, schedule, timesteps, **cond)
 
 
-mine = leaderboard.add("mine", my_sampler, grid="uniform", budget=10, n=250)
-if 1000 * mine.seconds < 15:
-    mine = leaderboard.add("mine", my_sampler, grid="uniform", budget=10, n=1000)
+n = leaderboard.affordable((250, 1000), calls=10, seconds=15)
+mine = leaderboard.add("mine", my_sampler, grid="uniform", budget=10, n=n)
 beside = leaderboard.stored("mnist-unet", n=mine.n)
 varies(
     f"mine: FID {mine.fid:.3f} [{mine.low:.3f}, {mine.high:.3f}], n = {mine.n:,}, "

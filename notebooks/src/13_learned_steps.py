@@ -42,15 +42,9 @@ from course_utils.widgets import choice, explore, slider, watch
 
 use_style()
 schedule = schedules.linear()
-COLOURS = {
-    "uniform": BLUE,
-    "quadratic": SKY,
-    "log-SNR": GREEN,
-    "Karras": PINK,
-    "best path": ORANGE,
-    "greedy": YELLOW,
-    "learned": BLACK,
-}
+names = "uniform", "quadratic", "log-SNR", "Karras", "best path", "greedy", "learned"
+colours = BLUE, SKY, GREEN, PINK, ORANGE, YELLOW, BLACK
+COLOURS = dict(zip(names, colours, strict=True))
 
 # %% [markdown]
 # ## The question
@@ -812,16 +806,18 @@ show(
 )
 
 # %%
-assert sum(duel["best path"]) > sum(duel["uniform"])  # the same noises for both
+# not ahead, from the same noises
+assert sum(duel["best path"]) > 0.9 * sum(duel["uniform"])
 by_chance = {name: distance(drawn(grids[8][name], N, ancestral=True)) for name in duel}
 varies("8 ancestral steps:", ", ".join(f"{k} {v:.3f}" for k, v in by_chance.items()))
 
 # %% [markdown]
 # **Two orders, and they do not agree.** By the bound the best path wins at every number of steps, as it must; with few
-# steps log-SNR and Karras are far behind. The pictures that DDIM draws say otherwise: over these numbers of steps the
-# best path is behind the plain uniform grid. How far, and where the other three lie, changes with the noises: at this $n$
-# only the large differences are more than chance. By ancestral sampling, to which the bound belongs, it is not ahead
-# by more than chance either.
+# steps log-SNR and Karras are far behind. The pictures that DDIM draws say otherwise: the best path is not ahead of the
+# plain uniform grid, and in this run far behind it. How far, and where the other three lie, changes with the table of
+# prices and with the noises (with another seed of this page, 0.160 against 0.149 at eight steps): at this $n$ only the
+# large differences are more than chance. By ancestral sampling, to which the bound belongs, it is not ahead by more than
+# chance either.
 #
 # Why? Look at the first jump. It costs hardly any bits, since there are hardly any to be had: the SNR up there is next to
 # nothing. But up there a picture makes its large decisions.
@@ -844,12 +840,13 @@ varies(
     f"800 and 600 added {rescued:.3f}; in bits "
     f"{bits(grids[10]['best path']):.3f} and {bits(helped):.3f}"
 )
-assert rescued < duel["best path"][-1]
+assert above["best path"] < above["uniform"]
 assert bits(helped) > bits(grids[10]["best path"])
 
 # %% [markdown]
-# The two calls that the bound had better uses for are the ones that these pictures needed. Watson et al. found the same
-# on larger pictures, and say so: their grids improve the likelihood (with 8 steps to 4.59 bits, where even steps have
+# The bound had better uses for two calls up there, and in this run they are the ones that the pictures needed. (Where the
+# best path is hardly behind, as with that other seed, they make no difference that a hundred digits could show.) Watson
+# et al. found on larger pictures that the two orders differ, and say so: their grids improve the likelihood (with 8 steps to 4.59 bits, where even steps have
 # 6.95) and not the FID.
 #
 # ## 6 · Steps that move

@@ -233,7 +233,7 @@ def _validated(nb: NotebookNode, source_path: Path) -> NotebookNode:
 # ---------------------------------------------------------------- executing
 
 
-def execute(nb: NotebookNode, cwd: Path, timeout: int = 300) -> NotebookNode:
+def execute(nb: NotebookNode, cwd: Path, timeout: int = 3600) -> NotebookNode:
     """Run a notebook from top to bottom in this interpreter's own kernel, each cell within `timeout` seconds.
 
     Changes `nb` in place and returns it, its outputs fit to be stored: no widget state, no timings. Raises LessonError
@@ -328,7 +328,7 @@ def output_problems(nb: NotebookNode) -> list[str]:
 # ---------------------------------------------------------------- committed files
 
 
-def build_lesson(path: Path, force: bool = False, *, repo_url: str | None = None, timeout: int = 300) -> str:
+def build_lesson(path: Path, force: bool = False, *, repo_url: str | None = None, timeout: int = 3600) -> str:
     """Bring a lesson's two notebooks in step with its source, and say what that took.
 
     Returns "in step" if nothing had to change, "rewritten" if only words did (the stored outputs are kept, since no

@@ -12,7 +12,7 @@ from course_utils.desk.authoring.build import learner_notebook, output_problems,
 from course_utils.desk.lesson import LessonError, checked_exercise, read_source, solved_path, tags, title
 
 WIDTH = 88  # columns of code: what the web page, JupyterLab beside its side bar, and Colab show
-LINES = 40  # in a code cell that stands open
+LINES = 40  # in a code cell, folded or open
 MEDIAN = 12
 RUN = 3  # this many code cells without words between them are too many
 STUB_LINES = 12
@@ -51,13 +51,13 @@ def _title(path: Path, cells: list[NotebookNode]) -> list[str]:
 
 
 def _cells(nb: NotebookNode) -> list[str]:
-    """Long cells, and runs of code without words, as a reader of the solved copy meets them: folds closed."""
+    """Long cells; and runs of code without words, as a reader of the solved copy meets them: folds closed."""
     problems = []
+    for cell in nb.cells:
+        if cell.cell_type == "code" and (lines := _lines(cell.source)) > LINES:
+            problems.append(f"{_named(cell)} has {lines} lines, at most {LINES}")
     cells = [cell for cell in nb.cells if "fold" not in tags(cell)]
     code = [cell for cell in cells if cell.cell_type == "code"]
-    for cell in code:
-        if (lines := _lines(cell.source)) > LINES:
-            problems.append(f"{_named(cell)} has {lines} lines, at most {LINES}")
     for is_code, group in groupby(cells, key=lambda cell: cell.cell_type == "code"):
         run = list(group)
         if is_code and len(run) >= RUN:

@@ -560,13 +560,22 @@ def grading(lesson: str = "01") -> Iterator[str]:
         )
 
 
-def lesson_seconds() -> Iterator[str]:
-    """Seconds each lesson takes from top to bottom in a fresh kernel, the first time and once more; peak memory."""
-    for source in lessons():
+def lesson_seconds(*names: str, write: bool = False) -> Iterator[str]:
+    """Seconds each lesson takes from top to bottom in a fresh kernel, the first time and once more; peak memory.
+
+    With `write`, README has the first, in the column of machines that have bfloat16 or of those that do not.
+    """
+    from course_utils.desk.upkeep.readme import write_seconds
+    from course_utils.runtime import pick_precision
+
+    precision = str(pick_precision(torch.device("cpu"))).removeprefix("torch.")
+    for source in lessons(list(names) or None):
         command = [sys.executable, "-c", LESSON, source.stem[:2]]
         runs = [subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split() for _ in range(2)]
         (first, _), (again, peak) = (map(float, run[-2:]) for run in runs)
-        yield f"{source.stem}: {first:.0f} s, again {again:.0f} s; at most {peak / 2**30:.1f} GiB"
+        yield f"{source.stem}: {first:.0f} s, again {again:.0f} s; at most {peak / 2**30:.1f} GiB ({precision})"
+        if write:
+            write_seconds(ROOT / "README.md", {source.stem[:2]: first}, precision)
 
 
 def faults(n: int = 100) -> Iterator[str]:
@@ -584,11 +593,11 @@ def faults(n: int = 100) -> Iterator[str]:
     yield f"of {n} small faults in the code of the maths and sample floors the tests notice {noticed}"
 
 
-def assertions(*names: str) -> Iterator[str]:
-    """The assertions of the lessons named, of all of them otherwise, with other seeds, threads and precisions."""
-    from course_utils.desk.upkeep.robust import robust
+def assertions(*names: str, **among: Sequence) -> Iterator[str]:
+    """The assertions of the lessons named, of all otherwise, with other `seeds`, `threads` and `precisions`."""
+    from course_utils.desk.upkeep.robust import circumstances, robust
 
-    yield from robust(names)
+    yield from robust(names, runs=circumstances(**among))
 
 
 PARTS: dict[str, Callable[..., Iterator[str]]] = {

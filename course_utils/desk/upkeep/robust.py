@@ -50,15 +50,20 @@ class Circumstances(NamedTuple):
         return f"seed {self.seed}, {self.threads} thread{'s' * (self.threads > 1)}, {self.precision}"
 
 
-def circumstances() -> list[Circumstances]:
-    """All that a lesson is tried under; without bfloat16 where the machine could only emulate it."""
+def circumstances(
+    seeds: Sequence[int] = (), threads: Sequence[int] = (), precisions: Sequence[str] = ()
+) -> list[Circumstances]:
+    """All that a lesson is tried under, or what is named of it; bfloat16 is left out where it would be emulated."""
     able = pick_precision(torch.device("cpu")) == torch.bfloat16
-    return list(itertools.starmap(Circumstances, itertools.product(SEEDS, THREADS, PRECISIONS[: 1 + able])))
+    given = seeds or SEEDS, threads or THREADS, precisions or PRECISIONS[: 1 + able]
+    return list(itertools.starmap(Circumstances, itertools.product(*given)))
 
 
-def robust(names: Sequence[str] = (), folder: Path = FOLDER) -> Iterator[str]:
+def robust(
+    names: Sequence[str] = (), folder: Path = FOLDER, runs: Sequence[Circumstances] | None = None
+) -> Iterator[str]:
     """A line a run, then each cell that failed somewhere, with what it said there."""
-    runs = circumstances()
+    runs = circumstances() if runs is None else runs
     for source in lessons(list(names) or None):
         said: dict[tuple[int, str], list[str]] = {}
         for k, run in enumerate(runs, start=1):

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from course_utils._contract import SOME, Call, Count, In, Whole, checked
+from course_utils._contract import ANYWHERE, SOME, Call, Count, In, Whole, checked
 from course_utils.denoisers import Denoiser
 from course_utils.protocols import Denoise, Schedule, steps_of
 from course_utils.samplers.walk import Images, Noise, ask
@@ -66,7 +66,7 @@ def end_point(
     denoise: Denoise,
     x_T: Noise,
     schedule: Schedule,
-    times: Annotated[Float[Tensor, "m"], Falls()],
+    times: Annotated[Float[Tensor, "m"], Falls(), ANYWHERE],
     *,
     order: Order = 2,
     **cond: Any,
