@@ -21,6 +21,7 @@ pytest.importorskip("furo", reason="the extra `book` is not installed")
 bs4 = pytest.importorskip("bs4")
 
 from course_utils.desk.authoring import book  # noqa: E402
+from course_utils.desk.authoring.book import sheets  # noqa: E402
 
 pytestmark = pytest.mark.slow(60)  # the first of them builds the page
 ROOT = Path(__file__).parents[1]
@@ -216,7 +217,7 @@ def test_every_public_function_and_class_has_its_docstring_on_a_page(pages: dict
     missing = []
     for path in sorted((ROOT / "course_utils").rglob("[a-z]*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        if path.stem == "cli" or path.stem.startswith("lesson_"):
+        if path.stem == "cli" or path.stem.startswith("lesson_") or "._" in module:  # private packages have no page
             continue
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
@@ -287,7 +288,8 @@ def phone(browser: object, address: str) -> Iterator[tuple[object, list[str]]]:
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda sent: None if sent.url.startswith((address, "data:")) else wrong.append(sent.url))
-    page.on("requestfailed", lambda sent: wrong.append(f"failed: {sent.url}"))
+    left = "net::ERR_ABORTED"  # by going on to the next page
+    page.on("requestfailed", lambda sent: None if sent.failure == left else wrong.append(f"failed: {sent.url}"))
     yield page, wrong
     context.close()
 
@@ -342,6 +344,19 @@ def test_code_fits_into_its_box_beside_the_contents(browser: object, address: st
     page.close()
 
 
+def test_a_button_copies_a_piece_of_code(phone: tuple[object, list[str]]) -> None:
+    page, wrong = phone
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"/notebooks/{LESSONS[1]}.html")
+    box = page.locator("article div.highlight:has(button.copy):visible").first
+    box.locator("button.copy").press("Enter")
+    page.wait_for_function(
+        "text => document.querySelector('button.copy') && navigator.clipboard.readText().then(t => t === text)",
+        arg=box.locator("pre").text_content(),
+    )
+    assert wrong == []
+
+
 def test_search_finds_tweedie(phone: tuple[object, list[str]]) -> None:
     page, wrong = phone
     page.goto("/index.html")
@@ -353,3 +368,34 @@ def test_search_finds_tweedie(phone: tuple[object, list[str]]) -> None:
     assert said
     assert all(any(f"{lesson}.html" in link for link in found) for lesson in said)
     assert wrong == []
+
+
+# ---------------------------------------------------------------- sheets, and links to them
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_term_links_to_the_glossary_once_a_page_and_every_equation_that_is_named_to_its_place(
+    site: Path, lesson: str
+) -> None:
+    article = soup(site / "notebooks" / f"{lesson}.html").article
+    terms = article.select("a.term")
+    assert len(terms) > 5
+    assert len({link["href"] for link in terms}) == len(terms)
+    assert all(link["href"].startswith("../docs/glossary.html#term-") and link["title"] for link in terms)
+    numbers = {equation.number for path in book.lessons() for equation in sheets.equations(path)}
+    for link in article.select("a.equation"):
+        assert link["href"].endswith(f"#eq-{link.get_text().strip('()')}")
+    for closed in article.select("a, pre, code, summary, .math, h1, h2, h3"):
+        closed.extract()
+    assert not numbers & set(re.findall(r"\((\d+\.\d+)\)", article.get_text()))
+
+
+def test_the_sheet_of_formulas_has_them_all_and_comes_as_pdf(site: Path) -> None:
+    page = soup(site / "docs" / "formulas.html")
+    shown = [number.get_text().strip("()") for number in page.select(".formula > p > a.equation")]
+    assert shown == [equation.number for path in book.lessons() for equation in sheets.equations(path)]
+    assert len(page.select(".formula div.math")) == len(shown)
+    if book.chromium():
+        pdf = (site / "docs" / "formulas.pdf").read_bytes()
+        assert pdf.startswith(b"%PDF")
+        assert 3 <= len(re.findall(rb"/Type ?/Page\b", pdf)) <= 12

@@ -43,8 +43,8 @@ SHIPPED = (
     "cifar10-classifier, mnist-eyes"
 )
 PARTS = (
-    "size, imports, forward, attention, training, sampling, lessons; if named: steps, onestep, distillations, grading, "
-    "faults, race, robust"
+    "size, imports, forward, attention, training, sampling, lessons; if named: book, steps, onestep, distillations, "
+    "grading, faults, race, robust"
 )
 
 app = typer.Typer(

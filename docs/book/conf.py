@@ -1,4 +1,4 @@
-"""How Sphinx makes the course's web page. `course_utils/desk/authoring/book.py` writes the pages it reads."""
+"""How Sphinx makes the course's web page. `course_utils/desk/authoring/book` writes the pages it reads."""
 
 import re
 import textwrap
@@ -11,15 +11,17 @@ project = html_title = "Diffusion models from scratch"
 language = "en"
 highlight_language = "none"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.githubpages"]
+extensions += ["course_utils.desk.authoring.book.links"]
 exclude_patterns = ["download"]
 
 # MathJax with its glyphs and extensions inside: formulas need no other file, and no other host.
 mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-svg-full.js"
 
 html_theme = "furo"
-html_static_path = ["style.css", str(mathjax), "tex-svg-full.LICENSE.txt"]
+html_static_path = ["style.css", "page.js", str(mathjax), "tex-svg-full.LICENSE.txt"]
 html_favicon = "favicon.svg"
 html_css_files = ["style.css"]
+html_js_files = [("page.js", {"defer": "defer"})]
 html_show_copyright = False
 html_copy_source = html_show_sourcelink = html_use_index = html_domain_indices = False  # the search finds more
 pygments_dark_style = "github-dark"
@@ -32,7 +34,7 @@ mathjax3_config = {"svg": {"scale": 0.9}}  # beside a sans serif
 
 nb_execution_mode = "off"
 nb_number_source_lines = False
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_dmath_allow_labels = False
 myst_heading_anchors = 3
 
@@ -93,7 +95,7 @@ def leave_formulas_alone(app, doctree):
     """Sphinx puts a formula with line breaks into `split`, where `\\tag` is not allowed. Ours are whole as they are."""
     for formula in doctree.findall(nodes.math_block):
         formula["no-wrap"] = formula["nowrap"] = True  # newer and older Sphinx
-        formula.children = [nodes.Text(rf"\[{formula.astext()}\]")]
+        formula[:] = [nodes.Text(rf"\[{formula.astext()}\]")]
 
 
 def setup(app):

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from course_utils.desk.lesson import ROOT, grade_id, lessons, read_source, tags, without_markers
+from course_utils.desk.upkeep.page import web_page
 from course_utils.training import Training, train
 
 CHAIN = """
@@ -608,6 +609,7 @@ PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "training": training,
     "sampling": sampling,
     "lessons": lesson_seconds,
+    "book": web_page,
     "steps": fewer_steps,
     "onestep": one_step,
     "distillations": distillations,
@@ -616,4 +618,4 @@ PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "race": race,
     "robust": assertions,
 }
-LONG = ("steps", "onestep", "distillations", "grading", "faults", "race", "robust")  # only if named
+LONG = ("book", "steps", "onestep", "distillations", "grading", "faults", "race", "robust")  # only if named
