@@ -12,7 +12,7 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            plotting · widgets                              figures, sliders
   learn    run_folder · metrics/                           a recipe's training in a folder; how good a network is
            pretrained · recipes/                           what ships trained; a whole training by name
-           training · tasks/                               the one loop for all; what it minimises, and measures
+           training · tasks/ · paths                       the one loop for all; what it minimises, and measures
            runs · losses · classifier                      what a step changes
            checkpoints · data/ · runtime · files           images and batches; devices; files, whole or not at all
   sample   inpainting · reverse_steps/                     holes filled; learned variances, a latent

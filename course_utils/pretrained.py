@@ -7,6 +7,7 @@ A file holds the averaged weights in float16 and, as text, the recipe they were 
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from course_utils.data import CLASSES, decode_mosaic, load_images
 from course_utils.denoisers import Denoiser
 from course_utils.files import DataError, data_dir, parse_json, read_verified, write_atomically
 from course_utils.recipes import Recipe, make_model, recipe_from, settings_of
+from course_utils.tasks import DENOISERS
 from course_utils.training import Training
 
 FOLDER, SAMPLES, REFERENCES = "checkpoints", "samples", "references"
@@ -36,21 +38,21 @@ def load_denoiser(name: str = "mnist-unet", device: torch.device | str = "cpu") 
         ValueError: there is no such denoiser; the message lists those there are.
         DataError: its file is missing or damaged.
     """
-    return load_network(name, device, task="denoising", what="denoiser")
+    return load_network(name, device, tasks=DENOISERS, what="denoiser")
 
 
 def load_classifier(dataset: str = "mnist", device: torch.device | str = "cpu") -> Classifier:
     """The classifier of a dataset, whose features serve the metrics; in eval mode. Raises as `load_denoiser` does."""
     require_one_of("dataset", dataset, CLASSES)
-    return load_network(f"{dataset}-classifier", device, task="classification", what="classifier")
+    return load_network(f"{dataset}-classifier", device, tasks=("classification",), what="classifier")
 
 
 def load_network(
-    name: str, device: torch.device | str = "cpu", *, task: str | None = None, what: str = "network"
+    name: str, device: torch.device | str = "cpu", *, tasks: Sequence[str] | None = None, what: str = "network"
 ) -> Any:
-    """A trained network by its recipe's name, of one task or of any. Raises as `load_denoiser` does."""
+    """A trained network by its recipe's name, of some tasks or of any. Raises as `load_denoiser` does."""
     device, manifest = as_device(device), read_manifest()
-    offered = [n for n in manifest if task in (None, _recipe_of(manifest[n]).task["kind"])]
+    offered = [n for n in manifest if tasks is None or _recipe_of(manifest[n]).task["kind"] in tasks]
     if name not in offered:
         raise ValueError(f"name: no {what} {name!r} is shipped; there are {', '.join(offered)}")
     path = data_dir() / FOLDER / f"{name}.safetensors"

@@ -91,7 +91,7 @@ MEASURED = step_selection.Measured(ERRORS, ERRORS + 1, ERRORS + 2)
 MIXTURE = toy.GaussianMixture(normal(4, 3), 1.0)
 IDEAL = toy.IdealDenoiser(normal(4, 3), S, torch.tensor([0, 0, 1, 2]))
 CNN = denoisers.PlainCNN(1, width=16, depth=2, num_classes=10).eval()
-UNET = denoisers.UNet(1, (16, 16), blocks=1, attention=(1,), num_classes=3).eval()
+UNET = denoisers.UNet(1, (16, 16), blocks=1, attention=(1,), num_classes=3, second_time=True).eval()
 DAE = denoisers.DAE(1, 8, width=8, bottleneck=4, num_classes=3).eval()
 ATTENTION = denoisers.AttentionDenoiser(1, 16, 1, 4, 2, 3).eval()
 for network in (CNN, UNET, DAE, ATTENTION):
@@ -104,7 +104,7 @@ MASK = torch.tensor([True, False, True])
 HEAD = VarianceHead(1, 8)
 JUMP = VariationalJump((3,), width=8)
 H = JUMP.look(X0, 5, 2, S).detach()
-EMBED = NoiseEmbedding(8, 3)
+EMBED = NoiseEmbedding(8, 3, second_time=True)
 LEVELS = Fresh(lambda: schedules.LossAwareSampler(10))
 LEARNED = schedules.LearnedSchedule(hidden=4)
 TWIN = step_selection.ContinuousTwin(S)
@@ -283,6 +283,8 @@ CALLS = {
     "samplers.ancestral.sample_ddpm": {**SAMPLER, "variance": posterior_variance},
     "samplers.ddim.sample_ddim": {**SAMPLER, "eta": 0.5},
     **{f"samplers.solvers.sample_{name}": SOLVER for name in ("euler", "heun", "dpmpp_2s", "dpmpp_2m")},
+    "samplers.flow_maps.sample_flow_map": SAMPLER,
+    "samplers.flow_maps.sample_consistency": SAMPLER,
     "samplers.solvers.sample_unipc": {**SOLVER, "order": 2},
     "guidance.classifier_free": {"denoise": half, "w": 1.5},
     "guidance.away_from": {"denoise": half, "negative": half, "w": 1.5},
@@ -372,8 +374,10 @@ CALLS = {
     "denoisers.dae.DAE.forward": {"self": DAE, **NETWORK},
     "denoisers.embeddings.sinusoidal_embedding": {"position": LOG_SNR, "dim": 8, "longest": 1e4},
     "denoisers.embeddings.sinusoidal_2d": {"height": 3, "width": 4, "dim": 8, "device": "cpu"},
-    "denoisers.embeddings.NoiseEmbedding": {"dim": 8, "num_classes": 3},
-    "denoisers.embeddings.NoiseEmbedding.forward": {"self": EMBED, "log_snr": LOG_SNR, "label": PAIR},
+    "denoisers.embeddings.NoiseEmbedding": {"dim": 8, "num_classes": 3, "second_time": True},
+    "denoisers.embeddings.NoiseEmbedding.forward": {
+        "self": EMBED, "log_snr": LOG_SNR, "label": PAIR, "log_snr_r": LOG_SNR + 1,
+    },
     "denoisers.embeddings.FiLM": {"dim": 8, "channels": 4},
     "denoisers.embeddings.FiLM.forward": {"self": FiLM(8, 4), "h": normal(2, 4, 3, 3), "vector": normal(2, 8)},
     "denoisers.layers.zeroed": {"layer": LINEAR},
@@ -389,8 +393,9 @@ CALLS = {
     "denoisers.unet.ResBlock.forward": {"self": ResBlock(8, 8, 8), "x": normal(2, 8, 3, 3), "vector": normal(2, 8)},
     "denoisers.unet.UNet": {
         "channels": 1, "widths": (8, 8), "blocks": 1, "attention": (1,), "num_classes": 3, "stem": 2, "dropout": 0.1,
+        "second_time": True,
     },
-    "denoisers.unet.UNet.forward": {"self": UNET, **NETWORK},
+    "denoisers.unet.UNet.forward": {"self": UNET, **NETWORK, "log_snr_r": LOG_SNR + 1},
     "denoisers.denoiser.Denoiser": {
         "network": CNN, "schedule": S, "predict": "v", "data_mean": 0.1, "data_std": 0.5,
     },
@@ -425,6 +430,13 @@ CALLS = {
         for one in ("classification.Classification", "classification.NoisyClassification", "denoising.Denoising")
         for method in ("__call__", "measure")
     ),
+    **dict.fromkeys(  # tests/test_distillation.py
+        f"tasks.distillation.{one}.__call__" for one in ("Consistency", "MeanFlow", "Reflow", "Jumping")
+    ),
+    "paths.draw_paths": {
+        "denoise": half, "schedule": S, "n": 3, "shape": (3,), "timesteps": GRID, "labels": LABELS, "guidance": 1.5,
+        "sampler": samplers.sample_ddim, "seed": 0, "device": "cpu", "precision": torch.float32,
+    },
     "tasks.task.known_classes": {"model": CNN},
     "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
@@ -710,6 +722,7 @@ FINE = {
     "variational.terms.gaussian_kl(var_*)": "bytes",
     "reverse_steps.bounds.*(variances)": "twice as many, an axis more, an axis fewer, infinity, bytes, bools",
     "*(labels)": "huge, negative",
+    "paths.draw_paths(labels)": "twice as many",  # a pool to draw from
     "*(test_labels)": "huge",
     "plotting.to_pixels(images)": "infinity",  # as white as a screen can
     "data.pixels.denormalize(x)": "infinity",

@@ -444,7 +444,7 @@ def test_a_denoiser_is_measured_by_its_task_as_it_is_told(monkeypatch: pytest.Mo
     assert (how["sampler"], list(how["timesteps"])) == (samplers.sample_ddpm, [20, 15, 10, 5, 0])
     Denoising().measure(Denoiser(UNet(1, (16,), 1, ()), FlowMatching(), "u"), "mnist", n=5, steps=2)
     assert (asked[1][1]["num_classes"], list(asked[1][1]["timesteps"])) == (0, [1.0, 0.5, 0.0])
-    with pytest.raises(ValueError, match="sampler: wanted one of ddim, ddpm, got 'euler'"):
+    with pytest.raises(ValueError, match="sampler: wanted one of ddim, ddpm, consistency, flow_map, got 'euler'"):
         Denoising().measure(model, "mnist", sampler="euler")
 
 

@@ -30,6 +30,9 @@ class Denoiser(nn.Module):
     "v" is the preconditioning of Karras et al. 2022 (Eq. 7, table 1) for any alpha: of all c_skip, this one makes
     c_out, the size of the network's errors, smallest. With s = 1, mu = 0 on a variance-preserving schedule F is v.
 
+    A network that knows a second time is also told, as `log_snr_r`, where a jump is to end: `denoise(x_t, t, r=r)`. Its
+    guess is then the x_0 that makes the jump of DDIM from t to r the right one (lesson 14): see `samplers.flow_maps`.
+
     Args:
         network: `network(x, log_snr, **cond) -> F`; x (b, c, h, w), log_snr (b,).
         schedule: the noise levels it is trained on.
@@ -64,12 +67,16 @@ class Denoiser(nn.Module):
         c_out = self.data_std * sigma * c_in
         return broadcast(c_in, x_t), broadcast(c_skip, x_t), broadcast(c_out, x_t)
 
-    def forward(self, x_t: Float[Tensor, "b *shape"], t: Time, **cond: Any) -> Float[Tensor, "b *shape"]:
+    def forward(
+        self, x_t: Float[Tensor, "b *shape"], t: Time, *, r: Time | None = None, **cond: Any
+    ) -> Float[Tensor, "b *shape"]:
         require_float("x_t", x_t)
         alpha, sigma = coeffs_of(t, self.schedule)
         c_in, c_skip, c_out = self._scales(alpha, sigma, x_t)
         centred = x_t - broadcast(alpha, x_t) * self.data_mean
         log_snr = per_image(self.schedule.log_snr(t), x_t)
+        if r is not None:
+            cond["log_snr_r"] = per_image(self.schedule.log_snr(r), x_t)
         F = self.network(c_in * centred, log_snr, **cond).to(x_t.dtype)
         if self.predict == "eps":
             return x0_from_eps(x_t, F, t, self.schedule)

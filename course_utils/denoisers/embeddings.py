@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, In, Whole, checked
-from course_utils._validate import as_device, require_between, require_float, require_labels
+from course_utils._validate import as_device, require_between, require_float, require_labels, require_same
 from course_utils.denoisers.layers import zeroed
 
 
@@ -49,7 +49,7 @@ def sinusoidal_2d(
 
 
 class NoiseEmbedding(nn.Module):
-    """The log-SNR (and, if asked, a class) as a vector: sinusoids, then two layers.
+    """The log-SNR (and, if asked, a class, and a second log-SNR) as a vector: sinusoids, then two layers.
 
     Conditioning on the log-SNR rather than on t lets one network serve every schedule and every time grid. It is
     clamped to ±20 and spread by 50, so that a schedule's thousand steps lie about 1 apart, as t = 1 … 1000 do in DDPM.
@@ -57,20 +57,33 @@ class NoiseEmbedding(nn.Module):
     Args:
         dim: width of the vector.
         num_classes: 0 for none; otherwise labels 0 … num_classes - 1, and -1 for "no class" (for guidance, lesson 15).
+        second_time: also told where a jump that begins here is to end, that of t itself unless told (lesson 14). Its
+            last layer starts at zero, so that a network to which it is added answers as before, to the bit.
     """
 
     @checked
-    def __init__(self, dim: Count, num_classes: Annotated[int, Whole(0)] = 0):
+    def __init__(self, dim: Count, num_classes: Annotated[int, Whole(0)] = 0, second_time: bool = False):
         super().__init__()
         self.dim, self.num_classes = dim, num_classes
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.classes = nn.Embedding(num_classes + 1, dim) if num_classes else None
+        ends = (nn.Linear(dim, dim), nn.SiLU(), zeroed(nn.Linear(dim, dim))) if second_time else ()
+        self.second = nn.Sequential(*ends) if second_time else None
 
-    def forward(self, log_snr: Float[Tensor, "b"], label: Int[Tensor, "b"] | None = None) -> Float[Tensor, "b dim"]:
+    def forward(
+        self,
+        log_snr: Float[Tensor, "b"],
+        label: Int[Tensor, "b"] | None = None,
+        log_snr_r: Float[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b dim"]:
         require_float("log_snr", log_snr)
-        weight = next(self.layers.parameters())
-        position = 50 * log_snr.clamp(-20, 20)
-        h = self.layers(sinusoidal_embedding(position, self.dim).to(weight.dtype))
+        h = self.layers(self._sinusoids(log_snr))
+        if log_snr_r is not None:
+            if self.second is None:
+                raise ValueError("r: this network was made to be told one time (second_time = False)")
+            require_same("log_snr_r", log_snr_r, "log_snr", log_snr)
+        if self.second is not None:
+            h = h + self.second(self._sinusoids(log_snr if log_snr_r is None else log_snr_r))
         if self.classes is not None:
             if label is None:
                 label = torch.full_like(log_snr, -1, dtype=torch.long)
@@ -79,6 +92,10 @@ class NoiseEmbedding(nn.Module):
         elif label is not None:
             raise ValueError("label: this network was made without classes (num_classes = 0)")
         return F.silu(h)
+
+    def _sinusoids(self, log_snr: Tensor) -> Tensor:
+        position = 50 * log_snr.clamp(-20, 20)
+        return sinusoidal_embedding(position, self.dim).to(next(self.layers.parameters()).dtype)
 
     def _of_class(self, label: Tensor, classes: nn.Embedding) -> Tensor:
         label = label.long()

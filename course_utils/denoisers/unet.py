@@ -52,6 +52,7 @@ class UNet(nn.Module):
         stem: side of the pixel blocks that become channels first (space-to-depth). 2 makes everything about four times
             cheaper, and costs little at 28 × 28 and 32 × 32.
         dropout: inside the residual blocks.
+        second_time: told, beside the log-SNR, that where a jump is to end (lesson 14); answers as without it at first.
 
     Images whose sides are no multiple of stem · 2^(levels - 1) are padded by repeating the edge, then cropped.
     """
@@ -66,11 +67,12 @@ class UNet(nn.Module):
         num_classes: Annotated[int, Whole(0)] = 0,
         stem: Count = 2,
         dropout: Annotated[float, In("[0, 1)")] = 0.0,
+        second_time: bool = False,
     ):
         super().__init__()
         self.channels, self.stem, self.multiple = channels, stem, stem * 2 ** (len(widths) - 1)
         dim = 2 * widths[0]
-        self.embed = NoiseEmbedding(dim, num_classes)
+        self.embed = NoiseEmbedding(dim, num_classes, second_time)
         self.first = nn.Conv2d(channels * stem**2, widths[0], 3, padding=1)
 
         def level(channels_in: Sequence[int], width: int, attends: bool) -> nn.ModuleList:
@@ -96,9 +98,10 @@ class UNet(nn.Module):
         x: Float[Tensor, "b c height width"],
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
+        log_snr_r: Float[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
         require_input(self, x, log_snr, label)
-        vector = self.embed(log_snr, label)
+        vector = self.embed(log_snr, label, log_snr_r)
         height, width = x.shape[-2:]
         h = self.first(F.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.stem))
         skips = []

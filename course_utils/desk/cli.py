@@ -35,12 +35,16 @@ LAB_SETTINGS = {
 LEARN, TEACH, MAKE = "Learn", "Teach a class", "Make the course"
 # Said here, since the modules that know them import PyTorch; tests/test_cli.py compares.
 RECIPES = (
-    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier; mnist-smoke"
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-onestep; mnist-classifier, "
+    "cifar10-classifier, mnist-eyes; mnist-smoke"
 )
-SHIPPED = "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-classifier, cifar10-classifier"
+SHIPPED = (
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-onestep; mnist-classifier, "
+    "cifar10-classifier, mnist-eyes"
+)
 PARTS = (
-    "size, imports, forward, attention, training, sampling, lessons; "
-    "if named: book, steps, grading, faults, race, robust"
+    "size, imports, forward, attention, training, sampling, lessons; if named: book, steps, onestep, distillations, "
+    "grading, faults, race, robust"
 )
 
 app = typer.Typer(
@@ -465,7 +469,9 @@ def evaluate(
     name: Annotated[str, typer.Argument(help=f"One of {SHIPPED}.")],
     n: Annotated[int | None, typer.Option(min=2, help="Samples to draw; 10,000 if not given.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps a sample; 50 if not given.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, or ddpm, which puts noise back on the way.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim or ddpm; consistency or flow_map for networks that jump.")
+    ] = None,
     guidance: Annotated[
         float | None, typer.Option(min=0, help="Weight of classifier-free guidance; 1, none, if not given.")
     ] = None,

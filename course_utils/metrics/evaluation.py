@@ -29,13 +29,20 @@ from course_utils.samplers import (
     karras_grid,
     log_snr_grid,
     quadratic_grid,
+    sample_consistency,
     sample_ddim,
     sample_ddpm,
+    sample_flow_map,
     uniform_grid,
 )
 from course_utils.schedules import Schedule, check_grid
 
-SAMPLERS: dict[str, Callable[..., Tensor]] = {"ddim": sample_ddim, "ddpm": sample_ddpm}
+SAMPLERS: dict[str, Callable[..., Tensor]] = {
+    "ddim": sample_ddim,
+    "ddpm": sample_ddpm,
+    "consistency": sample_consistency,  # this and the next for networks of two times
+    "flow_map": sample_flow_map,
+}
 GRIDS = {"uniform": uniform_grid, "quadratic": quadratic_grid, "log_snr": log_snr_grid, "karras": karras_grid}
 
 

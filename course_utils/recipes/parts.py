@@ -12,7 +12,10 @@ from course_utils._validate import require_one_of, require_type
 from course_utils.classifier import Classifier, NoisyClassifier
 from course_utils.data import CLASSES, load_images
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
+from course_utils.paths import draw_paths
 from course_utils.recipes.recipe import Recipe
+from course_utils.runtime import pick_device, pick_precision
+from course_utils.samplers import uniform_grid
 from course_utils.schedules import Schedule
 from course_utils.tasks import TASKS, Task
 
@@ -87,10 +90,21 @@ def make_task(recipe: Recipe) -> Task:
 def load_data(recipe: Recipe) -> tuple[Any, Tensor | None]:
     """Training images, uint8, and their labels, None if neither network nor task knows classes; or what a stream gives.
 
+    For a recipe with `paths` these are drawn first, which takes minutes: `n` paths of the shipped network `of`, on a
+    uniform grid of `steps`, by DPM-Solver++(2M), with `guidance`; and the classes that they were asked to be.
+
     Raises DataError if they cannot be had.
     """
     require_type("recipe", recipe, Recipe, "a Recipe, such as RECIPES['mnist-unet']")
     if recipe.dataset in STREAMS:
         return STREAMS[recipe.dataset](recipe)
     images, labels = load_images(recipe.dataset, full=recipe.full)
+    if recipe.paths is not None:
+        from course_utils.pretrained import load_denoiser  # which knows the recipes
+
+        device, how = pick_device(), dict(recipe.paths)
+        denoise = load_denoiser(how.pop("of"), device)
+        grid = uniform_grid(denoise.schedule, how.pop("steps"))
+        how |= {"labels": labels, "device": device, "precision": pick_precision(device)}
+        return draw_paths(denoise, denoise.schedule, how.pop("n"), tuple(images.shape[1:]), grid, **how)
     return images, labels if recipe.schedule is None or recipe.network.get("num_classes") else None

@@ -19,6 +19,7 @@ class Recipe:
     # data
     dataset: str
     full: bool = False  # all of it, downloaded, instead of the embedded part
+    paths: dict[str, Any] | None = None  # instead of images: the paths of a shipped network, see `parts.load_data`
     # network
     architecture: str = "unet"
     network: dict[str, Any] = field(default_factory=dict)  # the architecture's arguments

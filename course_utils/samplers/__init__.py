@@ -9,6 +9,7 @@ progress bars and plots hang there. What they share is in `walk`.
 
 from course_utils.samplers.ancestral import sample_ddpm
 from course_utils.samplers.ddim import sample_ddim
+from course_utils.samplers.flow_maps import sample_consistency, sample_flow_map
 from course_utils.samplers.grids import (
     karras_grid,
     leading_grid,
@@ -30,11 +31,13 @@ __all__ = [
     "linspace_grid",
     "log_snr_grid",
     "quadratic_grid",
+    "sample_consistency",
     "sample_ddim",
     "sample_ddpm",
     "sample_dpmpp_2m",
     "sample_dpmpp_2s",
     "sample_euler",
+    "sample_flow_map",
     "sample_heun",
     "sample_unipc",
     "uniform_grid",

@@ -58,8 +58,9 @@ class Walk:
         timesteps: Sequence[int | float],
         callback: Callback | None,
         cond: Mapping[str, Any],
+        tell_end: bool = False,  # to denoise, as r, where the step ends
     ):
-        self.denoise, self.callback, self.cond, self.x = denoise, callback, cond, x_T
+        self.denoise, self.callback, self.cond, self.x, self.tell_end = denoise, callback, cond, x_T, tell_end
         self.times = numbers(timesteps)
         self.levels = [coeffs_of(t, schedule) for t in self.times]
 
@@ -67,16 +68,16 @@ class Walk:
         for i, (t, s) in enumerate(itertools.pairwise(self.times)):
             self.asked: list[tuple[Time, Tensor, Tensor]] = []
             self.x_t = self.x
-            x0_hat = self.ask(self.x_t, t)
+            x0_hat = self.ask(self.x_t, t, **({"r": s} if self.tell_end else {}))
             yield self.x_t, x0_hat, Jump(t, s, *self.levels[i], *self.levels[i + 1])
             if not self.x.isfinite().all():
                 self._explain(i, t, s)
             if self.callback is not None:
                 self.callback(Step(i, t, s, self.x_t, x0_hat, self.x))
 
-    def ask(self, x: Tensor, t: Time) -> Tensor:
+    def ask(self, x: Tensor, t: Time, **more: Any) -> Tensor:
         """The denoiser's guess of x_0. Raises unless it has the shape, dtype and device of x."""
-        x0_hat = self.denoise(x, t, **self.cond)
+        x0_hat = self.denoise(x, t, **more, **self.cond)
         require_same("denoise", x0_hat, "x", x)
         self.asked.append((t, x, x0_hat))
         return x0_hat

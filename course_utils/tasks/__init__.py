@@ -5,22 +5,34 @@
 
 from course_utils.tasks.classification import Classification, NoisyClassification
 from course_utils.tasks.denoising import Denoising, draw_t
+from course_utils.tasks.distillation import Consistency, Jumping, MeanFlow, Reflow
 from course_utils.tasks.task import Losses, Measured, Task, known_classes
 
 TASKS: dict[str, type] = {
     "denoising": Denoising,
     "classification": Classification,
     "noisy_classification": NoisyClassification,
+    "consistency": Consistency,
+    "mean_flow": MeanFlow,
+    "reflow": Reflow,
+    "jumping": Jumping,
 }
 """By the name that a recipe calls them."""
+DENOISERS = ("denoising", "consistency", "mean_flow", "reflow", "jumping")
+"""Those that make a denoiser."""
 
 __all__ = [
+    "DENOISERS",
     "TASKS",
     "Classification",
+    "Consistency",
     "Denoising",
+    "Jumping",
     "Losses",
+    "MeanFlow",
     "Measured",
     "NoisyClassification",
+    "Reflow",
     "Task",
     "draw_t",
     "known_classes",

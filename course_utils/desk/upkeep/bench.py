@@ -419,6 +419,95 @@ def fewer_steps(n: int = 5000, seed: int = 1000) -> Iterator[str]:
         )
 
 
+ONE_STEP = "one-step"  # the table of `one_step`, in data/leaderboard
+
+
+def one_step(n: int = 10_000, calls: Sequence[int] = (1, 2, 4, 8)) -> Iterator[str]:
+    """`mnist-onestep` beside DDIM and UniPC on `mnist-unet`, at equal network calls; and digits a second, one by one.
+
+    Rows that are not in data/leaderboard/one-step.csv yet are measured and written there.
+    """
+    from course_utils import leaderboard, pretrained, runtime, samplers
+    from course_utils.leaderboard.rows import weights
+
+    device = runtime.pick_device()
+    contenders: dict[str, dict[str, Callable[..., torch.Tensor]]] = {
+        "mnist-onestep": {"flow_map": samplers.sample_flow_map, "consistency": samplers.sample_consistency},
+        "mnist-unet": {"ddim": samplers.sample_ddim, "unipc_2": samplers.sample_unipc},
+    }
+    for name, them in contenders.items():
+        denoiser = pretrained.load_denoiser(name, device)
+        for (label, sample), k in itertools.product(them.items(), calls):
+            there = leaderboard.load(ONE_STEP)
+            contender = leaderboard.Contender(label, sample, "uniform")
+            plan = leaderboard.Plan(contender, samplers.uniform_grid(denoiser.schedule, k), k)
+            key = weights(name), label, "uniform", k, n, 0
+            row = next((row for row in there if row.key == key), None)
+            if row is None:
+                row = leaderboard.measure(name, denoiser, plan, n=n)
+                leaderboard.save([*there, row], ONE_STEP)
+            yield (
+                f"{name}, {label}, {row.nfe} calls: FID {row.fid:.4f} [{row.low:.4f}, {row.high:.4f}]; real digits "
+                f"{row.floor:.4f}, n = {n:,}, {row.precision}"
+            )
+    recipe = pretrained.recipe_of("mnist-onestep")
+    yield f"mnist-onestep learned from {recipe.steps * recipe.batch_size:,} paths, one at a time"
+    denoiser, label = pretrained.load_denoiser("mnist-onestep", device), torch.tensor([3], device=device)
+    noise, times = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(device), []
+    with torch.no_grad():
+        for _ in range(120):
+            start = time.perf_counter()
+            denoiser(noise, 1000, r=0, label=label).cpu()
+            times.append(time.perf_counter() - start)
+    yield f"one digit a call, {runtime.device_name(device)}: {1 / statistics.median(times[20:]):.0f} a second"
+
+
+def distillations(steps: int = 600, n: int = 2000, calls: Sequence[int] = (1, 2, 4, 8)) -> Iterator[str]:
+    """Four ways to teach `mnist-unet` to jump, each for `steps` steps of 32 rows from its weights: FID by calls.
+
+    The guided teacher (w = 1.3) serves all but consistency training, which knows only images. Mean flow runs on the
+    straight path, the others on the network's own. Regression first draws its 4,000 paths; that time is told, too.
+    """
+    import dataclasses
+
+    from course_utils import metrics, pretrained, recipes, runtime, samplers, schedules, tasks
+    from course_utils.denoisers import Denoiser
+
+    device, shipped = runtime.pick_device(), recipes.RECIPES["mnist-onestep"]
+    precision = runtime.pick_precision(device)
+    images = recipes.load_data(recipes.RECIPES["mnist-unet"])
+    start = time.perf_counter()
+    walked = dataclasses.replace(shipped, paths={**(shipped.paths or {}), "n": 4000})
+    paths, labels = recipes.load_data(walked)
+    drawing = time.perf_counter() - start
+    eyed = recipes.make_task(shipped)
+    ways: dict[str, tuple[Any, Any]] = {
+        "consistency distillation": (tasks.Consistency(guidance=1.3, steps=18), images),
+        "consistency training": (tasks.Consistency(steps=18), images),
+        "mean flow": (tasks.MeanFlow(guidance=1.3, same=0.25, whole=0.25), images),
+        "regression on ends": (eyed, (paths, labels)),
+    }
+    for name, (task, data) in ways.items():
+        begun = recipes.make_model(shipped)
+        begun.load_state_dict(pretrained.load_denoiser("mnist-unet").state_dict(), strict=False)
+        if name == "mean flow":
+            begun = Denoiser(begun.network, schedules.FlowMatching(), "v", begun.data_mean, begun.data_std)
+        helper = "teacher" if data is images else "eyes"
+        frozen = {helper: pretrained.load_network("mnist-unet" if data is images else "mnist-eyes")}
+        frozen = {} if name == "consistency training" else frozen
+        run = Training(begun, lr=1e-3, ema=0.99, frozen=frozen, device=device, precision=precision)
+        start = time.perf_counter()
+        for _ in train(run, *data, steps=steps, batch_size=32, warmup=50, task=task):
+            pass
+        minutes = (time.perf_counter() - start + drawing * (data[0] is paths)) / 60
+        model = run.averaged()
+        sampler = samplers.sample_flow_map if name == "mean flow" else samplers.sample_consistency
+        for k in calls:
+            grid = samplers.uniform_grid(model.schedule, k)
+            score = metrics.evaluate(model, "mnist", n=n, sampler=sampler, timesteps=grid, precision=precision)
+            yield f"{name}, {minutes:.1f} min: {score}"
+
+
 def guided() -> Iterator[str]:
     """FID, precision, recall and class agreement against the weight of guidance, what is missing in the stored tables.
 
@@ -539,10 +628,12 @@ PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "lessons": lesson_seconds,
     "book": web_page,
     "steps": fewer_steps,
+    "onestep": one_step,
+    "distillations": distillations,
     "guidance": guided,
     "grading": grading,
     "faults": faults,
     "race": race,
     "robust": assertions,
 }
-LONG = ("book", "steps", "guidance", "grading", "faults", "race", "robust")  # only if named
+LONG = ("book", "steps", "onestep", "distillations", "guidance", "grading", "faults", "race", "robust")  # only if named
