@@ -70,6 +70,7 @@ def test_a_term_has_its_chinese_word_and_is_derived_where_it_says() -> None:
 
 # Words that lessons emphasise and that are no terms of the field: with them alone a phrase is none.
 ORDINARY = """
+    asked at another beyond by denoiser does each from gradient guided here inside levels particles possible through
     a of or the this that these which what where how there then they their one two three four first last next no
     not any all every other others own same different better best worse new true real exact ideal perfect right
     sure whole large small high left below behind before over end ends middle quarter half square area size
