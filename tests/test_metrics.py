@@ -106,6 +106,8 @@ def test_a_subset_is_random_without_repetition():
     assert torch.equal(subset(x, 1000, stream()).sort(0).values, x)
     with pytest.raises(ValueError, match="n: wanted 1 … 1000, got 1001"):
         subset(x, 1001, stream())
+    images = torch.arange(6, dtype=torch.uint8).reshape(3, 1, 1, 2)
+    assert subset(images, 3, stream()).sort(0).values.equal(images)  # rows of anything
 
 
 # --- the chance in FID -----------------------------------------------------------------------------------------------

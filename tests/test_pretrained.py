@@ -36,6 +36,9 @@ def test_what_must_be_there_is_there_and_small_enough():
     assert SHIPPED["cifar10-unet"]["parameters"] <= 6e6
 
 
+LABELS = torch.tensor([3, -1])
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_network_loads_and_is_that_of_its_recipe(name):
     recipe = recipe_of(name)
@@ -47,9 +50,9 @@ def test_every_shipped_network_loads_and_is_that_of_its_recipe(name):
     assert not any(p.requires_grad for p in model.parameters())
     assert sum(p.numel() for p in model.parameters()) == SHIPPED[name]["parameters"]
     x = torch.zeros(2, *((1, 28, 28) if recipe.dataset == "mnist" else (3, 32, 32)))
-    more = {"log_snr": torch.zeros(2)} if noisy else {} if classifies else {"t": 500, "label": torch.tensor([3, -1])}
-    assert model(x, **more).isfinite().all()
-    if not classifies:
+    asked = {Classifier: {}, NoisyClassifier: {"log_snr": torch.zeros(2)}, Denoiser: {"t": 500, "label": LABELS}}
+    assert model(x, **asked[wanted]).isfinite().all()
+    if wanted is Denoiser:
         assert (model.data_mean, model.data_std) == pytest.approx(recipes.pixel_moments(recipe.dataset))
         assert recipe.schedule["T"] == model.schedule.T
 

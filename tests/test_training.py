@@ -550,6 +550,9 @@ def test_every_recipe_can_be_built_and_only_its_seed_matters(name: str, monkeypa
     if recipe.architecture == "classifier":
         assert a.eval()(x).shape == (1, 10)
         return
+    if recipe.architecture == "noisy_classifier":
+        assert a.eval()(x, torch.zeros(1)).shape == (1, 10)
+        return
     T = recipe.schedule["T"]
     assert a(x, torch.tensor(T)).shape == x.shape
     assert (a.data_mean, a.data_std, a.schedule.T) == (0.1, 0.5, T)

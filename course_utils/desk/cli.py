@@ -35,16 +35,16 @@ LAB_SETTINGS = {
 LEARN, TEACH, MAKE = "Learn", "Teach a class", "Make the course"
 # Said here, since the modules that know them import PyTorch; tests/test_cli.py compares.
 RECIPES = (
-    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-onestep; mnist-classifier, "
-    "cifar10-classifier, mnist-eyes; mnist-smoke"
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-unet-weak, mnist-onestep; "
+    "mnist-classifier, cifar10-classifier, mnist-noisy-classifier, mnist-eyes; mnist-smoke"
 )
 SHIPPED = (
-    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-onestep; mnist-classifier, "
-    "cifar10-classifier, mnist-eyes"
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-unet-weak, mnist-onestep; "
+    "mnist-classifier, cifar10-classifier, mnist-noisy-classifier, mnist-eyes"
 )
 PARTS = (
     "size, imports, forward, attention, training, sampling, lessons; if named: book, steps, onestep, distillations, "
-    "grading, faults, race, robust"
+    "guidance, grading, faults, race, robust"
 )
 
 app = typer.Typer(

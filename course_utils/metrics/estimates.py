@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._contract import Call, Count, In, Whole, checked
+from course_utils._contract import Call, Count, In, Is, Whole, checked
 from course_utils._validate import require_finite
 
 
@@ -63,9 +63,9 @@ def share(hits: Annotated[int, Whole(0)], n: Count, *, level: Level = 0.95) -> E
 
 @checked
 def subset(
-    features: Float[Tensor, "k d"],
+    features: Annotated[Tensor, Is("a tensor")],
     n: Annotated[int, Whole(1, lambda features: len(features))],
     generator: torch.Generator,
-) -> Float[Tensor, "n d"]:
-    """n rows drawn at random without replacement: the first n of an official split may not be typical of it."""
+) -> Tensor:
+    """n rows of anything, drawn at random without replacement: the first n of an official split may not be typical."""
     return features[torch.randperm(len(features), generator=generator)[:n]]
