@@ -97,15 +97,15 @@ RECIPES = {
         Recipe(
             "mnist-onestep",
             "mnist",
-            paths={"of": "mnist-unet", "n": 13_000, "steps": 6, "guidance": 1.3, "seed": 10_000},
+            paths={"of": "mnist-unet", "n": 36_000, "steps": 6, "guidance": 1.1, "seed": 10_000},
             network={"channels": 1, "widths": (64, 128), "blocks": 1, "num_classes": 10, "second_time": True},
             start="mnist-unet",
             task={"kind": "jumping", "times": (1000, 833, 667, 500, 333, 167, 0), "whole": 0.75},
             frozen={"eyes": "mnist-eyes"},
-            steps=1300,
+            steps=7000,
             batch_size=32,
             warmup=100,
-            ema=0.99,
+            ema=0.999,
         ),
         Recipe(
             "mnist-smoke",
