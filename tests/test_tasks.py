@@ -14,13 +14,15 @@ from test_training import (
     GENERATOR,
     IMAGES,
     LABELS,
+    LONG,
     Once,
     course,
     drain,
     fail,
-    forks,  # noqa: F401
+    forks,  # noqa: F401,
     killed_again_and_again,
     launch,
+    on_a_leash,
     same,
     steps_of,
     tiny,
@@ -288,13 +290,13 @@ def test_the_log_has_a_column_for_the_loss_of_each_part(tmp_path: Path) -> None:
     assert seen[-2].summary == f"loss {seen[-2].loss:.4f}"
 
 
-LONG_GAME = dataclasses.replace(GAME, steps=180)
+LONG_GAME = dataclasses.replace(GAME, steps=LONG.steps)
 
 
-def play_until_killed(folder: Path) -> None:
+def play_until_killed(folder: Path, last: int | None) -> None:
     recipes.ARCHITECTURES["rivals"], tasks.TASKS["adversarial"] = Rivals, Adversarial  # in a process of its own
     torch.set_num_threads(1)
-    drain(train_recipe(begin(LONG_GAME, folder), LONG_GAME, (POINTS, None), folder, every=2))
+    on_a_leash(train_recipe(begin(LONG_GAME, folder), LONG_GAME, (POINTS, None), folder, every=2), last)
 
 
 @pytest.mark.slow(15)
