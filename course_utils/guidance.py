@@ -16,7 +16,7 @@ from torch import Tensor
 
 from course_utils._contract import In, Whole, checked
 from course_utils._validate import require_same
-from course_utils.protocols import Denoise, Schedule
+from course_utils.protocols import Denoise, Schedule, answer
 from course_utils.schedules.jumps import coeffs_for
 from course_utils.schedules.times import check_time
 from course_utils.tensors import broadcast
@@ -68,9 +68,8 @@ def classifier_free(denoise: Denoise, w: Weight) -> Denoise:
     Raises ValueError for a w that is negative or infinite.
     """
 
-    def guided(x_t: Tensor, t: object, *, label: Tensor, **cond: Any) -> Tensor:
-        uncond = denoise(x_t, t, **cond)
-        require_same("denoise", uncond, "x_t", x_t)
+    def guided(x_t: Tensor, t: Any, *, label: Tensor, **cond: Any) -> Tensor:
+        uncond = answer(denoise, x_t, t, cond)
         return uncond + w * (denoise(x_t, t, label=label, **cond) - uncond)
 
     return guided
@@ -151,8 +150,7 @@ def classifier_guidance(
             x = x_t.detach().clone().requires_grad_()
             log_p = classify(x, t).log_softmax(1).gather(1, label.long()[:, None])
             (gradient,) = torch.autograd.grad(log_p.sum(), x)
-        uncond = denoise(x_t, t, **cond)
-        require_same("denoise", uncond, "x_t", x_t)
+        uncond = answer(denoise, x_t, t, cond)
         return uncond + w * sigma**2 / alpha * gradient
 
     return guided

@@ -33,7 +33,7 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     settings = settings_of(recipe)
     settled = {key: getattr(recipe, key) for key in ("lr", "weight_decay", "ema", "seed", "parts")}
     frozen = {role: load_network(name) for role, name in (recipe.frozen or {}).items()}
-    run = Training(_starting_model(recipe), frozen=frozen, **settled, **options)
+    run = Training(starting_model(recipe), frozen=frozen, **settled, **options)
     checkpoint = folder / CHECKPOINT
     if run.writes:
         for part in folder.glob(f".{CHECKPOINT}.*.part"):  # a write that was killed
@@ -57,7 +57,7 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     return run
 
 
-def _starting_model(recipe: Recipe) -> Any:
+def starting_model(recipe: Recipe) -> Any:
     """The recipe's network as its training finds it. Raises ValueError if nothing of what it starts from fits."""
     model = make_model(recipe)
     if recipe.start:

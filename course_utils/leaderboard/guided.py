@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from course_utils import guidance, pretrained, runtime
+from course_utils import guidance, metrics, pretrained, runtime
 from course_utils._validate import require_count, require_one_of, require_type
 from course_utils.classifier import look_at
 from course_utils.data import load_images
@@ -25,13 +25,9 @@ from course_utils.leaderboard.plans import GRIDS, Counted
 from course_utils.leaderboard.rows import FOLDER, read, weights, write
 from course_utils.metrics import draw_images, fid, fid_interval, precision_recall, reference, subset
 from course_utils.protocols import Denoise
-from course_utils.samplers import sample_ddim, sample_ddpm, sample_dpmpp_2m
+from course_utils.samplers import sample_dpmpp_2m
 
-SAMPLERS: dict[str, Callable[..., torch.Tensor]] = {
-    "ddim": sample_ddim,
-    "ddpm": sample_ddpm,
-    "dpmpp_2m": sample_dpmpp_2m,
-}
+SAMPLERS = {**metrics.SAMPLERS, "dpmpp_2m": sample_dpmpp_2m}
 METHODS = ("classifier-free", "in an interval", "autoguidance", "classifier")
 INTERVAL = (-4.0, 3.0)
 """Log-SNRs within which guidance in an interval guides: chosen before anything was measured, and not tuned."""

@@ -39,8 +39,7 @@ def sample_flow_map(
     """
     walk = Walk(denoise, x_T, schedule, timesteps, callback, cond, tell_end=True)
     for x, x0_hat, step in walk:
-        kept = step.sigma_s / step.sigma_t
-        walk.x = broadcast(kept, x) * x + broadcast(step.alpha_s - kept * step.alpha_t, x) * x0_hat
+        walk.x = step.advance(x, x0_hat)
     return walk.x
 
 

@@ -27,15 +27,6 @@ def _half_log_snr(schedule: Schedule, t: Time) -> Tensor:
     return schedule.log_snr(t) / 2
 
 
-def _advance(x: Tensor, x0: Tensor, step: Jump) -> Tensor:
-    """The exact step from t to s for an x0_hat that stays as it is: a x + b x0, b = alpha_s (1 - e^-h).
-
-    Written with alpha and sigma, so that it holds at both ends: alpha_t = 0 (nothing but noise), sigma_s = 0 (clean).
-    """
-    a = step.sigma_s / step.sigma_t
-    return broadcast(a, x) * x + broadcast(step.alpha_s - a * step.alpha_t, x) * x0
-
-
 def _noise_to_signal(step: Jump) -> tuple[Tensor, Tensor]:
     """r = sigma / alpha at both ends: the coordinate of Euler and Heun, which ends where alpha = 0."""
     if step.alpha_t == 0:
@@ -125,9 +116,9 @@ def sample_dpmpp_2s(
         if step.s < u < step.t and h[i].isfinite():
             r = (_half_log_snr(schedule, u) - start[i]) / h[i]
             alpha_u, sigma_u = coeffs_of(u, schedule)
-            x0_u = walk.ask(_advance(x, x0_hat, step._replace(s=u, alpha_s=alpha_u, sigma_s=sigma_u)), u)
+            x0_u = walk.ask(step._replace(s=u, alpha_s=alpha_u, sigma_s=sigma_u).advance(x, x0_hat), u)
             guess = x0_hat + (x0_u - x0_hat) * broadcast(1 / (2 * r), x)
-        walk.x = _advance(x, guess, step)
+        walk.x = step.advance(x, guess)
     return walk.x
 
 
@@ -153,7 +144,7 @@ def sample_dpmpp_2m(
         guess, h = x0_hat, _half_log_snr(schedule, step.s) - _half_log_snr(schedule, step.t)
         if x0_before is not None and h.isfinite():
             guess = x0_hat + (x0_hat - x0_before) * broadcast(h / (2 * h_before), x)
-        walk.x = _advance(x, guess, step)
+        walk.x = step.advance(x, guess)
         x0_before, h_before = x0_hat, h
     return walk.x
 
@@ -208,7 +199,7 @@ def _unify(
 ) -> Tensor:
     """The i-th step with the last `order` guesses, and the `new` one at its end if there is one."""
     x0_hat, h = guesses[i], lambdas[i + 1] - lambdas[i]
-    plain = _advance(x, x0_hat, step)
+    plain = step.advance(x, x0_hat)
     earlier = [k for k in range(i - 1, i - order, -1) if lambdas[k].isfinite()]
     nodes = [(lambdas[k] - lambdas[i]) / h for k in earlier] + [torch.ones((), dtype=h.dtype)] * (new is not None)
     values = [guesses[k] - x0_hat for k in earlier] + ([new - x0_hat] if new is not None else [])

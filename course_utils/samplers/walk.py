@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import FINITE, checked
-from course_utils._validate import require_same
-from course_utils.protocols import Denoise, Schedule, Time
+from course_utils.protocols import Denoise, Schedule, Time, answer
 from course_utils.schedules.jumps import Jump, coeffs_of
 from course_utils.schedules.times import numbers
 
@@ -77,8 +76,7 @@ class Walk:
 
     def ask(self, x: Tensor, t: Time, **more: Any) -> Tensor:
         """The denoiser's guess of x_0. Raises unless it has the shape, dtype and device of x."""
-        x0_hat = self.denoise(x, t, **more, **self.cond)
-        require_same("denoise", x0_hat, "x", x)
+        x0_hat = answer(self.denoise, x, t, {**more, **self.cond}, "x")
         self.asked.append((t, x, x0_hat))
         return x0_hat
 
@@ -101,7 +99,6 @@ def require_numbers(x0_hat: Tensor, i: int, t: object) -> None:
 
 def ask(denoise: Denoise, x: Tensor, t: int | float | Tensor, i: int, cond: Mapping[str, Any]) -> Tensor:
     """The denoiser's answer at step i. Raises unless it is as x is, and all numbers."""
-    x0_hat = denoise(x, t, **cond)
-    require_same("denoise", x0_hat, "x", x)
+    x0_hat = answer(denoise, x, t, cond, "x")
     require_numbers(x0_hat, i, t)
     return x0_hat

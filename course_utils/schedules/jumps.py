@@ -67,6 +67,16 @@ class Jump(NamedTuple):
             variance_ts * self.sigma_s**2 / self.sigma_t**2,
         )
 
+    def advance(self, x: Tensor, x0: Tensor) -> Tensor:
+        """Where the probability-flow ODE takes x from t to s if x_0 is x0 all the way: DDIM's step, exact for that x0.
+
+        sigma_s / sigma_t x + (alpha_s - sigma_s / sigma_t alpha_t) x0
+
+        In alpha and sigma, so that it holds at both ends: alpha_t = 0 (nothing but noise), sigma_s = 0 (clean).
+        """
+        a = self.sigma_s / self.sigma_t
+        return broadcast(a, x) * x + broadcast(self.alpha_s - a * self.alpha_t, x) * x0
+
 
 @checked
 def jump(t: Time, s: Time, schedule: Schedule) -> Jump:

@@ -12,6 +12,7 @@ from course_utils.data import random_flip, shifted
 from course_utils.forward import noise_like
 from course_utils.runs import Training
 from course_utils.runtime import moved
+from course_utils.tasks.denoising import draw_log_snr
 from course_utils.tensors import broadcast
 
 
@@ -51,7 +52,7 @@ class NoisyClassification:
     """Cross-entropy of the class of x_t given its log-SNR, for `training.train` of a `classifier.NoisyClassifier`.
 
     The noise is that of a variance-preserving schedule, alpha_t² = sigmoid(log-SNR), at log-SNRs as a cosine schedule
-    has them, one in each nth: see `tasks.draw_t`. Nothing is smoothed: guidance wants the gradient of log p itself.
+    has them: see `tasks.denoising.draw_log_snr`. Nothing is smoothed: guidance wants the gradient of log p itself.
     """
 
     shift: int = 0
@@ -68,8 +69,7 @@ class NoisyClassification:
         n = len(x)
         by = torch.randint(-self.shift, self.shift + 1, (n, 2), generator=generator)
         x = shifted(random_flip(x, generator) if self.flip else x, by)
-        u = (torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(n)) / n
-        log_snr = moved(-2 * torch.tan(torch.pi / 2 * u.clamp(1e-3, 1 - 1e-3)).log(), x.device)
+        log_snr = moved(draw_log_snr(n, generator), x.device)
         alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
         x_t = broadcast(alpha, x) * x + broadcast(sigma, x) * noise_like(x, generator)
         rows = run.rows

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from course_utils._contract import Count, checked
 from course_utils._validate import require_count, require_generator, require_in, require_one_of
 from course_utils.data import random_flip
 from course_utils.forward import noise_like
@@ -96,12 +98,21 @@ class Denoising:
         )
 
 
+@checked
+def draw_log_snr(n: Count, generator: torch.Generator) -> Float[Tensor, "n"]:
+    """n log-SNRs to train at, -2 log tan(pi u / 2) as on a cosine schedule (Nichol & Dhariwal 2021), float64, falling:
+
+    one u in each nth of [0, 1] (Kingma et al. 2021, app. I.1).
+    """
+    u = (torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(n)) / n
+    return -2 * torch.tan(torch.pi / 2 * u.clamp(1e-3, 1 - 1e-3)).log()
+
+
 def draw_t(schedule: Schedule, n: int, generator: torch.Generator, times: str = "uniform") -> Tensor:
     """n times to train at: among 1 … T, or in [0.001, 0.999) if time is continuous, where both ends can be singular.
 
     * "uniform": each as often, independently: what papers write;
-    * "cosine": where the log-SNR is -2 log tan(pi u / 2), as on a cosine schedule (Nichol & Dhariwal 2021), with one u
-      in each nth of [0, 1] (Kingma et al. 2021, app. I.1).
+    * "cosine": where the log-SNR is as `draw_log_snr` says.
 
     The second trains the same network for the same schedule, only more where there is more to learn: a third of the
     times of `linear()` have an SNR below 1/100, where almost nothing is; this way it is one in sixteen.
@@ -111,8 +122,7 @@ def draw_t(schedule: Schedule, n: int, generator: torch.Generator, times: str = 
     require_generator(generator)
     require_one_of("times", times, TIMES)
     if times == "cosine":
-        u = (torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(n)) / n
-        t = schedule.t_at_log_snr(-2 * torch.tan(torch.pi / 2 * u.clamp(1e-3, 1 - 1e-3)).log())
+        t = schedule.t_at_log_snr(draw_log_snr(n, generator))
         return t if schedule.T else t.clamp(0.001, 0.999).float()
     if schedule.T is None:
         return 0.001 + 0.998 * torch.rand(n, generator=generator, dtype=torch.float32)

@@ -24,7 +24,7 @@ from course_utils.runs import Training
 from course_utils.runtime import moved
 from course_utils.samplers import uniform_grid
 from course_utils.schedules import FlowMatching, Schedule
-from course_utils.schedules.jumps import coeffs_for
+from course_utils.schedules.jumps import Jump, coeffs_of
 from course_utils.tasks.denoising import Denoising
 from course_utils.tensors import broadcast
 
@@ -226,8 +226,7 @@ class Jumping(_Jumps):
 
 def _jumped(x_t: Tensor, x0_hat: Tensor, t: Tensor, r: Tensor, schedule: Schedule) -> Tensor:
     """The jump from t to r, row by row."""
-    (alpha_t, sigma_t), (alpha_r, sigma_r) = coeffs_for(x_t, t, schedule), coeffs_for(x_t, r, schedule)
-    return alpha_r * x0_hat + sigma_r / sigma_t * (x_t - alpha_t * x0_hat)
+    return Jump(t, r, *coeffs_of(t, schedule), *coeffs_of(r, schedule)).advance(x_t, x0_hat)  # of times not looked at
 
 
 def _pseudo_huber(found: Tensor, wanted: Tensor) -> Tensor:

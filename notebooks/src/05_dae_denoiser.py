@@ -380,6 +380,9 @@ def two_fields(t: int) -> plt.Figure:
     return figure
 
 
+# %% [markdown]
+# Three panels: the true arrows, the network's, and how far apart their two guesses of $x_0$ are.
+
 # %% tags=["widget", "fold"]
 # @title Exact and learned score, and where they differ
 explore(

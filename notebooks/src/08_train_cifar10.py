@@ -319,6 +319,9 @@ def draw_power(axis: plt.Axes) -> None:
     axis.legend(fontsize=8, loc="lower left")
 
 
+# %% [markdown]
+# Both together: the spectrum with the noise floor of five times, and the count of what stands at every time.
+
 # %% tags=["figure", "fold"]
 # @title Power against frequency, and how many waves stand
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.1))
