@@ -134,6 +134,12 @@ def require_finite(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: wanted finite numbers, got NaN or infinity")
 
 
+def require_mask(name: str, x: object) -> None:
+    """Raise unless `x` is a tensor of true and false."""
+    if not isinstance(x, Tensor) or x.dtype != torch.bool:
+        raise TypeError(f"{name}: wanted a tensor of true and false, got {getattr(x, 'dtype', type(x).__name__)}")
+
+
 def require_bytes(name: str, images: object) -> None:
     """Raise unless these are images as bytes, uint8."""
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import checked
+from course_utils._contract.times import check_time
 from course_utils.protocols import Counted, Schedule, Time, steps_of
 from course_utils.schedules.jumps import Jump, coeffs_for, jump, transition
-from course_utils.schedules.times import check_time
 from course_utils.tensors import broadcast
 
 

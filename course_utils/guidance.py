@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from course_utils._contract import In, Whole, checked
-from course_utils._validate import require_same
+from course_utils._contract.times import check_time
 from course_utils.protocols import Denoise, Schedule, answer
 from course_utils.schedules.jumps import coeffs_for
-from course_utils.schedules.times import check_time
-from course_utils.tensors import broadcast
+from course_utils.tensors import broadcast, nonzero
 
+_PURE_NOISE = "alpha is 0, and 1 / alpha infinite; guide in an interval that leaves out pure noise"
 Weight = Annotated[float, In("[0, inf)")]
-LogSNR = Annotated[float, In("[-inf, inf]")]
+LogSNR = Annotated[float, In("[-inf, inf)")]
 
 
 @checked
@@ -40,11 +40,9 @@ def away_from(denoise: Denoise, negative: Denoise, w: Weight) -> Denoise:
     Raises ValueError for a w that is negative or infinite.
     """
 
-    def guided(x_t: Tensor, t: object, **cond: Any) -> Tensor:
-        worse = negative(x_t, t, **cond)
-        require_same("negative", worse, "x_t", x_t)
-        better = denoise(x_t, t, **cond)
-        require_same("denoise", better, "x_t", x_t)
+    def guided(x_t: Tensor, t: Any, **cond: Any) -> Tensor:
+        worse = answer(negative, x_t, t, cond, role="negative")
+        better = answer(denoise, x_t, t, cond)
         return worse + w * (better - worse)
 
     return guided
@@ -86,16 +84,17 @@ def away_from_class(denoise: Denoise, unwanted: Annotated[int, Whole(0)], w: Wei
     for which w would have to be 1 / (1 - p(unwanted | x_t)), another one at each x_t.
     """
 
-    def negative(x_t: Tensor, t: object, *, label: Tensor | None = None, **cond: Any) -> Tensor:
-        guess = denoise(x_t, t, label=torch.full((len(x_t),), unwanted, device=x_t.device), **cond)
-        require_same("denoise", guess, "x_t", x_t)
-        return guess
+    def negative(x_t: Tensor, t: Any, *, label: Tensor | None = None, **cond: Any) -> Tensor:
+        unwanted_label = torch.full((len(x_t),), unwanted, device=x_t.device)
+        return answer(denoise, x_t, t, {"label": unwanted_label, **cond})
 
     return away_from(denoise, negative, w)
 
 
 @checked
-def in_interval(guided: Denoise, denoise: Denoise, schedule: Schedule, low: LogSNR, high: LogSNR) -> Denoise:
+def in_interval(
+    guided: Denoise, denoise: Denoise, schedule: Schedule, low: LogSNR, high: Annotated[float, In("[low, inf]")]
+) -> Denoise:
     """`guided` where low <= log-SNR <= high, `denoise` at all other noise levels (Kynkäänniemi et al. 2024, section 3).
 
     An interval of noise levels means the same on every time grid; one of step numbers would not. Outside of it each
@@ -103,8 +102,6 @@ def in_interval(guided: Denoise, denoise: Denoise, schedule: Schedule, low: LogS
 
     Raises ValueError unless low <= high.
     """
-    if low > high:
-        raise ValueError(f"low, high: wanted low <= high, got {low:g} and {high:g}")
 
     def limited(x_t: Tensor, t: Any, **cond: Any) -> Tensor:
         log_snr = schedule.log_snr(check_time(t, schedule))
@@ -112,8 +109,7 @@ def in_interval(guided: Denoise, denoise: Denoise, schedule: Schedule, low: LogS
         guesses = []
         for name, one, asked in (("guided", guided, inside.any()), ("denoise", denoise, not inside.all())):
             if asked:
-                guesses.append(one(x_t, t, **cond))
-                require_same(name, guesses[-1], "x_t", x_t)
+                guesses.append(answer(one, x_t, t, cond, role=name))
         if len(guesses) == 1:
             return guesses[0]
         led, plain = guesses
@@ -144,13 +140,11 @@ def classifier_guidance(
 
     def guided(x_t: Tensor, t: Any, *, label: Tensor, **cond: Any) -> Tensor:
         alpha, sigma = coeffs_for(x_t, t, schedule)
-        if (alpha == 0).any():
-            raise ValueError("t: alpha is 0, and 1 / alpha infinite; guide in an interval that leaves out pure noise")
         with torch.inference_mode(False), torch.enable_grad():  # samplers keep no gradients
             x = x_t.detach().clone().requires_grad_()
             log_p = classify(x, t).log_softmax(1).gather(1, label.long()[:, None])
             (gradient,) = torch.autograd.grad(log_p.sum(), x)
         uncond = answer(denoise, x_t, t, cond)
-        return uncond + w * sigma**2 / alpha * gradient
+        return uncond + w * sigma**2 / nonzero(alpha, _PURE_NOISE) * gradient
 
     return guided

@@ -19,23 +19,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from course_utils._contract import FINITE, Count, In, Whole, checked
-from course_utils._validate import require_same, require_type
+from course_utils._contract.times import Grid
 from course_utils.forward import noise_like, posterior, q_sample
-from course_utils.protocols import Denoise, Schedule
+from course_utils.protocols import Denoise, Schedule, answer
 from course_utils.samplers.walk import Callback, Images, Noise, Walk, sampler
 from course_utils.schedules.jumps import coeffs_for
-from course_utils.schedules.times import Grid
-from course_utils.tensors import broadcast
+from course_utils.tensors import broadcast, nonzero
 from course_utils.toy import GaussianMixture
 
 Known = Annotated[Float[Tensor, "..."], FINITE]
+Mask = Bool[Tensor, "..."]
+"""True where the picture is known."""
 
 
 def _spread(y: Tensor, mask: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """The known picture and its mask as they meet x, or an error that says what does not fit."""
-    require_type("mask", mask, Tensor, "a tensor")
-    if mask.dtype != torch.bool:
-        raise TypeError(f"mask: wanted true where the picture is known, got {mask.dtype}")
     _require_spreads("known", y, x)
     _require_spreads("mask", mask, x)
     return y.to(x.device, x.dtype), mask.to(x.device)
@@ -51,7 +49,7 @@ def _require_spreads(name: str, value: Tensor, x: Tensor) -> None:
 
 
 @checked
-def with_known(denoise: Denoise, known: Known, mask: Tensor) -> Denoise:
+def with_known(denoise: Denoise, known: Known, mask: Mask) -> Denoise:
     r"""The denoiser whose guess has the known pixels as they are: replacement, for every sampler.
 
     x0_hat <- mask y + (1 - mask) x0_hat
@@ -65,10 +63,9 @@ def with_known(denoise: Denoise, known: Known, mask: Tensor) -> Denoise:
         mask: true where the picture is known.
     """
 
-    def pinned(x_t: Tensor, t: object, **cond: Any) -> Tensor:
+    def pinned(x_t: Tensor, t: Any, **cond: Any) -> Tensor:
         y, given = _spread(known, mask, x_t)
-        x0_hat = denoise(x_t, t, **cond)
-        require_same("denoise", x0_hat, "x_t", x_t)
+        x0_hat = answer(denoise, x_t, t, cond)
         return torch.where(given, y, x0_hat)
 
     return pinned
@@ -82,7 +79,7 @@ def sample_repaint(
     timesteps: Grid,
     *,
     known: Known,
-    mask: Tensor,
+    mask: Mask,
     rounds: Count = 1,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
@@ -147,17 +144,15 @@ def towards(
 
     def guided(x_t: Tensor, t: Any, **cond: Any) -> Tensor:
         alpha, sigma = coeffs_for(x_t, t, schedule)
-        if (alpha == 0).any():
-            raise ValueError("t: alpha is 0, and 1 / alpha infinite; begin a little below pure noise")
+        signal = nonzero(alpha, "alpha is 0, and 1 / alpha infinite; begin a little below pure noise")
         with torch.inference_mode(False), torch.enable_grad():  # samplers keep no gradients
             x = x_t.detach().clone().requires_grad_()
-            x0_hat = denoise(x, t, **cond)
-            require_same("denoise", x0_hat, "x_t", x_t)
+            x0_hat = answer(denoise, x, t, cond)
             seen = look(x0_hat)
             _require_spreads("y", y, seen)
             misfit = (y.to(seen) - seen).square().sum() / 2
             (slope,) = torch.autograd.grad(misfit, x)
-        per_variance = (alpha**2 * data_std**2 + sigma**2) / (alpha * data_std**2)  # sigma² / (alpha v), finite at 0
+        per_variance = (alpha**2 * data_std**2 + sigma**2) / (signal * data_std**2)  # sigma² / (alpha v), finite at 0
         return x0_hat.detach() - w * per_variance * slope
 
     return guided
@@ -202,9 +197,7 @@ def box_mask(
 
 
 @checked
-def conditional(
-    mixture: GaussianMixture, known: Annotated[Float[Tensor, "d"], FINITE], mask: Tensor
-) -> GaussianMixture:
+def conditional(mixture: GaussianMixture, known: Annotated[Float[Tensor, "d"], FINITE], mask: Mask) -> GaussianMixture:
     r"""The exact law of a mixture's unknown coordinates, given the known ones: a mixture again.
 
     With u the unknown and k the known coordinates of each part,  G = S_uk S_kk^{-1}:

@@ -22,14 +22,9 @@ from torch import Tensor
 from course_utils._contract import OneOf, checked
 from course_utils.protocols import Schedule, Time
 from course_utils.schedules import coeffs_for
+from course_utils.tensors import nonzero
 
 Images = Float[Tensor, "b *shape"]
-
-
-def _nonzero(coefficient: Tensor, why: str) -> Tensor:
-    if coefficient.device.type == "cpu" and (coefficient == 0).any():  # on a GPU no one looks: see `schedules.times`
-        raise ValueError(f"t: {why}")
-    return coefficient
 
 
 _NO_IMAGE = "at this t alpha_t = 0 and x_t holds no image; predict x0 or v there"
@@ -40,14 +35,14 @@ _NO_NOISE = "at this t sigma_t = 0 and x_t holds no noise; start from t > 0"
 def x0_from_eps(x_t: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
     """x_0 = (x_t - sigma_t eps) / alpha_t           (DDPM, Eq. 4 solved for x_0)"""
     alpha, sigma = coeffs_for(x_t, t, schedule)
-    return (x_t - sigma * eps) / _nonzero(alpha, _NO_IMAGE)
+    return (x_t - sigma * eps) / nonzero(alpha, _NO_IMAGE)
 
 
 @checked
 def eps_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
     """eps = (x_t - alpha_t x_0) / sigma_t           (DDPM, Eq. 4 solved for eps)"""
     alpha, sigma = coeffs_for(x_t, t, schedule)
-    return (x_t - alpha * x_0) / _nonzero(sigma, _NO_NOISE)
+    return (x_t - alpha * x_0) / nonzero(sigma, _NO_NOISE)
 
 
 @checked
@@ -96,21 +91,21 @@ def x0_from_u(x_t: Images, u: Images, t: Time, schedule: Schedule) -> Images:
 def score_from_eps(x_t: Images, eps: Images, t: Time, schedule: Schedule) -> Images:
     """score = -eps / sigma_t                        (Song et al. 2021; Vincent 2011)"""
     _, sigma = coeffs_for(x_t, t, schedule)
-    return -eps / _nonzero(sigma, _NO_NOISE)
+    return -eps / nonzero(sigma, _NO_NOISE)
 
 
 @checked
 def score_from_x0(x_t: Images, x_0: Images, t: Time, schedule: Schedule) -> Images:
     """score = (alpha_t x_0 - x_t) / sigma_t²        (Tweedie's formula, solved for the score)"""
     alpha, sigma = coeffs_for(x_t, t, schedule)
-    return (alpha * x_0 - x_t) / _nonzero(sigma, _NO_NOISE) ** 2
+    return (alpha * x_0 - x_t) / nonzero(sigma, _NO_NOISE) ** 2
 
 
 @checked
 def x0_from_score(x_t: Images, score: Images, t: Time, schedule: Schedule) -> Images:
     """E[x_0 | x_t] = (x_t + sigma_t² score) / alpha_t       (Tweedie's formula; Efron 2011, Eq. 2.8)"""
     alpha, sigma = coeffs_for(x_t, t, schedule)
-    return (x_t + sigma**2 * score) / _nonzero(alpha, _NO_IMAGE)
+    return (x_t + sigma**2 * score) / nonzero(alpha, _NO_IMAGE)
 
 
 _TO_X0: dict[str, Callable[[Tensor, Tensor, Time, Schedule], Tensor]] = {

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from course_utils import guidance as guiding
 from course_utils._contract import Count, In, Sizes, Whole, checked
+from course_utils._contract.times import Grid
 from course_utils._validate import as_device, require_count
 from course_utils.protocols import Denoise, Schedule
 from course_utils.runtime import moved
 from course_utils.samplers import sample_dpmpp_2m
-from course_utils.schedules.times import Grid
 
 
 @torch.no_grad()

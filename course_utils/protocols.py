@@ -60,8 +60,13 @@ def steps_of(schedule: Schedule) -> int | None:
     return getattr(schedule, "T", None)
 
 
-def answer(denoise: Denoise, x_t: Tensor, t: Time, cond: Mapping[str, Any], name: str = "x_t") -> Tensor:
-    """What a denoiser says to x_t, which `name` calls. Raises unless it has the shape, dtype and device of x_t."""
+def answer(
+    denoise: Denoise, x_t: Tensor, t: Time, cond: Mapping[str, Any], name: str = "x_t", role: str = "denoise"
+) -> Tensor:
+    """What a denoiser, the argument `role`, says to x_t, the argument `name`.
+
+    Raises unless it has the shape, dtype and device of x_t.
+    """
     x0_hat = denoise(x_t, t, **cond)
-    require_same("denoise", x0_hat, name, x_t)
+    require_same(role, x0_hat, name, x_t)
     return x0_hat

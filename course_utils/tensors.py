@@ -34,6 +34,16 @@ def per_image(value: Tensor, x: Tensor, dtype: torch.dtype = torch.float32) -> T
     return value.to(x.device, dtype).expand(len(x))
 
 
+def nonzero(value: Tensor, why: str, name: str = "t") -> Tensor:
+    """`value`, by which something is about to be divided. Raises ValueError, which says why, if it is 0 somewhere.
+
+    Not of what is on a GPU, where a look makes Python wait (`_contract.times`): NaN and infinity are found later.
+    """
+    if value.device.type == "cpu" and (value == 0).any():
+        raise ValueError(f"{name}: {why}")
+    return value
+
+
 class Table:
     """Numbers to be looked up, and a copy for each device that asked: a new one each time would make Python wait."""
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from course_utils._contract import DOUBLE, FINITE, OWN_SHAPE, SOME, AllIn, Count, checked
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.schedules.jumps import coeffs_of
-from course_utils.tensors import as_double, broadcast
+from course_utils.tensors import as_double, broadcast, nonzero
 
 Points = Annotated[Float[Tensor, "b *shape"], OWN_SHAPE]
 """One data point or more, of the shape of the object's own."""
@@ -114,8 +114,7 @@ class GaussianMixture:
             alpha, sigma = (_per_point(value, x) for value in coeffs_of(t, schedule))
         residual = self._rotate(x[:, None] - alpha[..., None] * self.means.to(x))  # (b, K, d)
         variance = alpha[..., None] ** 2 * self.variances.to(x) + sigma[..., None] ** 2  # (b or 1, K, d)
-        if (variance == 0).any():
-            raise ValueError("t: points without width have no density at sigma_t = 0; ask at t > 0")
+        nonzero(variance, "points without width have no density at sigma_t = 0; ask at t > 0")
         log_density = -0.5 * (residual**2 / variance + variance.log() + math.log(2 * math.pi)).sum(-1)
         return alpha, residual, variance, log_density + self.weights.to(x).log()
 
@@ -205,10 +204,10 @@ class IdealDenoiser:
         """-|x_t - alpha_t x_i|² / (2 sigma_t²) up to a constant per row: shape (b, n), float64."""
         x = as_double(x_t.flatten(1))
         alpha, sigma = (_per_point(value, x) for value in coeffs_of(t, self.schedule))
-        if (sigma == 0).any():
-            raise ValueError("t: wanted t > 0; a clean image needs no denoiser")
         # |x_t|² is the same for every image and falls out of the softmax.
-        return (alpha * (x @ self.images.to(x).T) - alpha**2 / 2 * self.squared_norms.to(x)) / sigma**2
+        return (alpha * (x @ self.images.to(x).T) - alpha**2 / 2 * self.squared_norms.to(x)) / nonzero(
+            sigma, "wanted t > 0; a clean image needs no denoiser"
+        ) ** 2
 
     def _labels(self) -> Tensor:
         if self.labels is None:

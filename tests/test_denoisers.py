@@ -182,7 +182,7 @@ def test_wrong_labels_are_named(label):
 
 
 def test_odd_widths_are_named():
-    with pytest.raises(ValueError, match="dim: wanted an even number"):
+    with pytest.raises(ValueError, match="dim: wanted a multiple of 2"):
         sinusoidal_embedding(torch.zeros(1), 5)
     with pytest.raises(ValueError, match="dim: wanted a multiple of 4"):
         sinusoidal_2d(4, 4, 6)

@@ -257,7 +257,7 @@ def test_nearly_no_noise_gives_the_picture_back():
 @pytest.mark.parametrize(
     ("known", "mask", "error", "said"),
     [
-        (KNOWN, MASK.double(), TypeError, "mask: wanted true where"),
+        (KNOWN, MASK.double(), TypeError, "mask: wanted a tensor of true and false"),
         (KNOWN[:1].expand(3), MASK, ValueError, "known: wanted a shape that spreads"),
         (KNOWN, torch.ones(2, 3, dtype=torch.bool), ValueError, "mask: wanted a shape that spreads"),
     ],

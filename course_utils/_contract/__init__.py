@@ -15,6 +15,7 @@ What can be said:
 * Marks (`marks`): `Annotated[float, In("(0, 1]")]`, `Count`, `Annotated[int, Whole(0)]`, `Sizes()`, `OneOf(NAMES)`,
   `FINITE`, `SOME`, …; and whatever has a method `check(name, value, call)`, which raises, or `read(name, value, call)`,
   which raises or returns what the function is to get instead.
+* Times (`times`): which a schedule has, and a `Grid` of them that falls.
 * A class, a protocol, a function, a generator. Anything else, times among it, is left to who looks them up.
 
 The rules are made when the function is (`rules`); a call costs some microseconds. Code that `torch.compile` translates

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from course_utils import _validate as v
@@ -20,9 +20,8 @@ class TensorRule:
         dims = self.text.split()
         self.dims = [dim.replace("#", "") for dim in dims]
         self.broad = "#" in self.text
-        self.kind: Callable[[str, Any], None] = v.require_float if annotation.dtype is Float else v.require_whole
-        if annotation.dtype is UInt8:
-            self.kind = v.require_bytes
+        kinds = {Float: v.require_float, Bool: v.require_mask, UInt8: v.require_bytes}
+        self.kind: Callable[[str, Any], None] = kinds.get(annotation.dtype, v.require_whole)
         self.many = next((i for i, dim in enumerate(self.dims) if dim[0] == "*" or dim == "..."), None)
         self.images = any(dim[0] == "*" for dim in self.dims[1:]) and not self.broad
 

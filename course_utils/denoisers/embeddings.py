@@ -15,7 +15,9 @@ from course_utils.denoisers.layers import zeroed
 
 @checked
 def sinusoidal_embedding(
-    position: Float[Tensor, "b"], dim: Annotated[int, Whole(2)], longest: Annotated[float, In("(0, inf)")] = 10_000.0
+    position: Float[Tensor, "b"],
+    dim: Annotated[int, Whole(2, of=2)],
+    longest: Annotated[float, In("(0, inf)")] = 10_000.0,
 ) -> Float[Tensor, "b dim"]:
     """[cos(p w_i), sin(p w_i)] with wavelengths 2 pi / w_i from 2 pi up to 2 pi `longest` (Vaswani et al. 2017, 3.5).
 
@@ -23,8 +25,6 @@ def sinusoidal_embedding(
         position: (b,), on a scale where steps of about 1 should be told apart.
         dim: even.
     """
-    if dim % 2:
-        raise ValueError(f"dim: wanted an even number >= 2, got {dim}")
     frequency = torch.exp(-math.log(longest) * torch.arange(dim // 2, device=position.device) / max(dim // 2 - 1, 1))
     angle = position.float()[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=1)
@@ -32,15 +32,13 @@ def sinusoidal_embedding(
 
 @checked
 def sinusoidal_2d(
-    height: Count, width: Count, dim: Count, device: torch.device | str | None = None
+    height: Count, width: Count, dim: Annotated[int, Whole(4, of=4)], device: torch.device | str | None = None
 ) -> Float[Tensor, "dim height width"]:
     """Where each position lies: `sinusoidal_embedding` of its row, then of its column, dim / 2 channels each.
 
     The wavelengths end at 2 pi · 100: images are at most a few hundred positions wide, and longer waves say nothing.
     """
     device = as_device(device)
-    if dim % 4:
-        raise ValueError(f"dim: wanted a multiple of 4, got {dim}")
     row, column = (
         sinusoidal_embedding(torch.arange(side, device=device).float(), dim // 2, longest=100.0).T
         for side in (height, width)

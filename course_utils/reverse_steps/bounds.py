@@ -9,7 +9,7 @@ from torch import Tensor
 
 from course_utils._contract import DOUBLE, SOME, AllIn, checked
 from course_utils.protocols import Schedule, Time
-from course_utils.tensors import as_double
+from course_utils.tensors import as_double, nonzero
 from course_utils.variational import beta_variance, step_variance
 
 Images = Float[Tensor, "b *shape"]
@@ -23,9 +23,8 @@ def log_interpolated(v: Images, t: Time, s: Time, schedule: Schedule) -> Images:
     Raises ValueError at s = 0, where sigma~² = 0 has no logarithm.
     """
     beta = beta_variance(v, v, t, s, schedule)
-    known = step_variance(torch.zeros_like(v), t, s, schedule)
-    if (known <= 0).any():
-        raise ValueError("s: wanted s > 0; at s = 0 the posterior's variance is zero and has no logarithm")
+    why = "wanted s > 0; at s = 0 the posterior's variance is zero and has no logarithm"
+    known = nonzero(step_variance(torch.zeros_like(v), t, s, schedule), why, "s")
     return torch.exp(v * beta.log() + (1 - v) * known.log())
 
 

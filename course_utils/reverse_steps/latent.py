@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import OWN_SHAPE, Count, In, Sizes, checked
+from course_utils._contract.times import Grid, check_time
 from course_utils._validate import require_like_weights
 from course_utils.denoisers.layers import zeroed
 from course_utils.forward import noise_like, q_posterior
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.samplers.walk import Callback, Images, Noise, Walk, sampler
 from course_utils.schedules.jumps import coeffs_for, coeffs_of
-from course_utils.schedules.times import Grid, check_time
 from course_utils.tensors import per_image
 from course_utils.variational import gaussian_kl, step_variance
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
+from course_utils._contract.times import Grid
 from course_utils.forward import noise_like, posterior
 from course_utils.protocols import Denoise, Schedule, Variance
 from course_utils.samplers.walk import Callback, Images, Noise, Walk, sampler
-from course_utils.schedules.times import Grid
 from course_utils.variational import posterior_variance
 
 

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 import torch
 
 from course_utils._contract import In
+from course_utils._contract.times import Grid
 from course_utils.forward import noise_like
 from course_utils.protocols import Denoise, Schedule
 from course_utils.samplers.walk import Callback, Images, Noise, Walk, sampler
-from course_utils.schedules.times import Grid
 from course_utils.tensors import broadcast
 
 

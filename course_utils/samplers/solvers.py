@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from course_utils._contract import Count
+from course_utils._contract.times import Grid
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.samplers.walk import Callback, Images, Noise, Walk, sampler
 from course_utils.schedules.jumps import Jump, coeffs_of
-from course_utils.schedules.times import Grid, t_at_log_snr
-from course_utils.tensors import broadcast
+from course_utils.schedules.times import t_at_log_snr
+from course_utils.tensors import broadcast, nonzero
 
 
 def _half_log_snr(schedule: Schedule, t: Time) -> Tensor:
@@ -29,9 +30,8 @@ def _half_log_snr(schedule: Schedule, t: Time) -> Tensor:
 
 def _noise_to_signal(step: Jump) -> tuple[Tensor, Tensor]:
     """r = sigma / alpha at both ends: the coordinate of Euler and Heun, which ends where alpha = 0."""
-    if step.alpha_t == 0:
-        raise ValueError(f"timesteps: alpha is 0 at t = {step.t}, where x / alpha is infinite; start a little below")
-    return step.sigma_t / step.alpha_t, step.sigma_s / step.alpha_s
+    why = f"alpha is 0 at t = {step.t}, where x / alpha is infinite; start a little below"
+    return step.sigma_t / nonzero(step.alpha_t, why, "timesteps"), step.sigma_s / step.alpha_s
 
 
 @sampler

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import FINITE, checked
+from course_utils._contract.times import numbers
 from course_utils.protocols import Denoise, Schedule, Time, answer
 from course_utils.schedules.jumps import Jump, coeffs_of
-from course_utils.schedules.times import numbers
 
 Images = Float[Tensor, "b *shape"]
 Noise = Annotated[Images, FINITE]

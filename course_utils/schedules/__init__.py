@@ -13,6 +13,7 @@ VE SDEs), Kingma et al. 2021 (VDM), Chen 2023 (sigmoid), Lin et al. 2023 (zero t
 (flow matching).
 """
 
+from course_utils._contract.times import Grid, check_grid, check_time
 from course_utils._validate import require_counted, require_schedule
 from course_utils.protocols import Counted, Schedule, Time
 from course_utils.schedules.continuous import (
@@ -35,7 +36,7 @@ from course_utils.schedules.discrete import (
 )
 from course_utils.schedules.jumps import Jump, coeffs_for, jump, transition
 from course_utils.schedules.loss_aware import LossAwareSampler
-from course_utils.schedules.times import Grid, check_grid, check_time, t_at_log_snr
+from course_utils.schedules.times import t_at_log_snr
 
 __all__ = [
     "VE",

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, In, checked
+from course_utils._contract.times import float_time
 from course_utils.protocols import Time
 from course_utils.schedules.discrete import DiscreteSchedule
-from course_utils.schedules.times import LogSNR, bisect_log_snr, float_time
+from course_utils.schedules.times import LogSNR, bisect_log_snr
 from course_utils.tensors import Table
 
 

@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from course_utils._contract import DOUBLE, SOME, AllIn, Count, In, checked
+from course_utils._contract.times import whole_time
 from course_utils._validate import require_falling
 from course_utils.protocols import Time
-from course_utils.schedules.times import LogSNR, search_log_snr, whole_time
-from course_utils.tensors import Table
+from course_utils.schedules.times import LogSNR, search_log_snr
+from course_utils.tensors import Table, nonzero
 
 Beta = Annotated[float, In("(0, 1)")]
 Clip = Annotated[float, In("(0, 1]")]
@@ -142,8 +143,7 @@ def rescale_zero_terminal_snr(schedule: DiscreteSchedule) -> DiscreteSchedule:
     sqrt(alpha_bar) is shifted to end at 0 and scaled to keep its value at t = 1. Predict x_0 or v with it: at t = T
     the noise says nothing about x_0, so eps-prediction has nothing to divide by.
     """
-    if schedule.T < 2:
-        raise ValueError("schedule: wanted at least two steps to rescale, got T = 1")
     root = schedule.alpha_bar.sqrt()
-    rescaled = (root - root[-1]) * root[1] / (root[1] - root[-1])
+    drop = nonzero(root[1] - root[-1], "wanted at least two steps to rescale, got T = 1", "schedule")
+    rescaled = (root - root[-1]) * root[1] / drop
     return DiscreteSchedule(torch.cat([root.new_ones(1), rescaled[1:] ** 2]))

@@ -6,9 +6,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import checked
+from course_utils._contract.times import check_time
 from course_utils._validate import require_beside
 from course_utils.protocols import Schedule, Time
-from course_utils.schedules.times import check_time
 from course_utils.tensors import as_double, broadcast
 
 

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import AllIn, Count, checked
+from course_utils._contract.times import Grid, check_time, numbers
 from course_utils.forward import noise_like, posterior, q_posterior, q_sample
 from course_utils.protocols import Counted, Denoise, Schedule, Time, Variance, steps_of
 from course_utils.schedules.jumps import coeffs_for, coeffs_of, jump
-from course_utils.schedules.times import Grid, check_time, numbers
 from course_utils.tensors import as_double
 from course_utils.variational.variances import posterior_variance
 

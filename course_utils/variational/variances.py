@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import FINITE, Is, checked
+from course_utils._contract.times import check_time
 from course_utils.forward import noise_like, posterior_coeffs, q_sample
 from course_utils.protocols import Denoise, Schedule, Time, Variance, answer
 from course_utils.schedules.jumps import jump, transition
-from course_utils.schedules.times import check_time
 from course_utils.tensors import as_double, broadcast
 
 

@@ -156,6 +156,7 @@ MODULES = {
     "schedules/discrete.py": ("schedules",),
     "schedules/continuous.py": ("schedules", "step_selection"),
     "schedules/jumps.py": ("schedules", "forward"),
+    "_contract/times.py": ("schedules", "contract"),
     "schedules/times.py": ("schedules", "solvers"),
     "schedules/loss_aware.py": ("schedules",),
     "forward.py": ("forward",),

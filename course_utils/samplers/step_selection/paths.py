@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import SOME, AllIn, Whole, checked
-from course_utils.schedules.times import Grid, numbers
+from course_utils._contract.times import Grid, numbers
 
 Costs = Annotated[Float[Tensor, "levels levels"], SOME, AllIn("(-inf, inf]")]
 """Of the jump from t to s at [t, s], t and s from 0 to T; infinite where there is no jump."""

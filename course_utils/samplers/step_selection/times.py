@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from course_utils._contract import ANYWHERE, SOME, Call, Count, In, Whole, checked
+from course_utils._contract.times import Falls
 from course_utils.denoisers import Denoiser
 from course_utils.protocols import Denoise, Schedule, steps_of
 from course_utils.samplers.walk import Images, Noise, ask
 from course_utils.schedules import ContinuousTwin, DiscreteSchedule
 from course_utils.schedules.jumps import coeffs_of
-from course_utils.schedules.times import Falls
 from course_utils.tensors import broadcast
 
 
