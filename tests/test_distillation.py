@@ -273,3 +273,25 @@ def test_a_recipe_may_learn_from_paths_and_begin_with_a_shipped_network(tmp_path
     (record,) = run_folder.train_recipe(run, recipe, (paths, classes), tmp_path)
     assert math.isfinite(record.loss)
     assert recipes.settings_of(recipes.recipe_from(recipes.settings_of(recipe))) == recipes.settings_of(recipe)
+
+
+def test_what_a_training_costs_is_counted_in_network_calls(monkeypatch):
+    """A step counts as three calls an image; the paths are those that the teacher is really asked for."""
+    asked = 0
+
+    class Counting(torch.nn.Module):
+        schedule = linear()
+
+        def forward(self, x_t, t, label=None):
+            nonlocal asked
+            asked += len(x_t)
+            return x_t.tanh()
+
+    monkeypatch.setattr("course_utils.pretrained.load_denoiser", lambda name, device: Counting())
+    for guidance in (1.0, 1.3):
+        paths = {"of": "mnist-unet", "n": 4, "steps": 3, "guidance": guidance, "seed": 0}
+        recipe = dataclasses.replace(recipes.RECIPES["mnist-onestep"], paths=paths, steps=5, batch_size=2)
+        asked = 0
+        recipes.load_data(recipe)
+        assert recipe.calls == 3 * 5 * 2 + asked
+    assert recipes.RECIPES["mnist-unet"].calls == 3 * 47_000 * 64

@@ -45,6 +45,15 @@ class Recipe:
         """Whether half of the images are mirrored."""
         return self.task.get("flip", False)
 
+    @property
+    def calls(self) -> int:
+        """Network calls that the training takes, an image each: a step counts as three, since the way back costs twice
+        the way there (Kaplan et al. 2020, section 2.1); and those that drew its paths, two a step where guided.
+        """
+        walked = self.paths or {"n": 0, "steps": 0}
+        a_step = 1 if walked.get("guidance", 1) == 1 else 2
+        return 3 * self.steps * self.batch_size + a_step * walked["n"] * walked["steps"]
+
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """The recipe as it is read back from a file: tuples have become lists."""
