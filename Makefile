@@ -45,6 +45,7 @@ plain: ## all tests and lessons as on a machine without bfloat16 and AVX-512, wh
 
 weekly: $(VENV)/.all ## what takes long and seldom says anything new: learner's copies executed, trainings repeated
 	$(PYTEST) -q $(WORKERS) --weekly -m weekly --ignore tests/test_lessons_on_a_gpu.py
+	$(PYTEST) -q $(WORKERS) --weekly tests/test_exercises.py
 	$(PYTEST) -q $(WORKERS) --weekly -m weekly --no-shape-hook tests/test_lessons_on_a_gpu.py
 	$(BIN)/course bench robust
 
@@ -82,7 +83,7 @@ lint: $(VENV)/.all
 	$(BIN)/mypy
 
 quick: $(VENV)/.all
-	$(PYTEST) -q $(WORKERS) -m "not slow" $(BARE:%=--ignore %)
+	$(PYTEST) -q $(WORKERS) -m "not slow and not bank" $(BARE:%=--ignore %)
 
 unit: $(VENV)/.all
 	$(PYTEST) -q $(WORKERS) $(BARE:%=--ignore %)
