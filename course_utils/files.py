@@ -67,7 +67,7 @@ def parse_json(path: Path, content: bytes, way_out: str) -> dict[str, Any]:
         found = json.loads(content, object_hook=Entry)
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is damaged ({error}). {way_out}") from error
     return found
 

@@ -21,7 +21,7 @@ from course_utils.checkpoints import CheckpointError, load_weights
 from course_utils.classifier import Classifier
 from course_utils.data import CLASSES, decode_mosaic, load_images
 from course_utils.denoisers import Denoiser
-from course_utils.files import DataError, data_dir, parse_json, read_verified, write_atomically
+from course_utils.files import DataError, data_dir, parse_json, read, read_verified, write_atomically
 from course_utils.recipes import Recipe, make_model, recipe_from, settings_of
 from course_utils.tasks import DENOISERS
 from course_utils.training import Training
@@ -98,7 +98,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, Any]:
     """What is shipped, by name: size, SHA-256, recipe, and what was measured on it. Raises DataError if damaged."""
     path = (folder or data_dir() / FOLDER) / MANIFEST
     way_out = f"Restore it: git checkout -- data/{path.parent.name}/{MANIFEST}"
-    return parse_json(path, path.read_bytes(), way_out) if path.exists() else {}
+    return parse_json(path, read(path, way_out), way_out) if path.exists() else {}
 
 
 def recipe_of(name: str) -> Recipe:

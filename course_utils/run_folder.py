@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from torch import Tensor
 
 from course_utils.checkpoints import CheckpointError
-from course_utils.files import DataError, parse_json, write_atomically
+from course_utils.files import DataError, parse_json, read, write_atomically
 from course_utils.pretrained import load_network
 from course_utils.recipes import Recipe, make_model, make_task, recipe_from, settings_of
 from course_utils.training import Record, Training, train
@@ -73,7 +73,7 @@ def _recipe_in(path: Path) -> Recipe:
     """The recipe that a run was begun with. Raises CheckpointError if the file is damaged."""
     way_out = "Delete it, and the run goes on with the settings of today"
     try:
-        return recipe_from(parse_json(path, path.read_bytes(), way_out))
+        return recipe_from(parse_json(path, read(path, way_out), way_out))
     except (DataError, TypeError) as error:
         told = error if isinstance(error, DataError) else f"{path}: is damaged ({error}). {way_out}"
         raise CheckpointError(str(told)) from error
@@ -138,7 +138,7 @@ def _open_log(path: Path, step: int, columns: str) -> TextIO:
                 raise ValueError(f"line {number} is {line!r:.60}")
             if taken <= step:
                 kept.append(line)
-    except ValueError as error:  # of bytes that are no text, too
+    except (ValueError, OSError) as error:  # of bytes that are no text, or of a folder, too
         raise CheckpointError(
             f"{path}: is not as a training wrote it ({error}). Move it away, and the run goes on, with a new log"
         ) from error

@@ -661,6 +661,7 @@ def test_course_train_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
         ("recipe.json", ""),
         ("recipe.json", "[]"),
         ("recipe.json", "\0\0"),
+        ("recipe.json", "[" * 100_000),
     ],
 )
 def test_a_file_of_the_run_that_others_have_touched_is_named_with_the_way_out(tmp_path, file, text) -> None:
@@ -672,6 +673,18 @@ def test_a_file_of_the_run_that_others_have_touched_is_named_with_the_way_out(tm
     assert (tmp_path / file).read_bytes() == text.encode("latin1")  # it may be dear to somebody
     (tmp_path / file).unlink()
     assert "step 2 of 3" in course("train", "tiny", "--out", tmp_path, "--steps", 3)[1]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("file", ["log.csv", "recipe.json"])
+def test_a_folder_where_a_file_of_the_run_should_be_is_named_with_the_way_out(tmp_path, file) -> None:
+    assert course("train", "tiny", "--out", tmp_path, "--steps", 2)[0] == 0
+    (tmp_path / file).unlink()
+    (tmp_path / file / "notes").mkdir(parents=True)
+    code, output = course("train", "tiny", "--out", tmp_path, "--steps", 3)
+    assert code == 1
+    assert re.search(rf"{re.escape(str(tmp_path / file))}: .*(Move it away|Delete it), and the run goes on", output)
+    assert (tmp_path / file / "notes").is_dir()
 
 
 @pytest.mark.usefixtures("small")
