@@ -1054,7 +1054,8 @@ show(
 # are there, and some of the things: a car, a horse on its legs, a ship on the water. Most animals are blotches of the right colours. The network has seen one sixtieth of what
 # DDPM's had; a GPU can go further, with `course train cifar10-unet --steps 50000` (from the start: the course ships averaged weights, and no checkpoint to go on from). What a number can say about such a wall is lesson
 # 09's subject. One thing we can see now: the spectrum of the samples beside that of photographs. Rings below a line are contrast
-# that the network does not dare; rings above it would be grain that it has left. *Which of the three axes will it be shyest of?*
+# that the network does not dare; rings above it would be grain that it has left. *Which of the three axes will it be shyest of?* (Sixty pictures are few, and a single
+# gaudy one could tip their sum. The geometric mean asks what a typical picture has.)
 
 # %%
 drawn = to_axes(normalize(samples) - mean)
@@ -1062,9 +1063,16 @@ power = torch.fft.fft2(drawn, norm="ortho").abs().square().mean(0)
 theirs = torch.stack(
     [torch.stack([p[ring == r].mean() for r in range(side // 2 + 1)]) for p in power]
 )
-kept = dict(zip(AXES, (drawn.var((0, 2, 3)) / variance).tolist(), strict=True))
+
+
+def typical(x: Tensor) -> Tensor:
+    """The power of a picture on each axis: their geometric mean over the pictures."""
+    return x.var((2, 3)).log().mean(0).exp()
+
+
+kept = dict(zip(AXES, (typical(drawn) / typical(turned)).tolist(), strict=True))
 shares = ", ".join(f"{axis} {share:.0%}" for axis, share in kept.items())
-varies(f"samples' power, of the photographs': {shares}")
+varies(f"a sample's power, of a photograph's: {shares}")
 assert kept["magenta–green"] < kept["brightness"]
 
 # %% tags=["figure", "fold"]
