@@ -65,6 +65,24 @@ def slider(
     )
 
 
+def span(
+    label: str, low: float, high: float, value: tuple[float, float], step: float | None = None, **options: object
+) -> ipywidgets.IntRangeSlider | ipywidgets.FloatRangeSlider:
+    """A slider with two ends, whose value is a pair: from where to where."""
+    whole = all(isinstance(x, Integral) for x in (low, high, *value, step or 1))
+    make = ipywidgets.IntRangeSlider if whole else ipywidgets.FloatRangeSlider
+    return make(
+        min=low,
+        max=high,
+        value=value,
+        step=step or (1 if whole else (high - low) / 100),
+        description=label,
+        style={"description_width": "initial"},
+        layout=ipywidgets.Layout(width="min(36em, 100%)"),
+        **options,
+    )
+
+
 def choice(label: str, options: list | dict, value: object = None) -> ipywidgets.ToggleButtons:
     """A row of buttons, one of which is down; `options` as names, or names and their values."""
     extra = {} if value is None else {"value": value}

@@ -579,6 +579,7 @@ CALLS = {
     },
     "widgets.explore": {"draw": lambda n: Figure(), "alt": "nothing", "n": Fresh(lambda: ipywidgets.IntSlider(3))},
     "widgets.slider": {"label": "t", "low": 0, "high": 10, "value": 5, "step": 1},
+    "widgets.span": {"label": "rows", "low": 0, "high": 28, "value": (2, 18), "step": 1},
     "widgets.choice": {"label": "kind", "options": ["a", "b"], "value": "a"},
     "widgets.watch": {
         "records": RECORDS, "steps": 3, "label": "training", "sample": lambda: IMAGES, "every": 2,
@@ -652,7 +653,7 @@ INSIDE = {
     ),
     *("leaderboard.plans.network_calls", "leaderboard.measuring.measure", "leaderboard.show.at", "plotting.to_png"),
     *("recipes.recipe.recipe_from", "recipes.parts.make_task"),
-    *("widgets.explore", "widgets.slider", "widgets.choice"),  # ipywidgets says in words what it wants
+    *("widgets.explore", "widgets.slider", "widgets.span", "widgets.choice"),  # ipywidgets says in words what it wants
 }
 
 # What is answered, and rightly: function(argument), with wildcards -> what may be wrong with it.

@@ -1,16 +1,27 @@
 """Checks of lesson 14, one-step generation."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from course_utils.exercises.answer import Answer, Wrong
-from course_utils.exercises.compare import BROADCASTING, CASES, Draw, along_the_wrong_axis, column, expect
+from course_utils.exercises.compare import BROADCASTING, CASES, Draw, column, expect
 from course_utils.exercises.engine import exercise
 
 _RESHAPE = (
     "t has one number a row, (b,); `t.reshape(-1, *[1] * (x_t.ndim - 1))` makes it multiply images and points alike"
 )
 _SHAPES = BROADCASTING | dict.fromkeys(("The size of tensor", "must match"), _RESHAPE)
+
+
+def _along_the_wrong_axis(x: Tensor, formula: Callable[..., Tensor], *times: Tensor) -> dict[str, Tensor]:
+    """Mistakes for `expect`: times spread over width or height, where PyTorch lets that pass."""
+    return {
+        f"t runs along the {name} of the images: {_RESHAPE}": formula(*(time.reshape(-1, *after) for time in times))
+        for axis, name, after in [(-1, "width", ()), (-2, "height", (1,))]
+        if x.ndim == 4 and x.shape[axis] == len(times[0])
+    }
 
 
 @exercise("14.v_from_u", "From u to v", error_hints=_SHAPES)
@@ -26,6 +37,7 @@ def _(answer: Answer, draw: Draw) -> None:
 
         time = column(t, x_t)
         n = ((1 - time) ** 2 + time**2).sqrt()
+        x_0, eps = x_t - time * u, x_t + (1 - time) * u
         expect(
             answer(u, x_t, t),
             right(time),
@@ -43,7 +55,26 @@ def _(answer: Answer, draw: Draw) -> None:
                 + (1 - 2 * time) / n * x_t,
                 "the term with x_t is missing: u and v differ by more than a scale": n * u,
                 "that is x_t on the straight path's own u: use n, which keeps the variance": u + (1 - 2 * time) * x_t,
-                **along_the_wrong_axis(t, x_t, right),
+                "(1 - 2t), not (1 - t)": n * u + (1 - time) / n * x_t,
+                "n belongs to u alone: x_t is divided by it": n * (u + (1 - 2 * time) * x_t),
+                "eps = x_t + (1 - t) u, as t of it are there already; yours adds t u": (time * u + (1 - 2 * time) * x_t)
+                / n,
+                "v = alpha eps - sigma x_0; yours has eps and x_0 in each other's places": (
+                    x_0 * (1 - time) - time * eps
+                )
+                / n,
+                "alpha = (1 - t)/n goes with eps, sigma = t/n with x_0; yours has them swapped": (
+                    time * eps - (1 - time) * x_0
+                )
+                / n,
+                "v = alpha eps - sigma x_0, with a minus": ((1 - time) * eps + time * x_0) / n,
+                "alpha and sigma of the other path are (1 - t) and t *over n*": (1 - time) * eps - time * x_0,
+                "that is x_0; v has eps in it as well": x_0,
+                "that is eps; v has x_0 in it as well": eps,
+                "(14.1) holds for x_t as it is: only alpha and sigma are divided by n": n * u
+                + (1 - 2 * time) / n**2 * x_t,
+                "each row has its own t: no mean over them": right(t.mean()),
+                **_along_the_wrong_axis(x_t, right, t),
             },
         )
 
@@ -73,11 +104,33 @@ def _(answer: Answer, draw: Draw) -> None:
             "the chord's own length is no part of it: subtract the chord before you square": (
                 (steps * k).square().sum(-1).mean(0)
             ),
+            "the chord took the whole time, 1: only steps are multiplied by k": (
+                (steps * k - chord * k).square().sum(-1).mean(0)
+            ),
+            "a way minus its share of the chord is no velocity yet: over the time it took, 1/k": (
+                off.square().sum(-1).mean(0) / k**2
+            ),
+            "that adds squared ways: a velocity is the way times k, an integral the mean over steps": (
+                off.square().sum(-1).mean(0) / k
+            ),
+            "square first: on average velocities *are* the chord, and nothing is left": off.mean(0).square().sum(-1),
+            "k steps, of k + 1 states: the mean is over steps": off.square().sum(-1).sum(0) / (k + 1),
+            "velocities are compared, not places: how far the path is from its chord is another measure": (
+                (path - path[-1] - chord * torch.linspace(1, 0, k + 1, dtype=dtype)[:, None, None])
+                .square()
+                .sum(-1)
+                .mean(0)
+            ),
+            "the velocity of a step is between two neighbours; `torch.gradient` reaches over two": (
+                (-torch.gradient(path, spacing=1 / k, dim=0)[0] - chord).square().sum(-1).mean(0)
+            ),
         }
         if d > 1:
             mistakes["the square of a vector's length is the sum over its coordinates, not the mean"] = (
                 off.square().mean(-1).mean(0)
             )
+            mistakes["the squared length: squares are summed, not absolute values"] = off.abs().sum(-1).mean(0)
+            mistakes["square each coordinate first, then sum"] = off.sum(-1).square().mean(0)
         if k > 2:
             mistakes["the mean velocity is the chord, so a variance will do, but not one over k - 1"] = (
                 (steps * k).var(0).sum(-1)
@@ -104,14 +157,6 @@ def _(answer: Answer, draw: Draw) -> None:
 
         T, R = column(t, x_t), column(r, x_t)
         mean = (x_t - x0_hat) / T
-        wrong_axis = {
-            hint: right(t.reshape(-1, *after), r.reshape(-1, *after))
-            for hint, after, axis in [
-                (f"t runs along the width of the images: {_RESHAPE}", (), -1),
-                (f"t runs along the height of the images: {_RESHAPE}", (1,), -2),
-            ]
-            if x_t.ndim == 4 and x_t.shape[axis] == len(t)
-        }
         expect(
             answer(x_t, x0_hat, t, r),
             right(T, R),
@@ -126,7 +171,19 @@ def _(answer: Answer, draw: Draw) -> None:
                 "r is where the jump ends; yours has t and r the other way round": x_t
                 - (R - T) * (x_t - x0_hat) / R.clamp(min=1e-9),
                 "that starts from the guess: start from x_t": x0_hat - (T - R) * mean,
-                **wrong_axis,
+                "x0_hat is a guess of the picture, and no velocity: that is (x_t - x0_hat) / t": x_t - (T - R) * x0_hat,
+                "x_t is not the noise: eps is (x_t - (1 - t) x0_hat) / t": (1 - R) * x0_hat + R * x_t,
+                "(x_t - x0_hat) / t is u = eps - x_0, and not eps": (1 - R) * x0_hat + R * mean,
+                "at r a share 1 - r of the guess is left, not the whole of it": x0_hat
+                + R * (x_t - (1 - T) * x0_hat) / T,
+                "from x_t down for the time t - r, or from the guess up for the time r: a sign is turned": x0_hat
+                - R * mean,
+                "the jump takes the time t - r, not 1 - r": x_t - (1 - R) * mean,
+                "divide by t, the time from x_t to the guess; r is where the jump ends": x_t
+                - (T - R) * (x_t - x0_hat) / R.clamp(min=1e-9),
+                "that is x_t: the jump is missing": x_t,
+                "each row has its own t and r: no mean, and no first one for all": right(t.mean(), r.mean()),
+                **_along_the_wrong_axis(x_t, right, t, r),
             },
         )
 
@@ -160,7 +217,14 @@ def _(answer: Answer, draw: Draw) -> None:
                     T > R, v - dudt / (T - R), v
                 ),
                 "v and its derivative have changed places": dudt - (T - R) * v,
-                **along_the_wrong_axis(t - r, v, right),
+                "the factor is t - r, not its square": v - (T - R) ** 2 * dudt,
+                "the way is t - r, not t + r": v - (T + R) * dudt,
+                "the way is t - r, not 1 - r": v - (1 - R) * dudt,
+                "the way is t - r, not 1 - t: here t = 0 is clean": v - (1 - T) * dudt,
+                "v is missing: without a derivative the target is v": -(T - R) * dudt,
+                "that is how far the jump goes; the target is a velocity": (T - R) * (v - (T - R) * dudt),
+                "each row has its own way: no mean over them": right((t - r).mean()),
+                **_along_the_wrong_axis(v, right, t - r),
             },
         )
     v, dudt = draw.normal(4, 2, dtype=torch.float64), draw.normal(4, 2, dtype=torch.float64)
@@ -174,7 +238,13 @@ def _(answer: Answer, draw: Draw) -> None:
             )
 
 
-@exercise("14.slerp", "Along the sphere")
+@exercise(
+    "14.slerp",
+    "Along the sphere",
+    error_hints=dict.fromkeys(
+        ("1D tensors expected", "inconsistent tensor size", "cannot be multiplied"), "`(a * b).sum()` takes any shape"
+    ),
+)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, dtype in [((1, 8, 8), torch.float32), ((3, 4, 5), torch.float64), ((30,), torch.float64)]:
         a, b = draw.normal(*shape, dtype=dtype), draw.normal(*shape, dtype=dtype)
@@ -189,6 +259,8 @@ def _(answer: Answer, draw: Draw) -> None:
             line = (1 - s) * a + s * b
             along = torch.nn.functional.cosine_similarity(a, b, dim=-1).arccos()[..., None]
             rows = (((1 - s) * along).sin() * a + (s * along).sin() * b) / along.sin()
+            first = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).arccos() if a.ndim > 1 else theta
+            dot, lengths = (a * b).sum(), a.norm() * b.norm()
             expect(
                 answer(a, b, s),
                 right(a, b),
@@ -209,5 +281,30 @@ def _(answer: Answer, draw: Draw) -> None:
                     "theta is the angle, the arccos of the cosine": right(a, b, theta=cosine),
                     "one angle for the whole noise; yours has one for each of its rows": rows,
                     "both noises keep their own length: do not normalise the result": right(a / a.norm(), b / b.norm()),
+                    "between two lengths, a's is not kept: do not normalise the result": right(a, b)
+                    * (a.norm() / right(a, b).norm()),
+                    "that is the straight line, stretched to a's length: near, but its speed is not even": (
+                        line * (a.norm() / line.norm())
+                    ),
+                    "that is the straight line, scaled to variance 1: near, but its speed is not even": line
+                    / line.std(),
+                    "squared weights of sum 1 are right only for orthogonal noises, and not even": (
+                        (1 - s) ** 0.5 * a + s**0.5 * b
+                    ),
+                    "sines, not cosines": (((1 - s) * theta).cos() * a + (s * theta).cos() * b) / theta.cos(),
+                    "one angle for the whole noise; yours has one for each entry of its first axis": right(
+                        a, b, theta=first.reshape(-1, *[1] * (a.ndim - 1))
+                    ),
+                    "the product of two noises is a sum over pixels, not a mean": right(
+                        a, b, theta=(dot / a.numel() / lengths).arccos()
+                    ),
+                    "the mean of a b is about the cosine, not exactly: divide the sum by both lengths": right(
+                        a, b, theta=(dot / a.numel()).clamp(-1, 1).arccos()
+                    ),
+                    "divide by both lengths, not by one of them squared": right(
+                        a, b, theta=(dot / a.square().sum()).clamp(-1, 1).arccos()
+                    ),
+                    "`.sin()` takes radians, as `.arccos()` gives them": right(a, b, theta=theta.rad2deg()),
                 },
+                shape_hint="like a and b: no `.flatten()` on the way out",
             )

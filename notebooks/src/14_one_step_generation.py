@@ -670,8 +670,8 @@ for name, (sample, model) in ways.items():
         )
 
 # %% [markdown]
-# The denoiser needs many calls, the jumpers are near at once, and gain by the second or not at all: each further jump brings a fault of
-# its own.
+# The denoiser needs many calls. The jumpers are near at once, and gain little or nothing by more of them: each further jump brings a
+# fault of its own.
 #
 # ## 5 · Digits
 #
@@ -738,7 +738,7 @@ print("its card:", read_manifest()["mnist-onestep"]["measured"])
 # the intervals reach below it, or nearly. Ten thousand can: one call is still several times the floor, where the teacher
 # with fifty calls hardly differs from it (lesson 07); a second jump about halves the figure. (An earlier one, with a fifth of the steps, a third
 # of the paths, and a teacher guided more, had half as much again at one call.) The teacher was paid for, once, in those paths and
-# in the steps that learned from them. What learned draws for ever after at one call.
+# in the steps that learned from them. From then on a picture costs one call.
 #
 # ## 6 · While you drag
 #
@@ -896,8 +896,9 @@ assert slips["tangents swapped"] > 1.5 * slips["as it should be"]
 # $\epsilon - x_0$ in its place that side is noise, which a gradient would then flatten away, and in every case it costs
 # a second derivative. Do not take from one world that a rule is idle.
 #
-# And one that no loss shows: **a step counted as one call when it is two.** Heun's "one-step" sampler asks twice, guidance asks
-# twice, and a consistency network "in two steps" asks twice. Count what the network sees:
+# And one that no loss shows: **a step counted as one call when it is two.** A step of Heun's asks twice (only its last
+# one, which ends at clean data, asks once), a guided step asks twice, and a consistency network "in two steps" asks twice. Count what the
+# network sees:
 
 # %%
 asked = []

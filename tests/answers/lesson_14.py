@@ -142,6 +142,11 @@ def mean_flow_target_without_gap(v, dudt, t, r):
     return (v - dudt).detach()
 
 
+@wrong("14.mean_flow_target", "t has one number a row")
+def mean_flow_target_flat(v, dudt, t, r):
+    return (v - (t - r) * dudt).detach()
+
+
 # --- 14.slerp --------------------------------------------------------------------------------------------------------
 
 
@@ -168,3 +173,14 @@ def slerp_is_lerp(a, b, s):
 def slerp_without_lengths(a, b, s):
     theta = (a * b).sum().arccos()
     return (((1 - s) * theta).sin() * a + (s * theta).sin() * b) / theta.sin()
+
+
+@wrong("14.slerp", "takes any shape")
+def slerp_by_dot(a, b, s):
+    theta = (torch.dot(a, b) / (a.norm() * b.norm())).arccos()
+    return (((1 - s) * theta).sin() * a + (s * theta).sin() * b) / theta.sin()
+
+
+@wrong("14.slerp", "no `.flatten()` on the way out")
+def slerp_left_flat(a, b, s):
+    return slerp(a.flatten(), b.flatten(), s)

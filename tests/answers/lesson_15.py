@@ -173,6 +173,24 @@ def interval_in_double(uncond, cond, log_snr, w, low, high):
     return uncond + column(torch.where(inside(log_snr, low, high), w, 1.0).double(), uncond) * (cond - uncond)
 
 
+@wrong("15.interval", "brackets around each of the two comparisons")
+def interval_without_brackets(uncond, cond, log_snr, w, low, high):
+    weight = torch.where(low <= log_snr & log_snr <= high, w, 1.0)
+    return uncond + column(weight, uncond) * (cond - uncond)
+
+
+@wrong("15.interval", "one number for each image must become a column")
+def interval_flat(uncond, cond, log_snr, w, low, high):
+    return torch.where(inside(log_snr, low, high), uncond + w * (cond - uncond), cond)
+
+
+@right("15.interval")
+def interval_by_places(uncond, cond, log_snr, w, low, high):
+    led, where = cond.clone(), inside(log_snr, low, high)
+    led[where] = (1 - w) * uncond[where] + w * cond[where]
+    return led
+
+
 # --- 15.paste ---------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +230,18 @@ def paste_in_place(x_s, y, mask, z, alpha_bar, t, s):
 @wrong("15.paste", "of its own")
 def paste_own_noise(x_s, y, mask, z, alpha_bar, t, s):
     return paste(x_s, y, mask, torch.randn_like(x_s), alpha_bar, t, s)
+
+
+@wrong("15.paste", "spread over the batch by themselves")
+def paste_by_places(x_s, y, mask, z, alpha_bar, t, s):
+    known, pasted = alpha_bar[s].sqrt() * y + (1 - alpha_bar[s]).sqrt() * z, x_s.clone()
+    pasted[mask] = known[mask]
+    return pasted
+
+
+@right("15.paste")
+def paste_the_truth_at_the_end(x_s, y, mask, z, alpha_bar, t, s):
+    return torch.where(mask, y, x_s) if s == 0 else paste(x_s, y, mask, z, alpha_bar, t, s)
 
 
 # --- 15.up_again ------------------------------------------------------------------------------------------------------

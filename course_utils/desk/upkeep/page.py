@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# The network's seconds: a digit in ten calls, its first call left out; eight at once; single calls for one digit.
+# The networks' seconds: a digit in ten calls, its first call left out; eight at once; single calls for one digit.
 DRAW = """async () => {
     const { denoise, schedule } = await course.make["mnist-unet"]();
     const seconds = async (pictures, steps) => {
@@ -24,6 +24,33 @@ DRAW = """async () => {
         found.ten.push(await seconds(1, 10));
         found.eight.push(await seconds(8, 10));
         found.one.push(await seconds(1, 1));
+    }
+    return found;
+}"""
+
+
+# A digit by one call of the one-step network, as the widget of lesson 14 draws it; and seconds a step of four guided
+# fillings, by each method of lesson 15.
+JUMP = """async () => {
+    const { denoise } = await course.make["mnist-onestep"]();
+    const ends = [0, 1].map((seed) => course.generator(seed).randn(784));
+    const seconds = [];
+    for (let i = 0; i < 60; i++) {
+        const start = performance.now();
+        course.pictures(await denoise(course.slerp(...ends, i / 60), 1000, [i % 10], 0));
+        if (i >= 10) seconds.push((performance.now() - start) / 1000);
+    }
+    return seconds;
+}"""
+FILL = """async () => {
+    const unet = await course.make["mnist-unet"]();
+    const [y, mask] = [new Float32Array(784), Float32Array.from({ length: 784 }, (_, i) => (i < 500 ? 0 : 1))];
+    const found = {};
+    for (const method of ["replacement", "resampling", "gradient"]) {
+        const start = performance.now();
+        const how = { method, ask: "9", w: 2, n: 4, steps: 4, rounds: 4 };
+        for await (const _ of course.fill(unet, y, mask, how));
+        found[method] = (performance.now() - start) / 4000;
     }
     return found;
 }"""
@@ -56,8 +83,21 @@ def web_page() -> Iterator[str]:
             yield f"lesson 00 from a file: {time.perf_counter() - start:.1f} s from the click to the first pictures"
             page.wait_for_selector(".live[data-state=done]")
             ten, eight, one = (statistics.median(times) for times in page.evaluate(DRAW).values())
+            page.goto((site / "notebooks" / "14_one_step_generation.html").as_uri())
+            start = time.perf_counter()
+            page.click(".live > button")
+            page.wait_for_selector(".live canvas")
+            yield f"lesson 14 from a file: {time.perf_counter() - start:.1f} s from the click to the first picture"
+            page.wait_for_selector(".live[data-state=done]")
+            jump = statistics.median(page.evaluate(JUMP))
+            page.goto((site / "notebooks" / "15_conditional_generation.html").as_uri())
+            page.click(".live > button")
+            page.wait_for_selector(".live[data-state=done]")
+            fill = page.evaluate(FILL)
             browser.close()
         yield f"in Chromium, one thread: a digit in ten calls {ten:.2f} s; single calls {1 / one:.0f} a second"
+        yield f"the one-step network: {1 / jump:.0f} pictures a second"
+        yield "four guided fillings, a step: " + ", ".join(f"{name} {value:.2f} s" for name, value in fill.items())
         yield f"eight digits at once in ten calls: {eight:.2f} s, {8 / eight:.1f} pictures a second"
 
 

@@ -11,19 +11,24 @@ const element = (name, attributes = {}, ...children) => {
 };
 course.element = element;
 
+// side × side pixels in [-1, 1] as a canvas, or anew on one.
+course.canvas = (pixels, side = 28, canvas = element("canvas", { width: side, height: side })) => {
+  const image = new ImageData(side, side);
+  pixels.forEach((pixel, i) => {
+    const grey = Math.round((Math.min(Math.max(pixel, -1), 1) + 1) * 127.5);
+    image.data.set([grey, grey, grey, 255], 4 * i);
+  });
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+};
+
 // Pictures of side × side pixels in [-1, 1], one after the other in `pixels`; titles above them, labels left of rows.
 course.pictures = (pixels, { side = 28, columns = 8, titles = [], rows = [], size = 4.5 } = {}) => {
   const area = side ** 2;
   const grid = element("div", { class: "pictures", style: `--columns: ${columns}; --size: ${size}rem` });
   for (let n = 0; n < pixels.length / area; n++) {
     if (rows.length && n % columns === 0) grid.append(element("span", { class: "row" }, rows[n / columns]));
-    const canvas = element("canvas", { width: side, height: side });
-    const image = new ImageData(side, side);
-    for (let i = 0; i < area; i++) {
-      const grey = Math.round((Math.min(Math.max(pixels[n * area + i], -1), 1) + 1) * 127.5);
-      image.data.set([grey, grey, grey, 255], 4 * i);
-    }
-    canvas.getContext("2d").putImageData(image, 0, 0);
+    const canvas = course.canvas(pixels.slice(n * area, (n + 1) * area), side);
     grid.append(element("span", { class: "picture" }, titles[n] ?? "", canvas));
   }
   if (rows.length) grid.classList.add("labelled");

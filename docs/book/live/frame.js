@@ -4,7 +4,8 @@
 //     course.widgets["01.look"] = { needs: ["digits"], draw: (values, kit) => [elements] };
 //
 // The kit holds what it needs, and `room`, how wide a figure may be, in pixels. `draw` may be an async generator: each
-// figure that it yields is shown, and it is dropped as soon as a control moves.
+// figure that it yields is shown, and it is dropped as soon as a control moves. For a figure that is itself a control
+// there are `kit.hold()`, which drops it, and `kit.again()`, which draws anew.
 // `needs` are files that are fetched when first asked for: their names are in course.files, with their sizes.
 "use strict";
 (() => {
@@ -43,6 +44,23 @@
     return element("label", {}, element("span", {}, label), input, shown);
   };
 
+  const span = ({ name, label, min, max, step, value, digits }, moved) => {  // from … to: two sliders that keep their order
+    const group = element("div", { role: "group", "aria-label": label });
+    const ends = ["from", "to"].map((word, end) => {
+      const input = element("input", { type: "range", name: `${name}-${word}`, min, max, step, value: value[end] });
+      const shown = element("output", {}, Number(value[end]).toFixed(digits));
+      group.append(element("label", {}, element("span", {}, `${label} ${word}`), input, shown));
+      input.addEventListener("input", () => {
+        const other = ends[1 - end].input;
+        if (ends[0].input.valueAsNumber > ends[1].input.valueAsNumber) other.value = input.value;
+        for (const one of ends) one.shown.value = one.input.valueAsNumber.toFixed(digits);
+        moved(name, ends.map((one) => one.input.valueAsNumber));
+      });
+      return { input, shown };
+    });
+    return group;
+  };
+
   const choice = ({ name, label, options, value }, moved, id) => {
     const group = element("fieldset", {}, element("legend", {}, label));
     options.forEach(([words, chosen], i) => {
@@ -75,7 +93,7 @@
         if (mine !== turn) return;
         says.textContent = widget.note ?? "";
         const room = figure.clientWidth - parseFloat(getComputedStyle(figure).paddingLeft) * 2;
-        const made = widget.draw({ ...values }, { ...kit, room });
+        const made = widget.draw({ ...values }, { ...kit, room, hold: () => (turn += 1), again: redraw });
         if (made[Symbol.asyncIterator]) {
           let last = [];
           for await (const frame of made) {
@@ -99,7 +117,7 @@
       values[name] = value;
       redraw();
     };
-    for (const control of controls) form.append({ slider, choice }[control.kind](control, moved, id));
+    for (const control of controls) form.append({ slider, span, choice }[control.kind](control, moved, id));
     const show = () => {
       box.replaceChildren(form, figure, element("p", { class: "alt" }, alt), says);
       redraw();

@@ -115,6 +115,14 @@ course.uniformGrid = (schedule, n) =>
 // x_t = alpha_t x_0 + sigma_t eps, Eq. (1.4)
 course.qSample = (x0, t, schedule, eps) => x0.map((x, i) => schedule.alpha(t) * x + schedule.sigma(t) * eps[i]);
 
+// The noise on the way from a to b along the sphere, Eq. (14.14)
+course.slerp = (a, b, s) => {
+  const dot = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
+  const theta = Math.acos(dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b)));
+  const [first, second] = [(1 - s) * theta, s * theta].map((angle) => Math.sin(angle) / Math.sin(theta));
+  return a.map((x, i) => first * x + second * b[i]);
+};
+
 // ---------------------------------------------------------------- samplers
 
 // A linear combination of arrays: mix([a, x], [b, y]) is a x + b y.

@@ -3,19 +3,37 @@
 "use strict";
 
 course.make = course.make || {};
-course.bytes = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 
-// The denoiser: (x, t, labels) -> a guess of x_0, x and the guess as Float32Array of n pictures; labels are 0 … 9, or
-// -1 for none. One for all widgets of a page.
-course.make["mnist-unet"] = async () => {
-  const { weights, moments, wasm } = course.data["mnist-unet"];
+let ready = null;  // one backend for all networks of a page
+const backend = async () => {
+  const wasm = await course.inflated(course.data.wasm.file);
   tf.env().set("WASM_HAS_MULTITHREAD_SUPPORT", false);  // threads need headers that a file or a plain host does not send
-  const file = URL.createObjectURL(new Blob([course.bytes(wasm)], { type: "application/wasm" }));
+  const file = URL.createObjectURL(new Blob([wasm], { type: "application/wasm" }));
   const builds = ["", "-simd", "-threaded-simd"].map((kind) => [`tfjs-backend-wasm${kind}.wasm`, file]);
   tf.wasm.setWasmPaths(Object.fromEntries(builds));  // it asks for all three; with SIMD and without threads is the one
   if (!(await tf.setBackend("wasm"))) throw new Error("this browser has no WebAssembly with SIMD");
   URL.revokeObjectURL(file);
-  return unet(readSafetensors(course.bytes(weights)), moments);
+};
+
+// A denoiser: (x, t, labels, r) -> a guess of x_0, x and the guess as Float32Array of n pictures; labels are 0 … 9, or
+// -1 for none; r is where a jump is to end, for a network that is told. One for all widgets of a page.
+for (const name of ["mnist-unet", "mnist-onestep"]) {
+  course.make[name] = async () => {
+    await (ready ??= backend().then(course.make.gradients));
+    const { head, planes, moments } = course.data[name];
+    return unet(readSafetensors(joined(await course.inflated(planes), head)), moments);
+  };
+}
+
+// The build puts first bytes of all numbers before their second ones, since these are more alike, and deflates them.
+const joined = (planes, head) => {
+  const bytes = planes.slice();
+  const half = (planes.length - head) / 2;
+  for (let i = 0; i < half; i++) {
+    bytes[head + 2 * i] = planes[head + i];
+    bytes[head + 2 * i + 1] = planes[head + half + i];
+  }
+  return bytes;
 };
 
 const readSafetensors = (bytes) => {
@@ -42,7 +60,8 @@ const toFloat = (half) => {
 const unet = ({ recipe, tensors }, [mean, std]) => {
   const { widths, blocks, stem = 2, attention = [1] } = { blocks: 2, ...recipe.network };
   const schedule = course.schedules.linear();
-  if (recipe.predict !== "v" || recipe.T !== schedule.T) throw new Error("a recipe that this page does not know");
+  const { kind, T } = recipe.schedule ?? { kind: "linear", T: recipe.T };
+  if (recipe.predict !== "v" || kind !== "linear" || T !== schedule.T) throw new Error("a recipe that this page does not know");
   // Kernels as TensorFlow wants them: height, width, in, out; matrices in, out.
   for (const [name, value] of Object.entries(tensors)) {
     if (value.rank === 4) tensors[name] = tf.transpose(value, [2, 3, 1, 0]);
@@ -84,16 +103,25 @@ const unet = ({ recipe, tensors }, [mean, std]) => {
     h = tf.add(get(`${name}.skip`, "weight") ? conv(`${name}.skip`, x) : x, conv(`${name}.conv2`, h));
     return get(`${name}.attention.out`, "weight") ? attend(`${name}.attention`, h) : h;
   };
-  const embed = (logSnr, labels) => {  // Eq. (4.4)
+  const told = (name, logSnr) => {  // Eq. (4.4)
     const dim = 2 * widths[0];
     const position = 50 * Math.min(Math.max(logSnr, -20), 20);
     const angles = course.range(dim / 2, (i) => position * Math.exp((-Math.log(10000) * i) / Math.max(dim / 2 - 1, 1)));
     const waves = tf.tensor([[...angles.map(Math.cos), ...angles.map(Math.sin)]]);
-    const time = linear("embed.layers.2", silu(linear("embed.layers.0", waves)));
-    return silu(tf.add(time, tf.gather(tensors["embed.classes.weight"], labels.map((label) => label + 1))));
+    return linear(`${name}.2`, silu(linear(`${name}.0`, waves)));
   };
-  const network = (x, logSnr, labels) => {
-    const vector = embed(logSnr, labels);
+  const embed = (logSnr, labels, logSnrR) => {
+    const time = told("embed.layers", logSnr);
+    const both = get("embed.second.0", "weight") ? tf.add(time, told("embed.second", logSnrR)) : time;
+    return silu(tf.add(both, tf.gather(tensors["embed.classes.weight"], labels.map((label) => label + 1))));
+  };
+  const doubled = (x) => {  // the nearest pixel; of `tf.image.resizeNearestNeighbor` no gradient is known to WebAssembly
+    const [n, height, width, c] = x.shape;
+    const wide = tf.reshape(tf.concat([x, x], 3), [n * height, 2 * width * c]);
+    return tf.reshape(tf.concat([wide, wide], 1), [n, 2 * height, 2 * width, c]);
+  };
+  const network = (x, logSnr, labels, logSnrR) => {
+    const vector = embed(logSnr, labels, logSnrR);
     const skips = [];
     // Space to depth, Eq. (6.8). With one channel, both libraries agree on the order of the new ones.
     const [n, height, width] = x.shape;
@@ -106,24 +134,27 @@ const unet = ({ recipe, tensors }, [mean, std]) => {
     h = block("middle.0", h, vector);
     for (let level = widths.length - 1; level >= 0; level--) {
       for (let b = 0; b < blocks; b++) h = block(`up.${level}.${b}`, tf.concat([h, skips.pop()], 3), vector);
-      if (level) h = tf.image.resizeNearestNeighbor(h, [2 * h.shape[1], 2 * h.shape[2]]);
+      if (level) h = doubled(h);
     }
-    return tf.depthToSpace(conv("last", silu(norm("last_norm", h))), stem);
+    const last = tf.reshape(conv("last", silu(norm("last_norm", h))), [n, height / stem, width / stem, stem, stem]);
+    return tf.reshape(tf.transpose(last, [0, 1, 3, 2, 4]), x.shape);
   };
 
-  // Denoiser of v, Eqs. (4.8) and (4.9)
-  const denoise = async (x, t, labels) => {
+  // Denoiser of v, Eqs. (4.8) and (4.9), of a tensor (n, 28, 28, 1)
+  const guess = (x, t, labels, r) => {
     const [alpha, sigma] = [schedule.alpha(t), schedule.sigma(t)];
     const variance = alpha ** 2 * std ** 2 + sigma ** 2;
     const [skip, out] = [(alpha * std ** 2) / variance, (std * sigma) / Math.sqrt(variance)];
-    const answer = tf.tidy(() => {
-      const centred = tf.sub(tf.tensor(x, [labels.length, 28, 28, 1]), alpha * mean);
-      const F = network(tf.mul(centred, variance ** -0.5), schedule.logSnr(t), labels);
-      return tf.add(mean, tf.sub(tf.mul(skip, centred), tf.mul(out, F)));
-    });
-    const guess = await answer.data();
-    answer.dispose();
-    return guess;
+    const centred = tf.sub(x, alpha * mean);
+    const F = network(tf.mul(centred, variance ** -0.5), schedule.logSnr(t), labels, schedule.logSnr(r));
+    return tf.add(mean, tf.sub(tf.mul(skip, centred), tf.mul(out, F)));
   };
-  return { denoise, schedule };
+  const pictures = (x) => tf.tensor(x, [x.length / 784, 28, 28, 1]);
+  const denoise = async (x, t, labels, r = t) => {
+    const answer = tf.tidy(() => guess(pictures(x), t, labels, r));
+    const found = await answer.data();
+    answer.dispose();
+    return found;
+  };
+  return { denoise, schedule, guess, pictures };
 };

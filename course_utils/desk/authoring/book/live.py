@@ -3,8 +3,8 @@
 A cell of a lesson that calls `explore(draw, …)` is live on the web page if docs/book/live/widgets has `NN.draw.js`.
 Its controls and its words are those of the call, evaluated here: there is no second copy of them.
 
-    docs/book/live/*.js           the frame, figures, noise and samplers, the U-Net   ──► _static/live, as they are
-    data/checkpoints, data/mnist  weights in float16, 2,000 digits                    ──► scripts that hold them, for a
+    docs/book/live/*.js           frame, figures, noise, samplers, U-Net, gradients   ──► _static/live, as they are
+    data/checkpoints, data/mnist  weights in float16, 2,000 digits, packed            ──► scripts that hold them, for a
     TensorFlow.js, from npm       its core and its WebAssembly, pinned by hashes          page from a file fetches none
 """
 
@@ -34,6 +34,7 @@ from course_utils.pretrained import read_manifest
 LIVE = ROOT / "docs" / "book" / "live"
 CACHE = ROOT / ".cache" / "book"
 DIGITS = 2000
+NETWORKS = ("mnist-unet", "mnist-onestep")
 NOTE = "<p><em>A live widget: open the lesson in Colab or JupyterLab to use it.</em></p>"
 LIBRARY = {
     "tf-core.js": "tfjs-core/dist/tf-core.es2017.min.js",
@@ -68,7 +69,7 @@ def live_cell(lesson: str, source: str, page: list[str]) -> tuple[str, str] | No
 
 def scripts(names: Iterable[str]) -> str:
     """The scripts of a page with these widgets, as HTML: run in this order, once the page is there."""
-    files = ["maths", "draw", "digits", "unet", "files", *(f"widgets/{name}" for name in names), "frame"]
+    files = ["maths", "draw", "digits", "gradients", "unet", "files", *(f"widgets/{name}" for name in names), "frame"]
     return "\n".join(f'<script defer src="../_static/live/{name}.js"></script>' for name in files)
 
 
@@ -88,7 +89,8 @@ def name_of(lesson: str, call: ast.Call) -> str:
 
 def described(call: ast.Call, page: list[str]) -> dict[str, Any]:
     """The alt text and the controls of a call of `explore`, made by the very functions that the lesson calls."""
-    names = {"slider": widgets.slider, "choice": widgets.choice, **keys_of_dicts(page)}
+    makers = {"slider": widgets.slider, "span": widgets.span, "choice": widgets.choice}
+    names = {**makers, **keys_of_dicts(page)}
     arguments = {
         keyword.arg: eval(compile(ast.Expression(keyword.value), "explore", "eval"), dict(names))  # our own lessons
         for keyword in call.keywords
@@ -122,7 +124,8 @@ def _control(name: str, made: ipywidgets.ValueWidget) -> dict[str, Any]:
         options = [option if isinstance(option, tuple) else (option, option) for option in made.options]
         return about | {"kind": "choice", "options": options}
     digits = int(made.readout_format.strip(".f")) if made.readout_format.endswith("f") else 0
-    return about | {"kind": "slider", "min": made.min, "max": made.max, "step": made.step, "digits": digits}
+    kind = "span" if isinstance(made.value, tuple) else "slider"
+    return about | {"kind": kind, "min": made.min, "max": made.max, "step": made.step, "digits": digits}
 
 
 # ---------------------------------------------------------------- the files
@@ -137,11 +140,13 @@ def write_files(folder: Path) -> str | None:
         library = vendored()
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error)
-        files["mnist-unet"] = {"missing": "TensorFlow.js could not be fetched when it was made"}
+        missing = "TensorFlow.js could not be fetched when it was made"
+        files |= {name: {"missing": missing} for name in NETWORKS}
         problem = f"widgets that ask a network are left out: npm could not fetch TensorFlow.js\n{said}"
     else:
         scripts = {name: library[name].read_text(encoding="utf-8") for name in library if name != "wasm"}
-        files["mnist-unet"] = _written(folder, scripts | {"mnist-unet.js": _network(library["wasm"])})
+        scripts["tf-wasm.js"] = _data("wasm", file=_packed(library["wasm"].read_bytes()))
+        files |= {name: _written(folder, scripts | {f"{name}.js": _network(name)}) for name in NETWORKS}
         shutil.copyfile(LIVE.parent / "tex-svg-full.LICENSE.txt", folder / "tf.LICENSE.txt")  # Apache 2.0, both
     (folder / "files.js").write_text(f"course.files = {json.dumps(files)};\n", encoding="utf-8")
     return problem
@@ -173,21 +178,22 @@ def _written(folder: Path, contents: dict[str, str]) -> dict[str, Any]:
     return {"files": list(contents), "bytes": sum((folder / name).stat().st_size for name in contents)}
 
 
-def _network(wasm: Path) -> str:
-    moments = read_manifest()["mnist-unet"]["pixel_moments"]
-    weights = (data_dir() / "checkpoints" / "mnist-unet.safetensors").read_bytes()
-    return _data("mnist-unet", weights=_base64(weights), moments=moments, wasm=_base64(wasm.read_bytes()))
+def _network(name: str) -> str:
+    """Header and float16 weights, first bytes before second ones: as these are more alike, they deflate to less."""
+    weights = (data_dir() / "checkpoints" / f"{name}.safetensors").read_bytes()
+    start = 8 + int.from_bytes(weights[:8], "little")
+    planes = weights[:start] + weights[start::2] + weights[start + 1 :: 2]
+    return _data(name, planes=_packed(planes), head=start, moments=read_manifest()[name]["pixel_moments"])
 
 
 def _digits() -> str:
     pixels, labels = load_images("mnist", "train", n=DIGITS)
-    packed = zlib.compress(pixels.numpy().tobytes(), 9)
-    return _data("digits", pixels=_base64(packed), labels="".join(map(str, labels.tolist())))
+    return _data("digits", pixels=_packed(pixels.numpy().tobytes()), labels="".join(map(str, labels.tolist())))
 
 
 def _data(name: str, **values: Any) -> str:
     return f"course.data[{json.dumps(name)}] = {json.dumps(values)};\n"
 
 
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
+def _packed(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content, 9)).decode()
