@@ -724,16 +724,18 @@ show(
 stored = leaderboard.load("one-step")
 for n in sorted({row.n for row in stored}):
     some_rows = [row for row in stored if row.n == n]
-    print(f"n = {n:,}, floor {some_rows[0].floor:.4f}   FID at calls")
+    print(f"n = {n:,}, floor {some_rows[0].floor:.4f}   calls, FID, training calls")
     for row in sorted(some_rows, key=lambda row: (row.network, row.sampler, row.nfe)):
+        cost = recipe_of(row.network).calls / 1e6
         print(
             f"  {row.network:14} {row.sampler:12} {row.nfe}  {row.fid:8.4f} "
-            f"[{row.low:.4f}, {row.high:.4f}]"
+            f"[{row.low:.4f}, {row.high:.4f}]  {cost:.1f} M"
         )
 print("its card:", read_manifest()["mnist-onestep"]["measured"])
 
 # %% [markdown]
-# Read it as lesson 11 taught: by calls, and beside the floor of the same n. In one call the denoiser's clouds are as far from digits as
+# Read it as lesson 11 taught: by calls, and beside the floor of the same n. (The last column is what training cost, in
+# network calls of one image, a step counted as three; for `mnist-onestep` with its paths, and after its teacher's.) In one call the denoiser's clouds are as far from digits as
 # FID goes here; the network of the same size that was told where to jump is near the floor. *How* near, a thousand images cannot say:
 # the intervals reach below it, or nearly. Ten thousand can: one call is still several times the floor, where the teacher
 # with fifty calls hardly differs from it (lesson 07); a second jump about halves the figure. (An earlier one, with a fifth of the steps, a third

@@ -423,11 +423,11 @@ ONE_STEP = "one-step"  # the table of `one_step`, in data/leaderboard
 
 
 def one_step(n: int = 10_000, calls: Sequence[int] = (1, 2, 4, 8)) -> Iterator[str]:
-    """`mnist-onestep` beside DDIM and UniPC on `mnist-unet`, at equal network calls; and digits a second, one by one.
+    """`mnist-onestep` beside DDIM and UniPC on `mnist-unet`, at equal network calls; its teacher; digits a second.
 
     Rows that are not in data/leaderboard/one-step.csv yet are measured and written there.
     """
-    from course_utils import leaderboard, pretrained, runtime, samplers
+    from course_utils import leaderboard, metrics, pretrained, runtime, samplers
     from course_utils.leaderboard.rows import weights
 
     device = runtime.pick_device()
@@ -452,6 +452,19 @@ def one_step(n: int = 10_000, calls: Sequence[int] = (1, 2, 4, 8)) -> Iterator[s
             )
     recipe = pretrained.recipe_of("mnist-onestep")
     yield f"mnist-onestep learned from {recipe.steps * recipe.batch_size:,} paths, one at a time"
+    how = recipe.paths or {}
+    teacher = pretrained.load_denoiser(how["of"], device)
+    yield "what it imitates: " + str(
+        metrics.evaluate(
+            teacher,
+            "mnist",
+            n=n,
+            sampler=samplers.sample_dpmpp_2m,
+            timesteps=samplers.uniform_grid(teacher.schedule, how["steps"]),
+            guidance=how["guidance"],
+            precision=runtime.pick_precision(device),
+        )
+    )
     denoiser, label = pretrained.load_denoiser("mnist-onestep", device), torch.tensor([3], device=device)
     noise, times = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)).to(device), []
     with torch.no_grad():
