@@ -13,9 +13,9 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
   learn    run_folder · metrics/                           a recipe's training in a folder; how good a network is
            pretrained · recipes/                           what ships trained; a whole training by name
            training · tasks/ · paths                       the one loop for all; what it minimises, and measures
-           runs · losses · classifier                      what a step changes
+           runs · losses · classifier · autoencoders       what a step changes
            checkpoints · data/ · runtime · files           images and batches; devices; files, whole or not at all
-  sample   inpainting · reverse_steps/                     holes filled; learned variances, a latent
+  sample   inpainting · cascades · reverse_steps/          holes filled; large from small; learned variances
            denoisers/ · guidance · samplers/               networks; from noise to images
   maths    schedules/ · forward · parameterizations        tensors only
            variational/ · toy                              the bound; data whose diffusion is known

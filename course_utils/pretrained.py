@@ -22,7 +22,7 @@ from course_utils.classifier import Classifier
 from course_utils.data import CLASSES, decode_mosaic, load_images
 from course_utils.denoisers import Denoiser
 from course_utils.files import DataError, data_dir, parse_json, read, read_verified, write_atomically
-from course_utils.recipes import Recipe, make_model, recipe_from, settings_of
+from course_utils.recipes import Recipe, make_model, make_task, recipe_from, settings_of
 from course_utils.tasks import DENOISERS
 from course_utils.training import Training
 
@@ -134,12 +134,14 @@ def ship(run: Training, recipe: Recipe, folder: str | os.PathLike[str] | None = 
     folder = Path(folder or data_dir() / FOLDER)
     if run.step < recipe.steps:
         raise CheckpointError(f"{recipe.name}: {run.step} of {recipe.steps} steps are done. Train to the end first")
-    weights = {key: _halved(key, value) for key, value in run.ema.weights.items()}
+    model = run.averaged()
+    if finish := getattr(make_task(recipe), "finish", None):  # what is measured on all the data, and kept with weights
+        finish(model, recipe.dataset)
+    weights = {key: _halved(key, value) for key, value in model.state_dict().items()}
     settings = settings_of(recipe)
     content = safetensors.torch.save(weights, {"recipe": json.dumps(settings)})
     path = folder / f"{recipe.name}.safetensors"
     write_atomically(path, content)
-    model = run.model
     manifest = read_manifest(folder)
     manifest[recipe.name] = {
         "bytes": len(content),

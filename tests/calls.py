@@ -26,6 +26,7 @@ from course_utils import (
     toy,
     training,
 )
+from course_utils.autoencoders import Autoencoder
 from course_utils.classifier import Classifier, NoisyClassifier
 from course_utils.denoisers.attention import AttentionBlock, SelfAttention
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
@@ -99,6 +100,7 @@ for network in (CNN, UNET, DAE, ATTENTION):
 DENOISER = denoisers.Denoiser(CNN, S).eval()
 SMALL = schedules.VPLinear()
 CLASSIFIER = Classifier(1, (16, 16), 3).eval()
+CODER = Autoencoder(1, 2, (8, 8)).eval()
 NOISY = NoisyClassifier(1, (8, 8), 3).eval()
 MASK = torch.tensor([True, False, True])
 HEAD = VarianceHead(1, 8)
@@ -435,6 +437,36 @@ CALLS = {
     **dict.fromkeys(  # tests/test_distillation.py
         f"tasks.distillation.{one}.__call__" for one in ("Consistency", "MeanFlow", "Reflow", "Jumping")
     ),
+    **dict.fromkeys(  # tests/test_cascades.py, tests/test_autoencoders.py
+        f"tasks.{one}"
+        for one in (
+            *("coding.CodeDenoising.through", "coding.Reconstruction.__call__", "coding.Reconstruction.finish"),
+            *("coding.Reconstruction.measure", "denoising.Denoising.shown", "denoising.Denoising.through"),
+            *("denoising.named", "upscaling.Upscaling.shown", "upscaling.Upscaling.through"),
+        )
+    ),
+    "recipes.parts.small_images": None,
+    "cascades.downsample": {"x": IMAGES, "k": 4},
+    "cascades.enlarge": {"x": IMAGES, "k": 2},
+    "cascades.given_small": {"denoise": half, "small": IMAGES, "r": 3, "schedule": S, "generator": GENERATOR},
+    "cascades.sample_cascade": {
+        "base": half, "denoise": half, "x_T": IMAGES, "schedule": S, "timesteps": GRID, "k": 2, "r": 3,
+        "by": samplers.sample_ddim, "generator": GENERATOR,
+    },
+    "autoencoders.Autoencoder": {"channels": 1, "latent": 2, "widths": (8, 8)},
+    "autoencoders.Autoencoder.code_shape": {"self": CODER, "x": IMAGES},
+    "autoencoders.Autoencoder.posterior": {"self": CODER, "x": IMAGES.float()},
+    "autoencoders.Autoencoder.forward": {"self": CODER, "x": IMAGES.float(), "eps": torch.zeros(2, 2, 2, 2)},
+    "autoencoders.Autoencoder.encode": {"self": CODER, "x": IMAGES.float(), "generator": GENERATOR},
+    "autoencoders.Autoencoder.decode": {"self": CODER, "z": torch.zeros(2, 2, 2, 2)},
+    "autoencoders.standardise": {"autoencoder": CODER, "images": BYTES, "batch_size": 4},
+    "autoencoders.rate_and_distortion": {"autoencoder": CODER, "images": BYTES, "generator": GENERATOR},
+    "autoencoders.gaussian_rate": {"variances": LOG_SNR.abs(), "level": 0.1},
+    "autoencoders.sample_codes": {
+        "decode": half_of_it, "shape": (2, 2, 2), "denoise": half, "x_T": IMAGES, "schedule": S, "timesteps": GRID,
+        "by": samplers.sample_ddim, "generator": GENERATOR,
+    },
+    "samplers.walk.draws": {"sampler": samplers.sample_ddim},
     "paths.draw_paths": {
         "denoise": half, "schedule": S, "n": 3, "shape": (3,), "timesteps": GRID, "labels": LABELS, "guidance": 1.5,
         "sampler": samplers.sample_ddim, "seed": 0, "device": "cpu", "precision": torch.float32,
@@ -518,6 +550,10 @@ CALLS = {
     },
     "metrics.neighbours.nearest": {"images": FEATURES, "among": REFERENCE, "k": 2, "batch_size": 5},
     "metrics.neighbours.precision_recall": {"features": FEATURES, "reference": REFERENCE, "k": 2, "batch_size": 5},
+    "metrics.neighbours.two_nearest": {
+        "images": IMAGES, "train": MORE, "moves": torch.tensor([[0, 0], [1, 0]]), "batch_size": 1,
+    },
+    "metrics.neighbours.ratio_test": {"images": IMAGES, "train": MORE, "ratio": 0.5},
     "metrics.neighbours.copied": {
         "images": FEATURES, "train": REFERENCE, "unseen": normal(8, 3, seed=5), "quantile": 0.1,
     },
@@ -542,6 +578,17 @@ CALLS = {
     **dict.fromkeys(  # tests/test_leaderboard.py
         f"leaderboard.{one}"
         for one in ("guided.guided_denoiser", "guided.measure_guided", "guided.run_guided", "rows.read", "rows.write")
+    ),
+    "leaderboard.memory.small_digits": {"n": 3, "seed": 0},
+    "leaderboard.memory.unseen_digits": {"n": 3},
+    **dict.fromkeys(  # tests/test_sweeps.py
+        f"leaderboard.{one}"
+        for one in (
+            *("memory.load_memory", "memory.losses_at", "memory.measure_memory", "memory.memory_path"),
+            *("memory.missing_memory", "memory.run_memory", "memory.small_denoiser", "memory.train_on"),
+            *("scale.forward_flops", "scale.load_scale", "scale.measure_scale", "scale.run_scale", "scale.scale_path"),
+            "scale.training_flops",
+        )
     ),
     "leaderboard.plans.Counted": {"denoise": half},
     "leaderboard.plans.Counted.__call__": {"self": Fresh(lambda: leaderboard.Counted(half)), "x_t": X, "t": 3},
@@ -620,6 +667,8 @@ INSIDE = {
         "samplers.step_selection.costs.Measured.variance",
         "data.pixels.shifted",
     ),
+    *("samplers.walk.draws", "autoencoders.Autoencoder.decode", "autoencoders.Autoencoder.forward"),
+    *("autoencoders.Autoencoder.code_shape", "autoencoders.standardise"),
     *("samplers.step_selection.times.mean_squared", "denoisers.denoiser.Denoiser.scales"),
     *("runtime.moved", "data.batching.as_batch", "data.batching.as_labels"),
     *("denoisers.attention.attend", "denoisers.attention.SelfAttention.forward", "denoisers.attention.AttentionBlock"),
@@ -712,6 +761,13 @@ FINE = {
     "metrics.*(features)": "twice as many, bools, bytes",
     "metrics.*(reference)": "twice as many",
     "metrics.neighbours.nearest(*)": "twice as many, bytes",
+    "metrics.neighbours.two_nearest(*)": "twice as many, negative, huge",
+    "cascades.*(r)": "zero",
+    # what is given is met when it is asked
+    "cascades.given_small(denoise)": "answers nothing, answers other shapes, answers elsewhere, answers bytes, "
+    "answers a pair",
+    "cascades.given_small(small)": "none, twice as many, wider",
+    "metrics.neighbours.ratio_test(*)": "twice as many",
     "metrics.neighbours.copied(*)": "twice as many, bytes",
     "*(schedule)": "the other time",
     "*(shape)": "huge, backwards",

@@ -23,9 +23,11 @@ from course_utils.metrics import (
     kid,
     nearest,
     precision_recall,
+    ratio_test,
     samples_only_accuracy,
     share,
     subset,
+    two_nearest,
 )
 from course_utils.samplers import quadratic_grid, sample_ddim, sample_ddpm, sample_heun, uniform_grid
 from course_utils.schedules import VE, cosine
@@ -643,3 +645,48 @@ def test_a_classifier_learns_from_small_images_too():
         images, labels, images, labels.to(torch.uint8), steps=100, batch_size=20, widths=(8, 8, 8)
     )
     assert found.value == 1
+
+
+# --- copies by the ratio of two distances ----------------------------------------------------------------------------
+
+
+def test_the_ratio_test_is_the_one_of_two_loops():
+    g = torch.Generator().manual_seed(3)
+    train = torch.rand(12, 1, 5, 5, generator=g, dtype=torch.float64)
+    ends, s = torch.randint(12, (2, 60), generator=g), torch.rand(60, 1, 1, 1, generator=g, dtype=torch.float64) / 2
+    images = (1 - s) * train[ends[0]] + s * train[ends[1]]
+    hits, pairs = 0, []
+    for x in images:
+        first, second = sorted((x - y).norm().item() for y in train)[:2]
+        hits += first < 0.4 * second
+        pairs.append((first, second))
+    found = ratio_test(images, train, ratio=0.4, batch_size=7)
+    assert 0 < hits < 60
+    assert found.value == hits / 60
+    assert (found.low, found.high) == share(hits, 60)[1:3]
+    assert torch.allclose(two_nearest(images, train, batch_size=7), torch.tensor(pairs, dtype=torch.float64), atol=1e-7)
+
+
+def test_moved_copies_are_found_where_one_looks_for_them():
+    train = torch.rand(8, 1, 9, 9, generator=torch.Generator().manual_seed(1))
+    moved = shifted(train, torch.tensor([[1, 0], [0, -1]] * 4))
+    back = shifted(train, torch.tensor([[0, 0]] * 8))
+    moves = torch.tensor([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])
+    assert torch.equal(back, train)
+    assert ratio_test(moved, train).value == 0
+    assert ratio_test(moved, train, moves=moves, ratio=0.9).value == 1
+    second = two_nearest(train, train, moves=moves)[:, 1]
+    assert (second > 0.5).all()  # of another image, not of the same one moved
+    assert (two_nearest(train, train, moves=moves)[:, 1] <= two_nearest(train, train)[:, 1]).all()
+
+
+def test_what_cannot_be_compared_by_a_ratio():
+    x = torch.rand(3, 1, 4, 4)
+    with pytest.raises(ValueError, match="train: number of images: wanted 2 or more"):
+        ratio_test(x, x[:1])
+    with pytest.raises(ValueError, match="moves: wanted"):
+        ratio_test(x, x, moves=torch.zeros(0, 2, dtype=torch.long))
+    with pytest.raises(ValueError, match="ratio: wanted a number in"):
+        ratio_test(x, x, ratio=0.0)
+    with pytest.raises(ValueError, match="train: wanted"):
+        ratio_test(x, torch.rand(3, 1, 5, 4))

@@ -8,6 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from course_utils import data, files, metrics, pretrained, recipes, samplers
+from course_utils.autoencoders import Autoencoder
 from course_utils.checkpoints import CheckpointError
 from course_utils.classifier import Classifier, NoisyClassifier, look_at
 from course_utils.denoisers import Denoiser
@@ -31,7 +32,7 @@ TINY = Recipe(
 def test_what_must_be_there_is_there_and_small_enough():
     assert set(SHIPPED) == set(RECIPES) - {"mnist-smoke"}  # which only tries out the machine
     assert {path.stem for path in FOLDER.glob("*.safetensors")} == set(SHIPPED)
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 21e6
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 26e6
     assert SHIPPED["mnist-unet"]["parameters"] <= 3e6
     assert SHIPPED["cifar10-unet"]["parameters"] <= 6e6
 
@@ -43,17 +44,23 @@ LABELS = torch.tensor([3, -1])
 def test_every_shipped_network_loads_and_is_that_of_its_recipe(name):
     recipe = recipe_of(name)
     assert recipe == recipe_from(recipes.settings_of(RECIPES[name]))
-    wanted = {"classifier": Classifier, "noisy_classifier": NoisyClassifier}.get(recipe.architecture, Denoiser)
+    others = {"classifier": Classifier, "noisy_classifier": NoisyClassifier, "autoencoder": Autoencoder}
+    wanted = others.get(recipe.architecture, Denoiser)
     model = load_network(name)
     assert isinstance(model, wanted)
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert sum(p.numel() for p in model.parameters()) == SHIPPED[name]["parameters"]
-    x = torch.zeros(2, *((1, 28, 28) if recipe.dataset == "mnist" else (3, 32, 32)))
+    shapes = {"mnist": (1, 28, 28), "mnist-7": (1, 7, 7), "mnist-codes": (4, 7, 7)}
+    x = torch.zeros(2, *shapes.get(recipe.dataset, (3, 32, 32)))
     asked = {Classifier: {}, NoisyClassifier: {"log_snr": torch.zeros(2)}, Denoiser: {"t": 500, "label": LABELS}}
-    assert model(x, **asked[wanted]).isfinite().all()
+    asked[Autoencoder] = {"eps": torch.zeros(2, 4, 7, 7)}
+    shown = {"r": 0, "beside": x} if recipe.network.get("beside") else {}
+    answered = model(x, **asked[wanted], **shown)
+    assert (answered[0] if wanted is Autoencoder else answered).isfinite().all()
     if wanted is Denoiser:
-        assert (model.data_mean, model.data_std) == pytest.approx(recipes.pixel_moments(recipe.dataset))
+        moments = (0, 1) if recipe.dataset == "mnist-codes" else recipes.pixel_moments(recipe.dataset)
+        assert (model.data_mean, model.data_std) == pytest.approx(moments)
         assert recipe.schedule["T"] == model.schedule.T
 
 

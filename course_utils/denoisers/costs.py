@@ -37,11 +37,14 @@ def _inputs(network: nn.Module, shape: Shape, n: int) -> tuple[Tensor, Tensor]:
 
 
 @checked
-def count_flops(network: nn.Module, shape: Shape) -> int:
-    """Floating-point operations of one forward pass of one image, as PyTorch's counter counts matrix products."""
+def count_flops(network: nn.Module, shape: Shape, **cond: Tensor) -> int:
+    """Floating-point operations of one forward pass of one image, as PyTorch's counter counts matrix products.
+
+    `cond` is what the network is told besides x and the log-SNR, for one image.
+    """
     # Attention unfused: the counter of PyTorch 2.4 knows no fused attention on a CPU, and counts nothing for it.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(*_inputs(network, shape, 1))
+        network(*_inputs(network, shape, 1), **cond)
     return counter.get_total_flops()
 
 

@@ -53,6 +53,7 @@ class UNet(nn.Module):
             cheaper, and costs little at 28 × 28 and 32 × 32.
         dropout: inside the residual blocks.
         second_time: told, beside the log-SNR, that where a jump is to end (lesson 14); answers as without it at first.
+        beside: channels of a picture of the same size that is shown beside x_t, such as a small one enlarged.
 
     Images whose sides are no multiple of stem · 2^(levels - 1) are padded by repeating the edge, then cropped.
     """
@@ -68,12 +69,14 @@ class UNet(nn.Module):
         stem: Count = 2,
         dropout: Annotated[float, In("[0, 1)")] = 0.0,
         second_time: bool = False,
+        beside: Annotated[int, Whole(0)] = 0,
     ):
         super().__init__()
         self.channels, self.stem, self.multiple = channels, stem, stem * 2 ** (len(widths) - 1)
+        self.beside = beside
         dim = 2 * widths[0]
         self.embed = NoiseEmbedding(dim, num_classes, second_time)
-        self.first = nn.Conv2d(channels * stem**2, widths[0], 3, padding=1)
+        self.first = nn.Conv2d((channels + beside) * stem**2, widths[0], 3, padding=1)
 
         def level(channels_in: Sequence[int], width: int, attends: bool) -> nn.ModuleList:
             return nn.ModuleList(ResBlock(c, width, dim, dropout, attends) for c in channels_in)
@@ -99,8 +102,13 @@ class UNet(nn.Module):
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
         log_snr_r: Float[Tensor, "b"] | None = None,
+        beside: Float[Tensor, "b k tall wide"] | None = None,
     ) -> Float[Tensor, "b c height width"]:
         require_input(self, x, log_snr, label)
+        shown = (len(x), self.beside, *x.shape[2:]) if self.beside else None
+        if shown != (None if beside is None else tuple(beside.shape)):
+            raise ValueError(f"beside: wanted {shown}, got {None if beside is None else tuple(beside.shape)}")
+        x = x if beside is None else torch.cat([x, beside.to(x.dtype)], 1)
         vector = self.embed(log_snr, label, log_snr_r)
         height, width = x.shape[-2:]
         h = self.first(F.pixel_unshuffle(pad_to_multiple(x, self.multiple), self.stem))

@@ -15,6 +15,14 @@ from course_utils.leaderboard.guided import (
     run_guided,
 )
 from course_utils.leaderboard.measuring import add, affordable, measure, missing, run
+from course_utils.leaderboard.memory import (
+    MemoryPlan,
+    MemoryRow,
+    load_memory,
+    measure_memory,
+    missing_memory,
+    run_memory,
+)
 from course_utils.leaderboard.plans import (
     BUDGETS,
     CONTENDERS,
@@ -28,6 +36,7 @@ from course_utils.leaderboard.plans import (
     planned,
 )
 from course_utils.leaderboard.rows import Row, load, path_of, save, stored
+from course_utils.leaderboard.scale import ScalePlan, ScaleRow, load_scale, measure_scale, run_scale, training_flops
 from course_utils.leaderboard.show import at, figure, table
 
 __all__ = [
@@ -40,25 +49,37 @@ __all__ = [
     "Counted",
     "GuidancePlan",
     "GuidedRow",
+    "MemoryPlan",
+    "MemoryRow",
     "Plan",
     "Row",
+    "ScalePlan",
+    "ScaleRow",
     "add",
     "affordable",
     "at",
     "figure",
     "load",
     "load_guided",
+    "load_memory",
+    "load_scale",
     "measure",
     "measure_guided",
+    "measure_memory",
+    "measure_scale",
     "missing",
     "missing_guided",
+    "missing_memory",
     "network_calls",
     "path_of",
     "plan_within",
     "planned",
     "run",
     "run_guided",
+    "run_memory",
+    "run_scale",
     "save",
     "stored",
     "table",
+    "training_flops",
 ]

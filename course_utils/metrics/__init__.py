@@ -9,7 +9,7 @@ from course_utils.metrics.distances import chance_fid, fid, fid_interval, gaussi
 from course_utils.metrics.drawing import draw_images
 from course_utils.metrics.estimates import Estimate, share, subset
 from course_utils.metrics.evaluation import GRIDS, SAMPLERS, Accuracy, Score, accuracy, evaluate, noisy_accuracy
-from course_utils.metrics.neighbours import Coverage, copied, nearest, precision_recall
+from course_utils.metrics.neighbours import Coverage, copied, nearest, precision_recall, ratio_test, two_nearest
 from course_utils.metrics.real_images import Reference, floor_of, reference
 from course_utils.metrics.samples_only import samples_only_accuracy
 
@@ -34,8 +34,10 @@ __all__ = [
     "nearest",
     "noisy_accuracy",
     "precision_recall",
+    "ratio_test",
     "reference",
     "samples_only_accuracy",
     "share",
     "subset",
+    "two_nearest",
 ]

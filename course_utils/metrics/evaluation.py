@@ -1,7 +1,6 @@
 """How good a network is, with all that the figures depend on: FID of a denoiser's samples, accuracy of a classifier."""
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +34,7 @@ from course_utils.samplers import (
     sample_flow_map,
     uniform_grid,
 )
+from course_utils.samplers.walk import draws
 from course_utils.schedules import Schedule, check_grid
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
@@ -134,7 +134,7 @@ def evaluate(
         real.shape,
         n,
         timesteps=timesteps,
-        sampler=functools.partial(sampler, generator=generator) if _draws(sampler) else sampler,
+        sampler=functools.partial(sampler, generator=generator) if draws(sampler) else sampler,
         num_classes=num_classes,
         labels=real.test_labels[real.draws(n)[0]],
         generator=generator,
@@ -158,12 +158,6 @@ def evaluate(
         seed=seed,
         precision=str(precision).removeprefix("torch."),
     )
-
-
-def _draws(sampler: Callable[..., Tensor]) -> bool:
-    """Whether it takes a generator, for noise on the way."""
-    taken = inspect.signature(sampler).parameters.values()
-    return any(one.name == "generator" or one.kind is one.VAR_KEYWORD for one in taken)
 
 
 def _name_of(timesteps: Sequence[int | float], schedule: Schedule) -> str:

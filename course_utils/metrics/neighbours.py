@@ -1,12 +1,13 @@
 """Which images lie near which: precision and recall, copies of training images."""
 
-from typing import Annotated, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from course_utils._contract import Count, Whole, checked
+from course_utils._contract import FINITE, SOME, Count, In, Whole, checked
 from course_utils._validate import require_count, require_finite, require_in, require_type
 from course_utils.metrics.estimates import Estimate, Features, Reference, share
 
@@ -147,3 +148,64 @@ def copied(
         require_count(name, len(values))
     near = nearest(unseen, train)[0][:, 0].quantile(quantile)
     return share(int((nearest(images, train)[0][:, 0] < near).sum()), len(images))
+
+
+@checked
+@torch.no_grad()
+def two_nearest(
+    images: Annotated[Float[Tensor, "n *shape"], SOME, FINITE],
+    train: Annotated[Float[Tensor, "m *shape"], SOME, FINITE],
+    *,
+    moves: Annotated[Int64[Tensor, "k 2"], SOME] | None = None,
+    batch_size: Count = 200,
+) -> Float[Tensor, "n 2"]:
+    """Distances to the nearest training image and to the nearest *other* one, whichever of the moves brings it nearest.
+
+    Args:
+        images, train: floats, (n, c, h, w); two training images or more.
+        moves: rows and columns by which an image is moved, in turn, before it is compared, on the pixels that stay in
+            sight: where a network was trained on moved images, its copies are moved too. Moved training images in
+            `train` would not do: the second nearest were then the same image, moved otherwise.
+
+    Raises:
+        ValueError: images of other shapes, fewer than two training images, or no move.
+    """
+    require_count("train: number of images", len(train), least=2)
+    moves = torch.zeros(1, 2, dtype=torch.long) if moves is None else moves
+    train, found = train.to(images.dtype), []
+    for x in images.split(batch_size):
+        each = [_apart(_overlap(x, by), _overlap(train, [-step for step in by])) for by in moves.tolist()]
+        found.append(torch.stack(each).amin(0).topk(2, largest=False).values)
+    return torch.cat(found)
+
+
+def _overlap(x: Tensor, by: Sequence[int]) -> Tensor:
+    """The pixels of images that stay in sight when they are moved."""
+    (i, j), (h, w) = by, x.shape[-2:]
+    return x[..., max(0, -i) : h - max(0, i), max(0, -j) : w - max(0, j)]
+
+
+def _apart(x: Tensor, y: Tensor) -> Tensor:
+    """All distances of two sets of images; of equal ones zero, which a matrix product would miss."""
+    return torch.cdist(x.flatten(1), y.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+@checked
+def ratio_test(
+    images: Annotated[Float[Tensor, "n *shape"], SOME, FINITE],
+    train: Annotated[Float[Tensor, "m *shape"], SOME, FINITE],
+    *,
+    ratio: Annotated[float, In("(0, 1]")] = 1 / 3,
+    **looking: Any,
+) -> Estimate:
+    """The share of images that are copies: nearer to one training image than `ratio` times the distance to any other.
+
+    d_1 < ratio · d_2 (Yoon et al. 2023, section 3). Unlike a threshold on d_1 alone it needs no yardstick, and minds
+    simple images less, which lie near to many. How often it errs is its share among unseen real images; say it too.
+
+    Args:
+        ratio: 1/3 in most papers.
+        looking: `moves` and `batch_size`, as of `two_nearest`.
+    """
+    first, second = two_nearest(images, train, **looking).unbind(1)
+    return share(int((first < ratio * second).sum()), len(images))

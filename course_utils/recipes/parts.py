@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from course_utils import schedules
 from course_utils._validate import require_one_of, require_type
+from course_utils.autoencoders import Autoencoder
+from course_utils.cascades import downsample
 from course_utils.classifier import Classifier, NoisyClassifier
-from course_utils.data import CLASSES, load_images
+from course_utils.data import CLASSES, load_images, normalize
 from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
 from course_utils.paths import draw_paths
 from course_utils.recipes.recipe import Recipe
@@ -25,6 +27,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "dae": DAE,
     "attention": AttentionDenoiser,
     "unet": UNet,
+    "autoencoder": Autoencoder,
     "classifier": Classifier,
     "noisy_classifier": NoisyClassifier,
 }
@@ -38,9 +41,39 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "ve": schedules.VE,
     "flow": schedules.FlowMatching,
 }
-STREAMS: dict[str, Callable[[Recipe], tuple[Any, Tensor | None]]] = {}
+SMALL = {"mnist-7": ("mnist", 4), "mnist-14": ("mnist", 2)}
+"""Images made small: those of a dataset, averaged over squares of so many pixels (lesson 16)."""
+
+
+@functools.lru_cache(maxsize=2)
+def small_images(name: str) -> tuple[Tensor, Tensor]:
+    """The training split of SMALL[name], floats in [-1, 1], and its labels."""
+    dataset, k = SMALL[name]
+    images, labels = load_images(dataset)
+    return torch.cat([downsample(normalize(chunk), k) for chunk in images.split(5000)]), labels
+
+
+def _small(recipe: Recipe) -> tuple[Tensor, Tensor | None]:
+    images, labels = small_images(recipe.dataset)
+    return images, labels if recipe.network.get("num_classes") else None
+
+
+@torch.no_grad()
+def _codes(recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """A standardised code, drawn once, of each training image."""
+    from course_utils.pretrained import load_network  # which knows the recipes
+
+    images, labels = load_images("mnist")
+    coder, generator = load_network(recipe.task["autoencoder"]), torch.Generator().manual_seed(recipe.seed)
+    return torch.cat([coder.encode(normalize(chunk), generator) for chunk in images.split(500)]), labels
+
+
+STREAMS: dict[str, Callable[[Recipe], tuple[Any, Tensor | None]]] = {
+    **dict.fromkeys(SMALL, _small),
+    "mnist-codes": _codes,
+}
 """Data that are no images of `load_images`: a function of the recipe returns what `training.train` takes, rows or a
-function that makes batches, and labels or None. For a denoiser they have mean 0 and variance 1."""
+function that makes batches, and labels or None. For a denoiser they have mean 0 and variance 1, unless in SMALL."""
 
 
 def _made(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any]) -> Any:
@@ -55,8 +88,12 @@ def _made(table: Mapping[str, Callable[..., Any]], part: Mapping[str, Any]) -> A
 def pixel_moments(dataset: str) -> tuple[float, float]:
     """Mean and standard deviation of a training set's pixels in [-1, 1], over images and positions.
 
-    Of the embedded images, so that a network can be rebuilt without a download. Exact: counted, byte by byte.
+    Of the embedded images, so that a network can be rebuilt without a download. Exact: counted, byte by byte. Of
+    images made small, too: their mean is the same, their deviation smaller.
     """
+    if dataset in SMALL:
+        x = small_images(dataset)[0].double()
+        return x.mean().item(), x.std(correction=0).item()
     images, _ = load_images(dataset)
     counts = sum(chunk.flatten().bincount(minlength=256) for chunk in images.split(1000)).double()
     share, value = counts / counts.sum(), torch.arange(256, dtype=torch.float64) / 127.5 - 1
@@ -78,7 +115,7 @@ def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> An
     if recipe.schedule is None:
         return network
     if moments is None:
-        moments = pixel_moments(recipe.dataset) if recipe.dataset in CLASSES else (0.0, 1.0)
+        moments = pixel_moments(recipe.dataset) if recipe.dataset in {*CLASSES, *SMALL} else (0.0, 1.0)
     return Denoiser(network, _made(SCHEDULES, recipe.schedule), recipe.predict, *moments)
 
 

@@ -1,5 +1,6 @@
 """The frame that all samplers share: what is around the algorithm's own lines."""
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -35,6 +36,12 @@ Callback = Callable[[Step], None]
 def sampler(f: F) -> F:
     """f as a sampler: its arguments checked against its signature, and no gradients kept."""
     return checked(torch.no_grad()(f))
+
+
+def draws(sampler: Callable[..., Tensor]) -> bool:
+    """Whether a sampler takes a generator, for noise on the way."""
+    taken = inspect.signature(sampler).parameters.values()
+    return any(one.name == "generator" or one.kind is one.VAR_KEYWORD for one in taken)
 
 
 class Walk:

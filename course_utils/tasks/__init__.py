@@ -4,9 +4,11 @@
 """
 
 from course_utils.tasks.classification import Classification, NoisyClassification
+from course_utils.tasks.coding import CodeDenoising, Reconstruction
 from course_utils.tasks.denoising import Denoising, draw_t
 from course_utils.tasks.distillation import Consistency, Jumping, MeanFlow, Reflow
 from course_utils.tasks.task import Losses, Measured, Task, known_classes
+from course_utils.tasks.upscaling import Upscaling
 
 TASKS: dict[str, type] = {
     "denoising": Denoising,
@@ -16,15 +18,19 @@ TASKS: dict[str, type] = {
     "mean_flow": MeanFlow,
     "reflow": Reflow,
     "jumping": Jumping,
+    "upscaling": Upscaling,
+    "reconstruction": Reconstruction,
+    "code_denoising": CodeDenoising,
 }
 """By the name that a recipe calls them."""
-DENOISERS = ("denoising", "consistency", "mean_flow", "reflow", "jumping")
+DENOISERS = ("denoising", "consistency", "mean_flow", "reflow", "jumping", "upscaling", "code_denoising")
 """Those that make a denoiser."""
 
 __all__ = [
     "DENOISERS",
     "TASKS",
     "Classification",
+    "CodeDenoising",
     "Consistency",
     "Denoising",
     "Jumping",
@@ -32,8 +38,10 @@ __all__ = [
     "MeanFlow",
     "Measured",
     "NoisyClassification",
+    "Reconstruction",
     "Reflow",
     "Task",
+    "Upscaling",
     "draw_t",
     "known_classes",
 ]

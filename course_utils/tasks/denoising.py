@@ -10,7 +10,7 @@ from torch import Tensor
 
 from course_utils._contract import Count, checked
 from course_utils._validate import require_count, require_generator, require_in, require_one_of
-from course_utils.data import random_flip
+from course_utils.data import CLASSES, random_flip
 from course_utils.forward import noise_like
 from course_utils.losses import WEIGHTINGS, denoising_loss
 from course_utils.runs import Training
@@ -59,13 +59,22 @@ class Denoising:
             dropped = torch.rand(len(x_0), generator=generator, dtype=torch.float32) < self.label_drop
             cond["label"] = torch.where(moved(dropped, label.device), -1, label)[rows]
         x_0 = random_flip(x_0, generator) if self.flip else x_0
+        more = self.shown(run, x_0, generator)
         eps = noise_like(x_0, generator)[rows]
         x_0, t = x_0[rows], t[rows]
         if x_0.ndim == 4:
             x_0 = x_0.contiguous(memory_format=torch.channels_last)
         how: dict[str, Any] = {"weighting": self.weighting, "data_std": model.data_std}
-        losses = denoising_loss(run.forward, x_0, moved(t, run.device), model.schedule, eps, **how, **cond)
+        losses = denoising_loss(run.forward, x_0, moved(t, run.device), model.schedule, eps, **how, **cond, **more)
         return losses, t
+
+    def shown(self, run: Training, x_0: Tensor, generator: torch.Generator) -> dict[str, Any]:
+        """What the network is shown beside x_t, the class and the time, for `run.rows` of the batch: nothing here."""
+        return {}
+
+    def through(self, model: Any, sampler: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The sampler that makes the dataset's images of the network: the one given, here."""
+        return sampler
 
     def measure(
         self,
@@ -84,11 +93,13 @@ class Denoising:
         from course_utils import metrics  # above tasks: they take networks that a recipe of a task describes
 
         require_one_of("sampler", sampler, metrics.SAMPLERS)
+        if dataset not in CLASSES:
+            raise ValueError(f"dataset: {dataset} has no figures by itself; measure a network that builds on it")
         return metrics.evaluate(
             model,
             dataset,
             n=n,
-            sampler=metrics.SAMPLERS[sampler],
+            sampler=self.through(model, metrics.SAMPLERS[sampler]),
             timesteps=uniform_grid(model.schedule, steps),
             guidance=guidance,
             num_classes=known_classes(model),
@@ -96,6 +107,12 @@ class Denoising:
             precision=precision,
             progress=progress,
         )
+
+
+def named(way: Any, sampler: Callable[..., Tensor], how: str) -> Any:
+    """A sampler that goes another way, called after the one that it goes by, so that a `metrics.Score` can say it."""
+    way.__name__ = f"{getattr(sampler, '__name__', type(sampler).__name__)} ({how})"
+    return way
 
 
 @checked

@@ -539,6 +539,34 @@ def guided() -> Iterator[str]:
             )
 
 
+def memory() -> Iterator[str]:
+    """Copies of training digits, against their number, the steps and regularisers: what is missing in the stored table.
+
+    Each network's rows are in `data/leaderboard/memory.csv` before the next is trained: stop it whenever you like.
+    """
+    from course_utils import leaderboard, metrics
+
+    for row in leaderboard.run_memory():
+        copies, alarms = (metrics.share(hits, row.samples) for hits in (row.copies, row.false_alarms))
+        yield (
+            f"{row.n} digits, {row.regulariser}, seed {row.seed}, {row.steps} steps, average {row.average:g}: copies "
+            f"{copies} of {row.samples} (unseen digits {alarms}), loss {row.train_loss:.3f} ({row.unseen_loss:.3f}), "
+            f"agreement {row.agreement:.1%} (real {row.real_agreement:.1%})"
+        )
+
+
+def scale() -> Iterator[str]:
+    """One network, a cascade, and a latent one, trained at equal cost: what is missing in the stored table of FIDs."""
+    from course_utils import leaderboard
+
+    for row in leaderboard.run_scale():
+        yield (
+            f"{row.way}, r = {row.r}, {row.calls} calls, n = {row.n:,}: FID {row.fid:.4f} [{row.low:.4f}, "
+            f"{row.high:.4f}] (real {row.floor:.4f}), agreement {row.agreement:.1%}; training "
+            f"{row.training_flops / 1e12:.1f} TFLOP, a sample {row.sample_flops / 1e6:.0f} MFLOP"
+        )
+
+
 HOSTILE = (
     "while True: pass",
     "import os; os._exit(0)",
@@ -650,9 +678,23 @@ PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "onestep": one_step,
     "distillations": distillations,
     "guidance": guided,
+    "scale": scale,
+    "memory": memory,
     "grading": grading,
     "faults": faults,
     "race": race,
     "robust": assertions,
 }
-LONG = ("book", "steps", "onestep", "distillations", "guidance", "grading", "faults", "race", "robust")  # only if named
+LONG = (
+    "book",
+    "steps",
+    "onestep",
+    "distillations",
+    "guidance",
+    "scale",
+    "memory",
+    "grading",
+    "faults",
+    "race",
+    "robust",
+)  # only if named
