@@ -15,7 +15,8 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
            training · tasks/ · paths                       the one loop for all; what it minimises, and measures
            runs · losses · classifier · autoencoders       what a step changes
            checkpoints · data/ · runtime · files           images and batches; devices; files, whole or not at all
-  sample   inpainting · cascades · reverse_steps/          holes filled; large from small; learned variances
+  sample   text/ · sound · film                            blanks for noise; notes; digits that move
+           inpainting · cascades · reverse_steps/          holes filled; large from small; learned variances
            denoisers/ · guidance · samplers/               networks; from noise to images
   maths    schedules/ · forward · parameterizations        tensors only
            variational/ · toy                              the bound; data whose diffusion is known

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import PIL.Image
 import torch
 from IPython.display import Image, display
 from matplotlib.figure import Figure
@@ -65,8 +66,7 @@ def show(figure: Figure, alt: str) -> None:
         alt: what the figure shows, in a sentence or two.
     """
     require_type("figure", figure, Figure, "a matplotlib figure")
-    if not isinstance(alt, str) or not alt.strip():
-        raise ValueError("alt: wanted a sentence that says what the figure shows, got nothing")
+    _require_alt(alt)
     width = int(figure.get_figwidth() * 96)  # the same size on a page whatever its resolution
     picture = Image(to_png(figure), format="png", width=width, alt=alt)
     if "JPY_SESSION_NAME" not in os.environ:
@@ -75,6 +75,30 @@ def show(figure: Figure, alt: str) -> None:
     data, about = picture._repr_mimebundle_()
     page = f'<img src="data:image/png;base64,{data["image/png"]}" width="{width}" alt="{html.escape(alt)}">'
     display({**data, "text/html": page}, metadata=about, raw=True)
+
+
+def _require_alt(alt: object) -> None:
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError("alt: wanted a sentence that says what the figure shows, got nothing")
+
+
+def show_film(clips: Tensor, alt: str, *, scale: int = 5, seconds: float = 0.12) -> None:
+    """Clips (n, 1, frames, h, w) in [-1, 1], side by side, as a picture that moves (APNG); stills where it cannot.
+
+    Say the same in a strip of frames beside it, for who cannot see it move.
+    """
+    require_float("clips", clips)
+    if clips.ndim != 5 or clips.shape[1] != 1 or clips.numel() == 0:
+        raise ValueError(f"clips: wanted some, (n, 1, frames, height, width), got shape {tuple(clips.shape)}")
+    _require_alt(alt)
+    require_count("scale", scale)
+    require_in("seconds", seconds, "[0.01, 60]")
+    shown = to_pixels(torch.nn.functional.pad(clips, (1, 1, 1, 1), value=1.0).transpose(1, 2))  # (n, frames, h, w)
+    rows = shown.permute(1, 2, 0, 3).flatten(2).repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+    pages = [PIL.Image.fromarray(page) for page in (rows * 255).to(torch.uint8).numpy()]
+    buffer = io.BytesIO()
+    pages[0].save(buffer, "PNG", save_all=True, append_images=pages[1:], duration=int(1000 * seconds), loop=0)
+    display(Image(buffer.getvalue(), format="png", alt=alt))
 
 
 def to_pixels(images: Tensor) -> Tensor:

@@ -22,7 +22,9 @@ from course_utils import (
     runs,
     samplers,
     schedules,
+    sound,
     tensors,
+    text,
     toy,
     training,
 )
@@ -56,6 +58,11 @@ def of_bytes(*shape, seed=0):
 def half(x_t, t, **cond):
     """A denoiser that is wrong and harmless."""
     return x_t / 2
+
+
+def any_letter(x):
+    """A denoiser of three letters that knows nothing."""
+    return torch.zeros(*x.shape, 3, device=x.device).log_softmax(-1)
 
 
 def half_of_it(x):
@@ -99,6 +106,14 @@ for network in (CNN, UNET, DAE, ATTENTION):
     nn.init.normal_(network.last.weight, std=0.1)
 DENOISER = denoisers.Denoiser(CNN, S).eval()
 SMALL = schedules.VPLinear()
+LANGUAGE = text.Language(torch.tensor([[0, 1, 2], [2, 1, 0]]), 3)
+TOKENS, HIDDEN = LANGUAGE.sentences, torch.tensor([[True, False, True], [False, False, True]])
+BLANKS = torch.full((2, 3), 3)
+WRITER = text.TokenTransformer(3, 3, 8, 1, 2)
+CLIPS = normal(2, 1, 4, 16, 16).clamp(-1, 1)
+CLIP_NETWORK = denoisers.ClipDenoiser(1, 8, 1, 2, num_classes=3)
+WAVES = sound.notes(PAIR, torch.Generator().manual_seed(0))
+MAGNITUDES = sound.magnitudes(WAVES).contiguous()
 CLASSIFIER = Classifier(1, (16, 16), 3).eval()
 CODER = Autoencoder(1, 2, (8, 8)).eval()
 NOISY = NoisyClassifier(1, (8, 8), 3).eval()
@@ -485,6 +500,86 @@ CALLS = {
     "data.batching.as_batch": {"x": BYTES, "device": torch.device("cpu"), "dtype": torch.float32},
     "data.batching.as_labels": {"label": LABELS, "device": torch.device("cpu")},
     "data.pixels.shifted": {"x": IMAGES, "by": torch.tensor([[1, 0], [-1, 2]])},
+    # --- text, sound, film
+    "text.kernel.sequence_log_prob": {"log_probs": normal(2, 3, 3), "x_0": TOKENS},
+    "text.kernel.hidden_at_random": {"x_0": TOKENS, "keep": torch.tensor([0.2, 0.7]), "generator": GENERATOR},
+    "text.kernel.of_hidden": {"predict": any_letter, "x_0": TOKENS, "hidden": HIDDEN, "mask": 3},
+    "text.kernel.at_a_time": {
+        "predict": any_letter, "x_0": TOKENS, "alpha": lambda t: 1 - t, "t": torch.tensor([0.2, 0.7]), "mask": 3,
+        "generator": GENERATOR,
+    },
+    "text.kernel.hidden_counts": {"n": 4, "length": 3, "generator": GENERATOR},
+    "text.kernel.by_counts": {"predict": any_letter, "x_0": TOKENS, "mask": 3, "generator": GENERATOR},
+    "text.kernel.exact_bound": {"predict": any_letter, "x_0": TOKENS, "mask": 3, "kept": [0.0, 0.4, 1.0]},
+    "text.language.Language": {"sentences": TOKENS, "vocabulary": 3, "weights": torch.tensor([0.4, 0.6])},
+    "text.language.Language.log_prob": {"self": LANGUAGE, "x": TOKENS},
+    "text.language.Language.predict": {"self": LANGUAGE, "x_t": BLANKS},
+    "text.language.reverse_kernel": {
+        "predict": any_letter, "states": LANGUAGE.states, "mask": 3, "a_t": 0.2, "a_s": 0.7,
+    },
+    "text.language.law_of": {"language": LANGUAGE, "kept": [0.0, 0.4, 1.0], "predict": any_letter},
+    "text.unmasking.draw_tokens": {"log_probs": normal(2, 3, 3), "generator": GENERATOR},
+    "text.unmasking.sample_ancestral": {
+        "predict": any_letter, "x_T": BLANKS, "mask": 3, "steps": 2, "generator": GENERATOR,
+    },
+    "text.unmasking.sample_chosen": {
+        "predict": any_letter, "x_T": BLANKS, "mask": 3, "steps": 2, "by": "sure", "generator": GENERATOR,
+    },
+    "text.unmasking.sample_left_to_right": {
+        "predict": any_letter, "n": 2, "length": 3, "mask": 3, "generator": GENERATOR,
+    },
+    "text.network.TokenTransformer": {
+        "vocabulary": 3, "length": 3, "width": 8, "blocks": 1, "heads": 2, "causal": True, "reach": 1,
+    },
+    "text.network.TokenTransformer.forward": {"self": WRITER, "x": TOKENS},
+    "text.sums.Alphabet.encode": {"self": text.DIGITS, "text": "12+ 7= 19"},
+    "text.sums.Alphabet.decode": {"self": text.DIGITS, "x": TOKENS},
+    "text.sums.all_sums": {},
+    "text.sums.shuffled_sums": {"seed": 0},
+    "text.sums.are_true": {"x": text.all_sums()[:3]},
+    "text.sums.blanked": {"sums": text.all_sums()[:3], "generator": GENERATOR},
+    "text.sums.fill_blanks": {
+        "predict": lambda x: torch.zeros(*x.shape, 13, device=x.device), "sums": text.all_sums()[:3], "steps": 2,
+        "generator": GENERATOR,
+    },
+    "data.texts.load_text": {"name": "paradise_lost", "split": "test"},
+    "data.texts.folded": {"text": "Of Man"},
+    "data.texts.numbers_of": {"text": "of man"},
+    "data.texts.random_rows": {"length": 5, "name": "paradise_lost"},
+    "data.texts.held_out_rows": {"length": 5, "n": 3, "name": "paradise_lost"},
+    "sound.frequency_of": {"label": PAIR},
+    "sound.notes": {"label": PAIR, "generator": GENERATOR},
+    "sound.magnitudes": {"wave": WAVES},
+    "sound.to_picture": {"magnitude": MAGNITUDES},
+    "sound.from_picture": {"x": normal(2, 1, 128, 16)},
+    "sound.griffin_lim": {"magnitude": MAGNITUDES, "iterations": 2, "generator": GENERATOR},
+    "sound.pitch_of": {"wave": WAVES},
+    "sound.cents": {"frequency": LOG_SNR.exp(), "wanted": LOG_SNR.exp()},
+    "sound.random_notes": {"n": 2, "generator": GENERATOR},
+    "film.standardised": {"clips": CLIPS},
+    "film.pixels": {"x": CLIPS},
+    "film.shifted_frames": {"bright": IMAGES, "by": X[:, :2], "side": 16},
+    "film.moving_digits": {"images": of_bytes(2, 1, 28, 28), "generator": GENERATOR, "frames": 3},
+    "film.clips_of": {"images": of_bytes(2, 1, 28, 28), "labels": PAIR, "alone": 0.2},
+    "film.centres": {"clips": CLIPS},
+    "film.unsteadiness": {"clips": CLIPS},
+    "film.centred": {"clips": CLIPS},
+    "film.flicker": {"clips": CLIPS},
+    "film.as_digits": {"clips": CLIPS},
+    "denoisers.clips.ClipDenoiser": {
+        "channels": 1, "width": 8, "blocks": 1, "heads": 2, "stem": 2, "num_classes": 3,
+    },
+    "denoisers.clips.ClipDenoiser.forward": {"self": CLIP_NETWORK, "x": CLIPS, "log_snr": LOG_SNR, "label": PAIR},
+    **dict.fromkeys(  # tests/test_text.py; their measurements by `course evaluate`
+        f"tasks.{one}.{method}"
+        for one, methods in {
+            "tokens.Unmasking": ("__call__", "measure"), "tokens.NextToken": ("__call__", "measure"),
+            "clips.Notes": ("measure",), "clips.Film": ("measure",),
+        }.items()
+        for method in methods
+    ),
+    "tasks.tokens.in_words": {"values": LOG_SNR, "digits": ".2f"},
+    "tasks.clips.draw_labelled": None,
     # --- files
     "checkpoints.save_checkpoint": {
         "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt"), "content": {"x": torch.ones(2)},
@@ -620,6 +715,7 @@ CALLS = {
     "plotting.use_style": {},
     "plotting.to_png": {"figure": Fresh(Figure)},
     "plotting.show": {"figure": Fresh(Figure), "alt": "nothing"},
+    "plotting.show_film": {"clips": CLIPS, "alt": "nothing", "scale": 1, "seconds": 0.1},
     "plotting.to_pixels": {"images": IMAGES},
     "plotting.image_grid": {
         "images": IMAGES, "columns": 2, "titles": ["a", "b"], "row_labels": ["c"], "size": 0.5, "title": "both",
@@ -702,6 +798,17 @@ INSIDE = {
     ),
     *("leaderboard.plans.network_calls", "leaderboard.measuring.measure", "leaderboard.show.at", "plotting.to_png"),
     *("recipes.recipe.recipe_from", "recipes.parts.make_task"),
+    *("text.kernel.sequence_log_prob", "text.unmasking.draw_tokens", "text.sums.blanked", "tasks.tokens.in_words"),
+    *(
+        "text.language.reverse_kernel",
+        "text.kernel.hidden_at_random",
+        "text.sums.Alphabet.encode",
+        "text.sums.shuffled_sums",
+        "data.texts.folded",
+    ),
+    *("data.texts.numbers_of", "sound.random_notes", "film.standardised", "film.pixels", "film.shifted_frames"),
+    *("film.clips_of", "text.network.TokenTransformer.forward", "denoisers.clips.ClipDenoiser.forward"),
+    *("widgets.explore", "widgets.slider", "widgets.choice"),  # ipywidgets says in words what it wants
     *("widgets.explore", "widgets.slider", "widgets.span", "widgets.choice"),  # ipywidgets says in words what it wants
 }
 
@@ -787,6 +894,14 @@ FINE = {
     "*(test_labels)": "huge",
     "plotting.to_pixels(images)": "infinity",  # as white as a screen can
     "data.pixels.denormalize(x)": "infinity",
+    "text.sums.Alphabet.decode(x)": "none, twice as many, wider",  # texts, as many
+    "film.*(clips)": "wider",
+    "plotting.show_film(clips)": "wider, twice as many",
+    "text.kernel.*(x_0)": "wider",
+    "text.kernel.of_hidden(hidden)": "bools",
+    "text.language.Language(sentences)": "wider",
+    "text.network.TokenTransformer(reach)": "zero",
+    "sound.griffin_lim(iterations)": "zero",
     "plotting.image_grid(*)": "none",
     "leaderboard.show.figure(own)": "none",
     # words for people; paths, whose errors are Python's own; None for the CPU

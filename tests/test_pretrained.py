@@ -17,6 +17,7 @@ from course_utils.files import DataError
 from course_utils.pretrained import load_classifier, load_denoiser, load_network, read_manifest, recipe_of, ship
 from course_utils.recipes import RECIPES, Recipe, recipe_from
 from course_utils.run_folder import begin
+from course_utils.text import TokenTransformer
 
 SHIPPED = read_manifest()
 FOLDER = Path(files.data_dir()) / "checkpoints"
@@ -32,12 +33,13 @@ TINY = Recipe(
 def test_what_must_be_there_is_there_and_small_enough():
     assert set(SHIPPED) == set(RECIPES) - {"mnist-smoke"}  # which only tries out the machine
     assert {path.stem for path in FOLDER.glob("*.safetensors")} == set(SHIPPED)
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 26e6
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 30e6
     assert SHIPPED["mnist-unet"]["parameters"] <= 3e6
     assert SHIPPED["cifar10-unet"]["parameters"] <= 6e6
 
 
 LABELS = torch.tensor([3, -1])
+SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32), "notes": (1, 128, 16), "film": (1, 8, 16, 16)}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -45,21 +47,25 @@ def test_every_shipped_network_loads_and_is_that_of_its_recipe(name):
     recipe = recipe_of(name)
     assert recipe == recipe_from(recipes.settings_of(RECIPES[name]))
     others = {"classifier": Classifier, "noisy_classifier": NoisyClassifier, "autoencoder": Autoencoder}
+    others["tokens"] = TokenTransformer
     wanted = others.get(recipe.architecture, Denoiser)
     model = load_network(name)
     assert isinstance(model, wanted)
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert sum(p.numel() for p in model.parameters()) == SHIPPED[name]["parameters"]
-    shapes = {"mnist": (1, 28, 28), "mnist-7": (1, 7, 7), "mnist-codes": (4, 7, 7)}
-    x = torch.zeros(2, *shapes.get(recipe.dataset, (3, 32, 32)))
+    shapes = SHAPES | {"mnist-7": (1, 7, 7), "mnist-codes": (4, 7, 7)}
+    x = torch.zeros(2, *shapes.get(recipe.dataset, ()))
+    if wanted is TokenTransformer:
+        x = torch.full((2, model.length), model.mask)
     asked = {Classifier: {}, NoisyClassifier: {"log_snr": torch.zeros(2)}, Denoiser: {"t": 500, "label": LABELS}}
-    asked[Autoencoder] = {"eps": torch.zeros(2, 4, 7, 7)}
+    asked |= {Autoencoder: {"eps": torch.zeros(2, 4, 7, 7)}, TokenTransformer: {}}
     shown = {"r": 0, "beside": x} if recipe.network.get("beside") else {}
     answered = model(x, **asked[wanted], **shown)
     assert (answered[0] if wanted is Autoencoder else answered).isfinite().all()
     if wanted is Denoiser:
-        moments = (0, 1) if recipe.dataset == "mnist-codes" else recipes.pixel_moments(recipe.dataset)
+        own = recipe.dataset in ("mnist-codes", "notes", "film")
+        moments = (0, 1) if own else recipes.pixel_moments(recipe.dataset)
         assert (model.data_mean, model.data_std) == pytest.approx(moments)
         assert recipe.schedule["T"] == model.schedule.T
 

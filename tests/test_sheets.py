@@ -78,9 +78,9 @@ ORDINARY = """
     draws judge compute test measurement difference differences function code function's network network's
     parameters picture pictures digit digits noisy noise averages average lower corrects predicts pushed belongs
     betrays uphill count as more once quite poor man way gaps batch entry observer for class telling power ninth
-    independent biased
+    independent biased paradise lost
 """
-NO_TERMS = {"CIFAR", "CPU", "GPU", "II", "III", "IV", "JPEG", "MB", "MNIST", "NaN", "NumPy", "PyTorch"}
+NO_TERMS = {"CIFAR", "CPU", "GPU", "II", "III", "IV", "JPEG", "MB", "MNIST", "NaN", "NumPy", "PyTorch", "XI", "XII"}
 
 
 def emphasised(lesson: Path) -> set[str]:

@@ -13,13 +13,17 @@ from course_utils.autoencoders import Autoencoder
 from course_utils.cascades import downsample
 from course_utils.classifier import Classifier, NoisyClassifier
 from course_utils.data import CLASSES, load_images, normalize
-from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet
+from course_utils.data.texts import random_rows
+from course_utils.denoisers import DAE, AttentionDenoiser, ClipDenoiser, Denoiser, PlainCNN, UNet
+from course_utils.film import clips_of
 from course_utils.paths import draw_paths
 from course_utils.recipes.recipe import Recipe
 from course_utils.runtime import pick_device, pick_precision
 from course_utils.samplers import uniform_grid
 from course_utils.schedules import Schedule
+from course_utils.sound import random_notes
 from course_utils.tasks import TASKS, Task
+from course_utils.text import TokenTransformer, shuffled_sums
 
 # What a recipe may name. A lesson that brings a network, a schedule or data of its own adds a line.
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
@@ -30,6 +34,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "autoencoder": Autoencoder,
     "classifier": Classifier,
     "noisy_classifier": NoisyClassifier,
+    "tokens": TokenTransformer,
+    "clips": ClipDenoiser,
 }
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "linear": schedules.linear,
@@ -71,6 +77,10 @@ def _codes(recipe: Recipe) -> tuple[Tensor, Tensor]:
 STREAMS: dict[str, Callable[[Recipe], tuple[Any, Tensor | None]]] = {
     **dict.fromkeys(SMALL, _small),
     "mnist-codes": _codes,
+    "sums": lambda recipe: (shuffled_sums()[0], None),
+    "paradise_lost": lambda recipe: (random_rows(recipe.network["length"]), None),
+    "notes": lambda recipe: (random_notes, None),
+    "film": lambda recipe: (clips_of(*load_images("mnist")), None),
 }
 """Data that are no images of `load_images`: a function of the recipe returns what `training.train` takes, rows or a
 function that makes batches, and labels or None. For a denoiser they have mean 0 and variance 1, unless in SMALL."""

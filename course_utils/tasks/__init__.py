@@ -4,10 +4,12 @@
 """
 
 from course_utils.tasks.classification import Classification, NoisyClassification
+from course_utils.tasks.clips import Film, Notes
 from course_utils.tasks.coding import CodeDenoising, Reconstruction
 from course_utils.tasks.denoising import Denoising, draw_t
 from course_utils.tasks.distillation import Consistency, Jumping, MeanFlow, Reflow
 from course_utils.tasks.task import Losses, Measured, Task, known_classes
+from course_utils.tasks.tokens import NextToken, Unmasking
 from course_utils.tasks.upscaling import Upscaling
 
 TASKS: dict[str, type] = {
@@ -18,12 +20,18 @@ TASKS: dict[str, type] = {
     "mean_flow": MeanFlow,
     "reflow": Reflow,
     "jumping": Jumping,
+    "notes": Notes,
+    "film": Film,
+    "unmasking": Unmasking,
+    "next_token": NextToken,
     "upscaling": Upscaling,
     "reconstruction": Reconstruction,
     "code_denoising": CodeDenoising,
 }
 """By the name that a recipe calls them."""
-DENOISERS = ("denoising", "consistency", "mean_flow", "reflow", "jumping", "upscaling", "code_denoising")
+DENOISERS = (
+    "denoising", "consistency", "mean_flow", "reflow", "jumping", "upscaling", "code_denoising", "notes", "film",
+)  # fmt: skip
 """Those that make a denoiser."""
 
 __all__ = [
@@ -33,14 +41,18 @@ __all__ = [
     "CodeDenoising",
     "Consistency",
     "Denoising",
+    "Film",
     "Jumping",
     "Losses",
     "MeanFlow",
     "Measured",
+    "NextToken",
     "NoisyClassification",
+    "Notes",
     "Reconstruction",
     "Reflow",
     "Task",
+    "Unmasking",
     "Upscaling",
     "draw_t",
     "known_classes",
