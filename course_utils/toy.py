@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from course_utils._contract import DOUBLE, FINITE, OWN_SHAPE, SOME, AllIn, Count, checked
+from course_utils._contract import DOUBLE, FINITE, OWN_SHAPE, SOME, AllIn, Count, In, checked
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.schedules.jumps import coeffs_of
 from course_utils.tensors import as_double, broadcast, nonzero
@@ -172,6 +172,22 @@ class Gaussian(GaussianMixture):
     @checked
     def __init__(self, mean: Float[Tensor, "..."], covariance: Annotated[Tensor, DOUBLE]):
         super().__init__(mean[None], covariance[None] if covariance.ndim else covariance)
+
+
+@checked
+def grid_of_spots(side: Count = 5, std: Annotated[float, In("(0, inf)")] = 0.025) -> GaussianMixture:
+    """side² round Gaussians on a square grid, 1 apart, in the plane; `std` of each. The default is the usual test of
+    lost modes, 2 apart with 0.05 (Srivastava et al. 2017), at half the size.
+    """
+    line = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    return GaussianMixture(torch.cartesian_prod(line, line), std**2)
+
+
+@checked
+def ring_of_spots(k: Count = 8, std: Annotated[float, In("(0, inf)")] = 0.01) -> GaussianMixture:
+    """k round Gaussians on a circle of radius 1, the first at (1, 0); `std` of each (Srivastava et al. 2017)."""
+    angle = torch.arange(k, dtype=torch.float64) * (2 * math.pi / k)
+    return GaussianMixture(torch.stack([angle.cos(), angle.sin()], 1), std**2)
 
 
 class IdealDenoiser:

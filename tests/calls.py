@@ -265,6 +265,8 @@ CALLS = {
     },
     "toy.GaussianMixture.denoiser": {"self": MIXTURE, "schedule": S},
     "toy.GaussianMixture.sample": {"self": MIXTURE, "n": 3, "generator": GENERATOR, "return_parts": False},
+    "toy.grid_of_spots": {"side": 3, "std": 0.1},
+    "toy.ring_of_spots": {"k": 3, "std": 0.1},
     "toy.IdealDenoiser": {"images": normal(4, 3), "schedule": S, "labels": torch.tensor([0, 1, 1, 2])},
     "toy.IdealDenoiser.__call__": {"self": IDEAL, "x_t": X, "t": T, "label": PAIR},
     "toy.IdealDenoiser.class_posterior": {"self": IDEAL, "x_t": X, "t": T},
@@ -426,6 +428,30 @@ CALLS = {
     "losses.denoising_loss": {
         "denoise": half, "x_0": X, "t": T, "schedule": S, "eps": EPS, "weighting": "v", "data_std": 0.5, "gamma": 5.0,
     },
+    **{
+        f"adversarial.losses.{one}_loss": {"of_real": normal(4), "of_fake": normal(4, seed=1), "game": "minimax"}
+        for one in ("critic", "generator")
+    },
+    "adversarial.networks.PointGenerator": {"d": 2, "latent": 3, "width": 4, "depth": 2, "copies": 2},
+    "adversarial.networks.PointCritic": {"d": 2, "width": 4, "depth": 2, "copies": 2, "pack": 2},
+    "adversarial.networks.PointDenoiser": {"d": 2, "width": 4, "depth": 2, "copies": 2},
+    "adversarial.networks.point_rivals": {"d": 2, "latent": 3, "width": 4, "depth": 2, "copies": 2, "pack": 2},
+    "adversarial.networks.DigitGenerator": {"latent": 3, "width": 4},
+    "adversarial.networks.DigitCritic": {"width": 4, "pack": 2},
+    "adversarial.networks.digit_rivals": {"latent": 3, "width": 4, "critic_width": 4, "pack": 2},
+    "adversarial.networks.packed": {"x": IMAGES, "pack": 2},
+    **dict.fromkeys(  # tests/test_adversarial.py
+        (
+            "adversarial.losses.gradient_penalty",
+            *(f"adversarial.networks.Point{one}.forward" for one in ("Generator", "Critic", "Denoiser")),
+            *(f"adversarial.networks.{one}.forward" for one in ("DigitGenerator", "DigitCritic", "Rivals")),
+            "adversarial.networks.Rivals",
+            *(f"tasks.adversarial.Adversarial.{method}" for method in ("__call__", "measure")),
+            *(f"leaderboard.duel_points.{one}" for one in ("Flops", "batches_of", "spend", "samples_of", "run_points")),
+            *(f"leaderboard.duel_digits.{one}" for one in ("run_digits", "duel", "draw", "seconds_alone")),
+            *(f"leaderboard.duel_{one}.{what}" for one in ("points", "digits") for what in ("path_of", "load")),
+        )
+    ),
     "runs.EMA": {"model": MODEL, "decay": 0.9},
     "runs.EMA.update": {"self": Fresh(lambda: runs.EMA(nn.Linear(3, 3))), "model": LINEAR, "step": 1},
     "runs.EMA.copy_to": {"self": Fresh(lambda: runs.EMA(nn.Linear(3, 3))), "model": LINEAR},
@@ -633,6 +659,12 @@ CALLS = {
     "run_folder.train_recipe": None,
     # --- figures of quality
     "metrics.estimates.subset": {"features": FEATURES, "n": 3, "generator": GENERATOR},
+    "metrics.estimates.over_seeds": {"values": [1.0, 2.0, 4.0], "level": 0.95},
+    "metrics.modes.reverse_kl": {"counts": torch.tensor([1, 0, 4]), "shares": torch.tensor([0.2, 0.3, 0.5])},
+    "metrics.modes.mode_coverage": {"x": normal(4, 2), "mixture": toy.grid_of_spots(), "within": 3.0},
+    **dict.fromkeys(  # tests/test_adversarial.py
+        f"metrics.modes.{one}" for one in ("score_images", "draw_generated", "train_features")
+    ),
     "metrics.estimates.share": {"hits": 3, "n": 10, "level": 0.95},
     "metrics.distances.fid": {"features": FEATURES, "reference": REFERENCE},
     "metrics.distances.gaussian_chance_fid": {"variances": LOG_SNR.abs(), "n": 10, "m": 20},
@@ -854,6 +886,10 @@ FINE = {
     "data.batching.batches(images)": "floats",
     "training.train(warmup)": "a fraction",
     "metrics.estimates.share(hits)": "zero",
+    "metrics.estimates.over_seeds(values)": "negative, huge, backwards",
+    "metrics.modes.reverse_kl(counts)": "huge",
+    "metrics.modes.mode_coverage(x)": "twice as many, NaN, infinity, elsewhere",  # no good samples
+    "adversarial.losses.*(of_*)": "infinity",
     "metrics.samples_only.samples_only_accuracy(shift)": "zero",
     "metrics.samples_only.samples_only_accuracy(lr)": "zero",
     "reverse_steps.*.Varia*(floor)": "zero",

@@ -78,7 +78,8 @@ ORDINARY = """
     draws judge compute test measurement difference differences function code function's network network's
     parameters picture pictures digit digits noisy noise averages average lower corrects predicts pushed belongs
     betrays uphill count as more once quite poor man way gaps batch entry observer for class telling power ninth
-    independent biased paradise lost
+    independent biased paradise lost open charged slower made found good balance cancel circle fell unstable have less
+    detail leave things out ahead seeds regression budget floating-point floating operations GANs
 """
 NO_TERMS = {"CIFAR", "CPU", "GPU", "II", "III", "IV", "JPEG", "MB", "MNIST", "NaN", "NumPy", "PyTorch", "XI", "XII"}
 

@@ -48,7 +48,7 @@ SHIPPED = (
 )
 PARTS = (
     "size, imports, forward, attention, training, sampling, lessons; if named: book, steps, onestep, distillations, "
-    "guidance, scale, memory, grading, faults, race, robust"
+    "guidance, gan, scale, memory, grading, faults, race, robust"
 )
 
 app = typer.Typer(

@@ -7,8 +7,9 @@ KID, precision and recall, nearest training images, a classifier that has seen n
 
 from course_utils.metrics.distances import chance_fid, fid, fid_interval, gaussian_chance_fid, kid
 from course_utils.metrics.drawing import draw_images
-from course_utils.metrics.estimates import Estimate, share, subset
+from course_utils.metrics.estimates import Estimate, over_seeds, share, subset
 from course_utils.metrics.evaluation import GRIDS, SAMPLERS, Accuracy, Score, accuracy, evaluate, noisy_accuracy
+from course_utils.metrics.modes import Modes, SetScore, draw_generated, mode_coverage, reverse_kl, score_images
 from course_utils.metrics.neighbours import Coverage, copied, nearest, precision_recall, ratio_test, two_nearest
 from course_utils.metrics.real_images import Reference, floor_of, reference
 from course_utils.metrics.samples_only import samples_only_accuracy
@@ -19,11 +20,14 @@ __all__ = [
     "Accuracy",
     "Coverage",
     "Estimate",
+    "Modes",
     "Reference",
     "Score",
+    "SetScore",
     "accuracy",
     "chance_fid",
     "copied",
+    "draw_generated",
     "draw_images",
     "evaluate",
     "fid",
@@ -31,12 +35,16 @@ __all__ = [
     "floor_of",
     "gaussian_chance_fid",
     "kid",
+    "mode_coverage",
     "nearest",
     "noisy_accuracy",
+    "over_seeds",
     "precision_recall",
     "ratio_test",
     "reference",
+    "reverse_kl",
     "samples_only_accuracy",
+    "score_images",
     "share",
     "subset",
     "two_nearest",

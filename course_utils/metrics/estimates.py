@@ -1,6 +1,8 @@
 """A figure measured on n samples, and how far chance may have moved it; what features every measure accepts."""
 
 import math
+from collections.abc import Sequence
+from numbers import Real
 from statistics import NormalDist
 from typing import Annotated, NamedTuple
 
@@ -9,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import Call, Count, In, Is, Whole, checked
-from course_utils._validate import require_finite
+from course_utils._validate import require_count, require_finite
 
 
 class _Rows:
@@ -59,6 +61,25 @@ def share(hits: Annotated[int, Whole(0)], n: Count, *, level: Level = 0.95) -> E
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return Estimate(p, max(0.0, middle - half), min(1.0, middle + half))
+
+
+@checked
+def over_seeds(values: Sequence[float], *, level: Level = 0.95) -> Estimate:
+    """The mean over trainings under other seeds, with Student's interval for the mean of all that there could be.
+
+    Raises ValueError for fewer than two, which say nothing of how seeds differ; for NaN or infinity.
+    """
+    if not isinstance(values, Sequence) or not all(isinstance(value, Real) for value in values):
+        raise TypeError(f"values: wanted a list of numbers, one a seed, got {values!r:.80}")
+    n = require_count("number of values", len(values), least=2)
+    seen = torch.tensor([float(value) for value in values], dtype=torch.float64)
+    require_finite("values", seen)
+    # With t = sqrt(n - 1) tan(a), Student's density becomes cos(a)^(n - 2): its quantile, by adding up.
+    angle = torch.linspace(-torch.pi / 2, torch.pi / 2, 200_001, dtype=torch.float64)[1:-1]
+    below = angle.cos().pow(n - 2).cumsum(0)
+    t = math.sqrt(n - 1) * angle[torch.searchsorted(below, below[-1] * (1 + level) / 2)].tan().item()
+    mean, half = seen.mean().item(), t * (seen.std() / math.sqrt(n)).item()
+    return Estimate(mean, mean - half, mean + half)
 
 
 @checked

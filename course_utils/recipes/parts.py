@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from course_utils import schedules
 from course_utils._validate import require_one_of, require_type
+from course_utils.adversarial import digit_rivals
 from course_utils.autoencoders import Autoencoder
 from course_utils.cascades import downsample
 from course_utils.classifier import Classifier, NoisyClassifier
@@ -34,6 +35,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "autoencoder": Autoencoder,
     "classifier": Classifier,
     "noisy_classifier": NoisyClassifier,
+    "digit_rivals": digit_rivals,
     "tokens": TokenTransformer,
     "clips": ClipDenoiser,
 }

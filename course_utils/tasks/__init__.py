@@ -3,6 +3,7 @@
 `training.train` is one for all. A recipe names a task by its name in TASKS, and gives the fields of its dataclass.
 """
 
+from course_utils.tasks.adversarial import Adversarial
 from course_utils.tasks.classification import Classification, NoisyClassification
 from course_utils.tasks.clips import Film, Notes
 from course_utils.tasks.coding import CodeDenoising, Reconstruction
@@ -20,6 +21,7 @@ TASKS: dict[str, type] = {
     "mean_flow": MeanFlow,
     "reflow": Reflow,
     "jumping": Jumping,
+    "adversarial": Adversarial,
     "notes": Notes,
     "film": Film,
     "unmasking": Unmasking,
@@ -37,6 +39,7 @@ DENOISERS = (
 __all__ = [
     "DENOISERS",
     "TASKS",
+    "Adversarial",
     "Classification",
     "CodeDenoising",
     "Consistency",

@@ -539,6 +539,29 @@ def guided() -> Iterator[str]:
             )
 
 
+def gans(seeds: int = 5) -> Iterator[str]:
+    """GANs against diffusion: ten seeds on points, and `seeds` on digits, what is missing in the stored tables.
+
+    Each row is in data/leaderboard/duel-points.csv or duel-digits.csv before the next begins: stop it whenever you
+    like. On one thread, since a budget is in seconds of the processor.
+    """
+    from course_utils.leaderboard import duel_digits, duel_points
+
+    torch.set_num_threads(1)
+    for points in duel_points.run_points():
+        yield (
+            f"{points[0].world}, {points[0].method}, {points[0].steps} steps: modes {[row.found for row in points]}, "
+            f"good {[round(row.good, 2) for row in points]}, KL {[round(row.reverse_kl, 3) for row in points]}"
+        )
+    for row in duel_digits.run_digits(range(seeds)):
+        yield (
+            f"digits, seed {row.seed}, {row.method} at equal {row.budget}, {row.steps} steps, {row.flops:.3g} FLOPs, "
+            f"{row.seconds:.1f} s: FID {row.fid:.3g} [{row.low:.3g}, {row.high:.3g}] (real {row.floor:.3g}, n = "
+            f"{row.n:,}), precision {row.precision:.2f}, recall {row.recall:.2f} ({row.real_recall:.2f}), KL of the "
+            f"classes {row.class_kl:.3f}; {1000 * row.one:.1f} ms a picture, {row.calls} calls"
+        )
+
+
 def memory() -> Iterator[str]:
     """Copies of training digits, against their number, the steps and regularisers: what is missing in the stored table.
 
@@ -678,6 +701,7 @@ PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "onestep": one_step,
     "distillations": distillations,
     "guidance": guided,
+    "gan": gans,
     "scale": scale,
     "memory": memory,
     "grading": grading,
@@ -691,6 +715,7 @@ LONG = (
     "onestep",
     "distillations",
     "guidance",
+    "gan",
     "scale",
     "memory",
     "grading",
