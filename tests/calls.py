@@ -31,7 +31,9 @@ from course_utils import (
 from course_utils.autoencoders import Autoencoder
 from course_utils.classifier import Classifier, NoisyClassifier
 from course_utils.denoisers.attention import AttentionBlock, SelfAttention
+from course_utils.denoisers.dit import AdaLNZero, LastLayer, TokenAttention
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
+from course_utils.denoisers.swin import WindowAttention
 from course_utils.denoisers.unet import ResBlock
 from course_utils.reverse_steps import VarianceHead, VariationalJump
 from course_utils.samplers import step_selection
@@ -102,6 +104,9 @@ CNN = denoisers.PlainCNN(1, width=16, depth=2, num_classes=10).eval()
 UNET = denoisers.UNet(1, (16, 16), blocks=1, attention=(1,), num_classes=3, second_time=True).eval()
 DAE = denoisers.DAE(1, 8, width=8, bottleneck=4, num_classes=3).eval()
 ATTENTION = denoisers.AttentionDenoiser(1, 16, 1, 4, 2, 3).eval()
+DIT = denoisers.DiT(1, 8, 1, 2, 4, 3).eval()
+SWIN = denoisers.Swin(1, (8, 16), 2, 8, 2, 2, 3).eval()
+TOKENS = normal(2, 6, 8)
 for network in (CNN, UNET, DAE, ATTENTION):
     nn.init.normal_(network.last.weight, std=0.1)
 DENOISER = denoisers.Denoiser(CNN, S).eval()
@@ -393,6 +398,33 @@ CALLS = {
         "channels": 1, "size": 8, "width": 8, "bottleneck": 4, "skips": False, "conditioned": True, "num_classes": 3,
     },
     "denoisers.dae.DAE.forward": {"self": DAE, **NETWORK},
+    "denoisers.dit.patchify": {"x": IMAGES, "patch": 4},
+    "denoisers.dit.unpatchify": {"tokens": TOKENS, "patch": 2, "height": 4, "width": 6},
+    "denoisers.dit.TokenAttention": {"width": 8, "heads": 2, "qk_norm": True},
+    "denoisers.dit.TokenAttention.forward": {"self": TokenAttention(8, 2), "h": TOKENS},
+    "denoisers.dit.modulate": {"h": TOKENS, "shift": TOKENS, "scale": TOKENS},
+    "denoisers.dit.AdaLNZero": {"width": 8, "dim": 8, "mixer": LINEAR, "expand": 2},
+    "denoisers.dit.AdaLNZero.forward": {"self": AdaLNZero(8, 8, nn.Identity()), "h": TOKENS, "vector": normal(2, 8)},
+    "denoisers.dit.LastLayer": {"width": 8, "dim": 8, "values": 4},
+    "denoisers.dit.LastLayer.forward": {"self": LastLayer(8, 8, 4), "h": TOKENS, "vector": normal(2, 8)},
+    "denoisers.dit.DiT": {
+        "channels": 1, "width": 8, "blocks": 1, "heads": 2, "patch": 4, "num_classes": 3, "qk_norm": True,
+    },
+    "denoisers.dit.DiT.forward": {"self": DIT, **NETWORK},
+    "denoisers.swin.window_partition": {"h": normal(2, 4, 6, 3), "window": 2},
+    "denoisers.swin.window_reverse": {"windows": normal(2, 6, 4, 3), "window": 2, "rows": 4, "columns": 6},
+    "denoisers.swin.shift_mask": {"rows": 4, "columns": 6, "window": 2, "shift": 1, "device": "cpu"},
+    "denoisers.swin.relative_index": {"window": 2, "largest": 3, "device": "cpu"},
+    "denoisers.swin.fitted": {"window": 4, "side": 8, "shifted": True},
+    "denoisers.swin.WindowAttention": {"width": 8, "heads": 2, "window": 4, "shifted": True, "qk_norm": True},
+    "denoisers.swin.WindowAttention.forward": {"self": WindowAttention(8, 2, 2, True), "h": normal(2, 4, 6, 8)},
+    "denoisers.swin.merge": {"h": normal(2, 4, 6, 3)},
+    "denoisers.swin.split": {"h": normal(2, 2, 3, 12)},
+    "denoisers.swin.Swin": {
+        "channels": 1, "widths": (8, 16), "blocks": 2, "head": 8, "window": 2, "patch": 2, "num_classes": 3,
+        "qk_norm": True,
+    },
+    "denoisers.swin.Swin.forward": {"self": SWIN, **NETWORK},
     "denoisers.embeddings.sinusoidal_embedding": {"position": LOG_SNR, "dim": 8, "longest": 1e4},
     "denoisers.embeddings.sinusoidal_2d": {"height": 3, "width": 4, "dim": 8, "device": "cpu"},
     "denoisers.embeddings.NoiseEmbedding": {"dim": 8, "num_classes": 3, "second_time": True},
@@ -706,6 +738,13 @@ CALLS = {
         f"leaderboard.{one}"
         for one in ("guided.guided_denoiser", "guided.measure_guided", "guided.run_guided", "rows.read", "rows.write")
     ),
+    **dict.fromkeys(  # tests/test_architectures.py
+        f"leaderboard.architectures.{one}"
+        for one in (
+            "plans", "recipe_for", "shape_of", "step_flops", "held_out_loss", "seconds_a_step", "chosen_rate",
+            "measure_architecture", "architectures_path", "load_architectures", "run_architectures",
+        )
+    ),
     "leaderboard.memory.small_digits": {"n": 3, "seed": 0},
     "leaderboard.memory.unseen_digits": {"n": 3},
     **dict.fromkeys(  # tests/test_sweeps.py
@@ -802,6 +841,9 @@ INSIDE = {
     *("denoisers.attention.attend", "denoisers.attention.SelfAttention.forward", "denoisers.attention.AttentionBlock"),
     *("denoisers.attention.AttentionBlock.forward", "denoisers.embeddings.FiLM", "denoisers.embeddings.FiLM.forward"),
     *("denoisers.layers.zeroed", "denoisers.layers.pad_to_multiple"),
+    *(f"denoisers.dit.{one}.forward" for one in ("TokenAttention", "AdaLNZero", "LastLayer")),
+    *("denoisers.dit.modulate", "denoisers.swin.WindowAttention.forward"),
+    *(f"denoisers.swin.{one}" for one in ("fitted", "merge", "split")),
     "denoisers.unet.group_norm",
     *("denoisers.unet.ResBlock", "denoisers.unet.ResBlock.forward", "denoisers.embeddings.NoiseEmbedding.forward"),
     *(f"denoisers.costs.{one}" for one in ("count_flops", "activation_bytes", "receptive_field", "images_per_second")),
@@ -879,6 +921,7 @@ FINE = {
     "*(seed)": "zero",
     "*(batch)": "zero",
     "denoisers.unet.UNet(dropout)": "zero",
+    "denoisers.swin.shift_mask(shift)": "zero",
     "runs.EMA(decay)": "zero",
     "runs.Training(*)": "zero",
     "training.train(*)": "zero, infinity",

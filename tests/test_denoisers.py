@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, PlainCNN, UNet, compare, describe
+from course_utils.denoisers import DAE, AttentionDenoiser, Denoiser, DiT, PlainCNN, Swin, UNet, compare, describe
 from course_utils.denoisers.attention import AttentionBlock, SelfAttention, attend
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding, sinusoidal_2d, sinusoidal_embedding
 from course_utils.denoisers.unet import ResBlock
@@ -200,6 +200,8 @@ NETWORKS = {
     "dae_skips": lambda channels, size, **kwargs: DAE(channels, size, 8, 16, skips=True, **kwargs),
     "attention": lambda channels, size, **kwargs: AttentionDenoiser(channels, 16, 1, **kwargs),
     "unet": lambda channels, size, **kwargs: UNet(channels, (16, 32), 1, **kwargs),
+    "dit": lambda channels, size, **kwargs: DiT(channels, 16, 1, **kwargs),
+    "swin": lambda channels, size, **kwargs: Swin(channels, (16, 32), 2, 8, 3, **kwargs),
 }
 each_network = pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS.keys())
 

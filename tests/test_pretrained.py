@@ -33,7 +33,7 @@ TINY = Recipe(
 def test_what_must_be_there_is_there_and_small_enough():
     assert set(SHIPPED) == set(RECIPES) - {"mnist-smoke"}  # which only tries out the machine
     assert {path.stem for path in FOLDER.glob("*.safetensors")} == set(SHIPPED)
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 30e6
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 31e6
     assert SHIPPED["mnist-unet"]["parameters"] <= 3e6
     assert SHIPPED["cifar10-unet"]["parameters"] <= 6e6
 

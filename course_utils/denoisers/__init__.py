@@ -6,6 +6,8 @@ from course_utils.denoisers.cnn import PlainCNN
 from course_utils.denoisers.costs import Description, compare, describe
 from course_utils.denoisers.dae import DAE
 from course_utils.denoisers.denoiser import Denoiser
+from course_utils.denoisers.dit import DiT
+from course_utils.denoisers.swin import Swin
 from course_utils.denoisers.unet import UNet
 
 __all__ = [
@@ -14,7 +16,9 @@ __all__ = [
     "ClipDenoiser",
     "Denoiser",
     "Description",
+    "DiT",
     "PlainCNN",
+    "Swin",
     "UNet",
     "compare",
     "describe",

@@ -35,20 +35,20 @@ LAB_SETTINGS = {
 LEARN, TEACH, MAKE = "Learn", "Teach a class", "Make the course"
 # Said here, since the modules that know them import PyTorch; tests/test_cli.py compares.
 RECIPES = (
-    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-unet-weak, mnist-onestep; "
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, mnist-dit, cifar10-unet; mnist-unet-weak, mnist-onestep; "
     "notes, film; sums, text-masked, text-twin; "
     "mnist-pixels, mnist-seven, mnist-upscaler, mnist-upscaler-clean, mnist-latent, mnist-autoencoder; "
     "mnist-classifier, cifar10-classifier, mnist-noisy-classifier, mnist-eyes; mnist-smoke"
 )
 SHIPPED = (
-    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, cifar10-unet; mnist-unet-weak, mnist-onestep; "
+    "mnist-unet, mnist-cnn, mnist-dae, mnist-attention, mnist-dit, cifar10-unet; mnist-unet-weak, mnist-onestep; "
     "notes, film; sums, text-masked, text-twin; "
     "mnist-pixels, mnist-seven, mnist-upscaler, mnist-upscaler-clean, mnist-latent, mnist-autoencoder; "
     "mnist-classifier, cifar10-classifier, mnist-noisy-classifier, mnist-eyes"
 )
 PARTS = (
     "size, imports, forward, attention, training, sampling, lessons; if named: book, steps, onestep, distillations, "
-    "guidance, gan, scale, memory, grading, faults, race, robust"
+    "guidance, gan, scale, memory, architectures, grading, faults, race, robust"
 )
 
 app = typer.Typer(

@@ -49,6 +49,16 @@ RECIPES = {
             network={"channels": 1, "width": 96, "blocks": 4, "patch": 4, "num_classes": 10},
             steps=2500,
         ),
+        Recipe(  # no convolution in it (lesson 17)
+            "mnist-dit",
+            "mnist",
+            architecture="dit",
+            network={"channels": 1, "width": 96, "blocks": 4, "heads": 4, "patch": 4, "num_classes": 10},
+            task={"kind": "denoising", "times": "cosine"},
+            steps=3000,
+            batch_size=64,
+            lr=2e-3,
+        ),
         Recipe(
             "mnist-unet",
             "mnist",

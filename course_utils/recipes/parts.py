@@ -15,7 +15,7 @@ from course_utils.cascades import downsample
 from course_utils.classifier import Classifier, NoisyClassifier
 from course_utils.data import CLASSES, load_images, normalize
 from course_utils.data.texts import random_rows
-from course_utils.denoisers import DAE, AttentionDenoiser, ClipDenoiser, Denoiser, PlainCNN, UNet
+from course_utils.denoisers import DAE, AttentionDenoiser, ClipDenoiser, Denoiser, DiT, PlainCNN, Swin, UNet
 from course_utils.film import clips_of
 from course_utils.paths import draw_paths
 from course_utils.recipes.recipe import Recipe
@@ -32,6 +32,8 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "dae": DAE,
     "attention": AttentionDenoiser,
     "unet": UNet,
+    "dit": DiT,
+    "swin": Swin,
     "autoencoder": Autoencoder,
     "classifier": Classifier,
     "noisy_classifier": NoisyClassifier,

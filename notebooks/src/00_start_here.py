@@ -485,17 +485,17 @@ check("00.mix", mix)
 # | letter | what it stands for |
 # |---|---|
 # | $\alpha$ | factor of the picture, with a bar its square, with $t\|s$ the factor of the step from $s$ to $t$ (00 to 16, 19); of a text, the share of letters still there (19) |
-# | $c$ | factor of an earlier picture (01) · factor of the noise put back (00, 10) · price of a noise level (02) · a channel, and $c_\text{skip}$, $c_\text{out}$ of the wrapper (04, 05, 07) · number of features (06) · limit of a gradient's norm (07) · a class (08, 15), and the cut-off $k_c$ (08) · a convex cost, and $c_\text{skip}$, $c_\text{out}$ of the wrapper (14) |
-# | $\gamma$ | minus the log-SNR (02) · Euler's constant (04) · the cap of min-SNR weights (07) · exponent of a spectrum (08) · weight of a penalty, R1 and R2 (18) |
-# | $k$ | a part of a mixture (03, 13) · side of a kernel (04) · width of a bottleneck (05) · a key (06) · counts training steps (07) · a wave (08) · a kernel of two pictures (09) · factor of the noise that is kept (10) · factor of $x_0$ in a step (12, 13) · number of steps of a path (13, 14) · known coordinates (15) · side of the squares that are averaged (16) · counts modes, and size of a pack (18) |
+# | $c$ | factor of an earlier picture (01) · factor of the noise put back (00, 10) · price of a noise level (02) · a channel, and $c_\text{skip}$, $c_\text{out}$ of the wrapper (04, 05, 07) · number of features (06) · limit of a gradient's norm (07) · a class (08, 15), and the cut-off $k_c$ (08) · a convex cost, and $c_\text{skip}$, $c_\text{out}$ of the wrapper (14) · width of a token (17) |
+# | $\gamma$ | minus the log-SNR (02) · Euler's constant (04) · the cap of min-SNR weights (07) · exponent of a spectrum (08) · scale of queries and keys (17) · weight of a penalty, R1 and R2 (18) |
+# | $k$ | a part of a mixture (03, 13) · side of a kernel (04) · width of a bottleneck (05) · a key (06, 17) · counts training steps (07) · a wave (08) · a kernel of two pictures (09) · factor of the noise that is kept (10) · factor of $x_0$ in a step (12, 13) · number of steps of a path (13, 14) · known coordinates (15) · side of the squares that are averaged (16) · counts modes, and size of a pack (18) |
 # | $\lambda$ | log-SNR (02, 04, 08, 11) · variance along a principal axis (05, 12, 16) · eigenvalue of a game (18) · weight of the bound in a mixed loss (12) |
 # | $m$ | mean (02, 03, 10, 12) · the best denoiser, a conditional mean (03, 05) · a head (06) · mean of past gradients, digits of a float (07) · size of the second set (09) · mean squared error of a guess (13) · mean of two densities (18) |
 # | $\nu$ | place of a step's variance between two logarithms (12) |
-# | $s$ | a time before $t$ (00, 03, 10 to 13, 15, 19) · runs over steps (01) · offset of the cosine schedule (02) · standard deviation of the data (04, 06, 07, 08, 14) · the score (05) · place on an arc between two noises (14) · share of the data that is covered (18) |
+# | $s$ | a time before $t$ (00, 03, 10 to 13, 15, 19) · runs over steps (01) · offset of the cosine schedule (02) · standard deviation of the data (04, 06, 07, 08, 14) · the score (05) · place on an arc between two noises (14) · shift of windows (17) · share of the data that is covered (18) |
 # | $S$ | variance or covariance of the data (03, 05, 10, 12, 13, 15) · covariance of features (09) · scale of a loss in half precision (08) · how bent paths are (14) |
 # | $u$ | flow from data to noise, with a bar its mean over a jump (00, 11, 14) · share of the time, $t/T$ (02) · variance of a step or of a part (03, 12) · a principal axis (05) · mean of past squared gradients (07) · a time between $s$ and $t$ (11, 13) · unknown coordinates (15) |
 # | $v$ | velocity (00, 02, 03, 04, 05, 07, 14) · a value (06) · variance of a step (12, 13) · of a code (16) |
-# | $w$ | guidance weight (00, 14, 15, 19) · weight of a part (03) · attention weight (06) · weight of a loss (07) · factor of a wave (08) · place between two pictures (10) · weight of a mode, of a noise level, of a critic (18) |
+# | $w$ | guidance weight (00, 14, 15, 19) · weight of a part (03) · attention weight (06) · weight of a loss (07) · factor of a wave (08) · place between two pictures (10) · side of a window (17) · weight of a mode, of a noise level, of a critic (18) |
 #
 # ## What machine am I on?
 

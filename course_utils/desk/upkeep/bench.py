@@ -562,6 +562,23 @@ def gans(seeds: int = 5) -> Iterator[str]:
         )
 
 
+def architectures(*names: str) -> Iterator[str]:
+    """U-Net, DiT and Swin at equal training FLOPs and at equal seconds, what is missing in the stored table.
+
+    Digits first, then photographs. Each row is in `data/leaderboard/architectures.csv` before the next training begins:
+    stop it whenever you like.
+    """
+    from course_utils.leaderboard.architectures import NETWORKS, run_architectures
+
+    for name in names or NETWORKS:
+        for row in run_architectures(name):
+            yield (
+                f"{name}, {row.architecture}, equal {row.equal} {row.budget:g}, seed {row.seed}, rate {row.lr:g}, "
+                f"{row.steps} steps: held-out loss {row.loss:.4f}, FID {row.fid:.3f} [{row.low:.3f}, {row.high:.3f}] "
+                f"(real {row.floor:.3f}, n = {row.n:,})"
+            )
+
+
 def memory() -> Iterator[str]:
     """Copies of training digits, against their number, the steps and regularisers: what is missing in the stored table.
 
@@ -704,6 +721,7 @@ PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "gan": gans,
     "scale": scale,
     "memory": memory,
+    "architectures": architectures,
     "grading": grading,
     "faults": faults,
     "race": race,
@@ -718,6 +736,7 @@ LONG = (
     "gan",
     "scale",
     "memory",
+    "architectures",
     "grading",
     "faults",
     "race",
