@@ -4,7 +4,7 @@ r"""A small picture first, then a larger one that is told the small: a cascade (
 
 The network of the second factor is shown y, enlarged, beside x_t. Where y is drawn by another network, and so not quite
 as real ones are, it is shown y_r = alpha_r y + sigma_r eps instead, and told r: in training for all r up to some, in
-sampling for one that is chosen (noise-conditioning augmentation, their section 4).
+sampling for one that is chosen (noise-conditioning augmentation).
 """
 
 from collections.abc import Callable

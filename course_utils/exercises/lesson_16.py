@@ -30,25 +30,32 @@ def _(answer: Answer, draw: Draw) -> None:
                 "natural logarithms: log-SNRs are in nats; yours are binary": log_snr - 2 * math.log2(k),
                 "natural logarithms: log-SNRs are in nats; yours are decimal": log_snr - 2 * math.log10(k),
                 "a factor on the SNR is a term on its logarithm: add": log_snr / k**2,
-                "a factor on the SNR is a term on its logarithm; yours adds the factor itself": log_snr - k**2,
+                "a factor on the SNR is a term on its logarithm; yours adds the factor itself": log_snr + 1 / k**2,
+                "the term is added to log_snr; yours multiplies it": log_snr * -2 * math.log(k),
+                "the term alone: it is to be added to log_snr": torch.full_like(log_snr, -2 * math.log(k)),
+                "the 2 belongs to the log of the ratio alone, not to log_snr": 2 * (log_snr - math.log(k)),
+                "2 log of the ratio: yours is the square of its log": log_snr + math.log(k) ** 2,
                 "that is the SNR: its logarithm is wanted": log_snr.exp() / k**2,
             }
             expect(answer(log_snr, base, side), log_snr - 2 * math.log(k), what="the log-SNR", mistakes=mistakes)
 
 
-_MEANS = {
-    "non-negative": "avg_pool2d wants the pictures (b, c, h, w) and the side k of a square",
-    "must match the size": "eps is as small as the small pictures: add it before you enlarge",
-    "must be divisible": "the sides are multiples of k: take squares of k × k",
-}
 _COLUMN = "alpha_r and sigma_r have one number a picture: `.reshape(-1, 1, 1, 1)` lets them multiply (b, c, h, w)"
+
+_SHOWN = "y_r alone, each of its pixels repeated k times in both directions: as large as x"
 
 
 @exercise(
     "16.shown",
     "What the second network is shown",
-    error_hints=_MEANS
-    | dict.fromkeys(("The size of tensor", "must match"), f"{_COLUMN}; and add eps before enlarging"),
+    error_hints={
+        "non-negative": "avg_pool2d wants the pictures (b, c, h, w) and the side k of a square",
+        "must be divisible": "the sides are multiples of k: take squares of k × k",
+    }
+    | dict.fromkeys(
+        ("The size of tensor", "must match"),
+        f"{_COLUMN}; and eps is as small as the small pictures: add it before you enlarge",
+    ),
 )
 def _(answer: Answer, draw: Draw) -> None:
     for (b, c, h, w), k in (
@@ -63,7 +70,7 @@ def _(answer: Answer, draw: Draw) -> None:
             alpha = draw.uniform(0.3, 0.9, b, dtype=dtype)
             sigma = (draw.uniform(1.05, 1.6, b, dtype=dtype) - alpha**2).sqrt()
             if b > 2:
-                alpha[0], sigma[0] = 1.0, 0.0  # r = 0: shown as it is
+                alpha[1], sigma[1] = 1.0, 0.0  # r = 0: shown as it is
             squares = x.reshape(b, c, h // k, k, w // k, k)
             y = squares.mean((3, 5))
 
@@ -76,13 +83,34 @@ def _(answer: Answer, draw: Draw) -> None:
             a, s = alpha.reshape(-1, 1, 1, 1), sigma.reshape(-1, 1, 1, 1)
             mistakes = {
                 "sigma_r, not its square: it multiplies noise of variance 1": large(noisy(y, a, s**2)),
+                "sigma_r as it is, without a root": large(noisy(y, a, s.sqrt())),
                 "alpha_r as it is, without a root": large(noisy(y, a.sqrt(), s)),
+                "alpha_r, not its square": large(noisy(y, a**2, s)),
+                "the noise is added: alpha_r y + sigma_r eps": large(noisy(y, a, -s)),
+                "sigma_r eps as it is: (16.1) divides by k where *large* noise is averaged; eps is small": large(
+                    noisy(y, a, s / k)
+                ),
+                "sigma_r eps as it is: no k belongs to it, since eps is small already": large(noisy(y, a, k * s)),
+                "sigma_r is given: it is not 1 - alpha_r": large(noisy(y, a, 1 - a)),
+                "sigma_r is given: sqrt(1 - alpha_r²) is another number for these": large(
+                    noisy(y, a, (1 - a**2).clamp(min=0).sqrt())
+                ),
+                "alpha_r multiplies y alone": large(noisy(y, a, a * s)),
+                "a picture made small first: yours has every pixel of x still in it": a * x + s * large(eps),
+                "that is the noise alone: alpha_r y is missing": large(s * eps),
                 "alpha_r is missing: y_r = alpha_r y + sigma_r eps": large(noisy(y, torch.ones_like(a), s)),
                 "sigma_r is missing: y_r = alpha_r y + sigma_r eps": large(noisy(y, a, torch.ones_like(s))),
                 "the noise is missing: the network would be shown clean pictures": large(a * y),
                 "that is y enlarged, and no noise on it": large(y),
                 "alpha_r and sigma_r have changed places": large(noisy(y, s, a)),
                 "the mean of each square; yours takes its first pixel": large(noisy(x[..., ::k, ::k], a, s)),
+                "the mean of each square; yours is of pixels that lie h / k apart: (h / k, k), not (k, h / k)": large(
+                    noisy(x.reshape(b, c, k, h // k, k, w // k).mean((2, 4)), a, s)
+                ),
+                "the mean of all k × k pixels; bilinear interpolation looks at four at most": large(
+                    noisy(F.interpolate(x, scale_factor=1 / k, mode="bilinear"), a, s)
+                ),
+                "the mean divides by k²; yours by k": large(noisy(squares.sum((3, 5)) / k, a, s)),
                 "the mean of each square; yours is the sum": large(noisy(squares.sum((3, 5)), a, s)),
                 "the mean of each square; yours is its largest pixel": large(noisy(squares.amax((3, 5)), a, s)),
                 "each pixel becomes a square of k × k; yours tiles the whole picture": noisy(y, a, s).repeat(
@@ -93,11 +121,29 @@ def _(answer: Answer, draw: Draw) -> None:
                 ),
                 "enlarge it again, so that it can stand beside x_t": noisy(y, a, s),
             }
+            if b > 2:
+                mistakes |= {
+                    "each picture has its own alpha_r and sigma_r; yours takes the first's for all": large(
+                        noisy(y, a[:1], s[:1])
+                    ),
+                    "each picture has its own alpha_r and sigma_r; yours takes the last's for all": large(
+                        noisy(y, a[-1:], s[-1:])
+                    ),
+                    "each picture has its own alpha_r and sigma_r; yours are their means": large(
+                        noisy(y, a.mean(), s.mean())
+                    ),
+                }
             if b == w // k and b > 1:
                 mistakes[f"alpha_r and sigma_r run along the width of the pictures: {_COLUMN}"] = large(
                     noisy(y, alpha, sigma)
                 )
-            expect(answer(x, eps, alpha, sigma, k), large(noisy(y, a, s)), what="what is shown", mistakes=mistakes)
+            expect(
+                answer(x, eps, alpha, sigma, k),
+                large(noisy(y, a, s)),
+                what="what is shown",
+                mistakes=mistakes,
+                shape_hint=_SHOWN,
+            )
 
 
 @exercise("16.waterfill", "Water-filling")
@@ -117,7 +163,31 @@ def _(answer: Answer, draw: Draw) -> None:
             mistakes = {
                 "the factor 1/2 of the rate is missing": pair(2 * rate, error),
                 "an axis below the water costs no rate, not a negative one: max(0, …)": pair(half.sum(), error),
+                "neither 1/2 nor max(0, …) is in your rate": pair(2 * half.sum(), error),
                 "the rate is in nats: natural logarithms": pair(rate / math.log(2), error),
+                "the rate is in nats: natural logarithms; yours are decimal": pair(rate / math.log(10), error),
+                "max(0, …) of each axis, not the size of its logarithm": pair(half.abs().sum(), error),
+                "max(0, …), not min: yours keeps the axes below the water": pair(half.clamp(max=0).sum(), error),
+                "log(l / tau): (1 + l / tau) belongs to a channel with noise, not to this": pair(
+                    (l / level).log1p().sum() / 2, error
+                ),
+                "the ratio goes into the log: log l - log tau, not log l / log tau": pair(
+                    (l.log() / math.log(level) / 2).clamp(min=0).sum(), error
+                ),
+                "the sign of the rate": pair(-rate, error),
+                "tau, not 2 tau: that stands in what is minimised, D / (2 tau) + R": pair(
+                    (half - math.log(2) / 2).clamp(min=0).sum(), l.clamp(max=2 * level).sum()
+                ),
+                "D as it is: D / (2 tau) is its term in what is minimised": pair(rate, error / (2 * level)),
+                "min(l, tau) is what is left; yours is what stands above the water": pair(
+                    rate, (l - level).clamp(min=0).sum()
+                ),
+                "min(l, tau): yours is l itself, as if nothing were told": pair(rate, l.sum()),
+                "the minimum on each axis, then the sum; yours is of the sum": pair(rate, l.sum().clamp(max=level)),
+                "l are variances already, and D is a sum of them: no square": pair(
+                    rate, l.clamp(max=level).square().sum()
+                ),
+                "l are variances already: no root": pair((l.sqrt() / level).log().clamp(min=0).sum() / 2, error),
                 "the error of an axis is at most its variance: min(l, tau), not tau for all": pair(
                     rate, torch.full_like(error, d * level)
                 ),
@@ -156,7 +226,9 @@ def _(answer: Answer, draw: Draw) -> None:
                 torch.stack([z.double().mean() for z in batches]),
                 torch.stack([z.double().std(correction=0) for z in batches]),
             )
-            first = batches[0].double()
+            first, per = batches[0].double(), whole[0].numel()
+            weights = torch.tensor(sizes) / sum(sizes)
+            of_means = each_mean.mean()
 
             def pair(mean: Tensor, std: Tensor, dtype: torch.dtype = dtype) -> Tensor:
                 return torch.stack([mean, std]).to(dtype)
@@ -169,6 +241,26 @@ def _(answer: Answer, draw: Draw) -> None:
                     mean, whole.square().mean().sqrt()
                 ),
                 "deviation second, mean first": pair(std, mean),
+                "that is the variance, and divided by one less": pair(mean, whole.var()),
+                "that is the mean square, not reduced by the mean's, and its root is missing": pair(
+                    mean, whole.square().mean()
+                ),
+                "the mean square *less* the square of the mean": pair(mean, (whole.square().mean() + mean**2).sqrt()),
+                "a deviation is the root of a mean square, not a mean of absolute values": pair(
+                    mean, (whole - mean).abs().mean()
+                ),
+                "divide by how many *numbers* there are: `.numel()`, not `len`, which counts pictures": pair(
+                    mean * per, (whole - mean * per).square().sum().div(len(whole)).sqrt()
+                ),
+                "the mean is right; divide the squares by how many *numbers* there are, too, not pictures": pair(
+                    mean, std * math.sqrt(per)
+                ),
+                "a mean over the pictures' deviations leaves out how their means differ": pair(
+                    mean, whole.flatten(1).std(1, correction=0).mean()
+                ),
+                "that is the root of a sum: divide by how many numbers there are": pair(
+                    mean, std * math.sqrt(whole.numel())
+                ),
             }
             if len(sizes) > 1:
                 mistakes |= {
@@ -188,8 +280,41 @@ def _(answer: Answer, draw: Draw) -> None:
                     "the mean is right; a mean of the batches' deviations leaves out how their means differ": pair(
                         mean, each_std.mean()
                     ),
+                    "the mean is right; a mean of the batches' deviations leaves out how they differ; divide by all": (
+                        pair(mean, unbiased.mean())
+                    ),
+                    "that is the last batch alone, and divided by one less": pair(
+                        batches[-1].double().mean(), batches[-1].double().std()
+                    ),
                     "the root of the mean variance leaves out how the batches' means differ": pair(
                         mean, each_std.square().mean().sqrt()
+                    ),
+                    "the root of the mean variance leaves out how the batches' means differ; and divide by all": pair(
+                        mean, unbiased.square().mean().sqrt()
+                    ),
+                    "means over batches, of mean and of variance: sum over all numbers instead": pair(
+                        of_means, each_std.square().mean().sqrt()
+                    ),
+                    "means over batches, of mean and of variance, divided by one less: sum over all numbers": pair(
+                        of_means, unbiased.square().mean().sqrt()
+                    ),
+                    "weighing the batches' deviations by length does not help: their means differ": pair(
+                        mean, (weights * each_std).sum()
+                    ),
+                    "each batch less its *own* mean leaves out how the means differ: take that of all": pair(
+                        mean, (weights * each_std.square()).sum().sqrt()
+                    ),
+                    "that is how the batches' means differ; how numbers differ inside of them is missing": pair(
+                        of_means, each_mean.std(correction=0)
+                    ),
+                    "the mean is not that of all numbers: batches of different length weigh differently": pair(
+                        of_means, (whole - of_means).square().mean().sqrt()
+                    ),
+                    "sums of the batches' means and deviations: one mean and one deviation of all are wanted": pair(
+                        each_mean.sum(), each_std.sum()
+                    ),
+                    "divide by how many numbers there are, not by how many batches": pair(
+                        whole.sum() / len(batches), std
                     ),
                     "batches of different length weigh differently: sum over all numbers first": pair(
                         each_mean.mean(), std
@@ -204,9 +329,16 @@ def _(answer: Answer, draw: Draw) -> None:
             )
 
 
-@exercise("16.quantise", "The nearest letter")
+_OVER_LETTERS = "distances are (n, K): `.argmin(1)`, over the letters, has a number for each row of z"
+
+
+@exercise(
+    "16.quantise",
+    "The nearest letter",
+    error_hints=dict.fromkeys(("out of bounds", "out of range", "The size of tensor"), _OVER_LETTERS),
+)
 def _(answer: Answer, draw: Draw) -> None:
-    for n, d, K in ((7, 3, 5), (4, 4, 4), (6, 2, 9), (1, 5, 3), (3, 2, 1)):
+    for n, d, K in ((40, 3, 7), (4, 4, 4), (6, 2, 9), (1, 5, 3), (3, 2, 1)):
         for dtype in BOTH:
             z, codebook = draw.normal(n, d, dtype=dtype), 2 * draw.normal(K, d, dtype=dtype)
             if n > 3:
@@ -231,6 +363,27 @@ def _(answer: Answer, draw: Draw) -> None:
                     (z[:, None] - codebook[None]).abs().sum(2).argmin(1)
                 ],
                 "a mean of the letters, weighed by nearness, is no letter": torch.softmax(-squares, 1) @ codebook,
+                "a mean of the letters, weighed by distance, is no letter": torch.softmax(-squares.sqrt(), 1)
+                @ codebook,
+                "the nearest, not the one of most alike direction": codebook[
+                    F.cosine_similarity(z[:, None], codebook[None], dim=2).argmax(1)
+                ],
+                "squares of the differences: yours cancel each other in the sum": codebook[
+                    (z[:, None] - codebook[None]).sum(2).argmin(1)
+                ],
+                "squares of each difference, then the sum; yours is the size of their sum": codebook[
+                    (z[:, None] - codebook[None]).sum(2).abs().argmin(1)
+                ],
+                "|z - e|² = |z|² - 2 z·e + |e|²: the 2 is missing": codebook[
+                    (codebook.square().sum(1) - z @ codebook.T).argmin(1)
+                ],
+                "a letter is a whole row; yours takes each coordinate from another": codebook.gather(
+                    0, (z[:, None] - codebook[None]).abs().argmin(1)
+                ),
+                "that is the distance to the letter, not the letter": squares.amin(1).sqrt()[:, None].expand(n, d),
+                "`.argmin()` without the 1 is one number for all; each row has its own nearest": codebook[
+                    (squares.argmin() % K).expand(n)
+                ],
             }
             weights = draw.normal(n, d, dtype=dtype)
             expect(
@@ -262,7 +415,8 @@ def _verdicts(x: Tensor, train: Tensor, ratio: float) -> dict[str, Tensor]:
     """Which are copies, under "", and what each mistake calls one, by its hint."""
     x, train = x.flatten(1).double(), train.flatten(1).double()
     every = torch.cdist(x, train)
-    first, second = every.topk(2, largest=False).values.unbind(1)
+    first, second, third = every.topk(3, largest=False).values.unbind(1)
+    chess, next_chess = (x[:, None] - train[None]).abs().amax(2).topk(2, largest=False).values.unbind(1)
     near, next_near = (x[:, None] - train[None]).abs().sum(2).topk(2, largest=False).values.unbind(1)
     return {
         "": first < ratio * second,
@@ -274,23 +428,40 @@ def _verdicts(x: Tensor, train: Tensor, ratio: float) -> dict[str, Tensor]:
         "the nearest always is nearer than the second: the ratio is to multiply d_2": first < second,
         "Euclidean distances, not sums of absolute differences": near < ratio * next_near,
         "d_1 is the nearest's distance, and stands alone on the left; yours are none ever": second < ratio * first,
+        "nothing is to be skipped: x is not among the training pictures; yours are second and third": (
+            second < ratio * third
+        ),
+        "d_2 is the second nearest's; yours is the third's": first < ratio * third,
+        "the second nearest, not the mean of all others": first < ratio * (every.sum(1) - first) / (every.shape[1] - 1),
+        "the second nearest, not the one in the middle": first < ratio * every.median(1).values,
+        "the ratio is told: 1/3 is only the usual one": first < second / 3,
+        "the ratio as it is, not its square: it compares distances": first < ratio**2 * second,
+        "Euclidean distances, not the largest of the differences": chess < ratio * next_chess,
+        "sort the distances of each picture: yours are to the first two of train": every[:, 0] < ratio * every[:, 1],
     }
 
 
-@exercise("16.copies", "Copies")
+_ROWS = "distances over all pixels: `.flatten(1)` makes a row of each picture, of x and of train"
+
+
+@exercise(
+    "16.copies", "Copies", error_hints=dict.fromkeys(("The size of tensor", "must match", "X1", "at least"), _ROWS)
+)
 def _(answer: Answer, draw: Draw) -> None:
     for shape, ratio in (((1, 4, 4), 1 / 3), ((3, 3, 2), 0.5), ((6,), 0.25), ((2, 5, 3), 1 / 3)):
         for dtype in BOTH:
             train = 2 * draw.normal(9, *shape, dtype=dtype)
+            train[8] = train[0] + 0.15 * train[8]  # two are much alike: what is near to both is a copy of neither
             # From each training picture to another: of a thousand places on the ways those that tell two verdicts apart
             ends = draw.integers(0, 8, 1000), draw.integers(0, 8, 1000)
             s = column(draw.uniform(0.0, 0.5, 1000, dtype=dtype).square() * 2, train[ends[0]])
             x = (1 - s) * train[ends[0]] + s * train[ends[1]]
-            first, second = torch.cdist(x.flatten(1), train.flatten(1)).topk(2, largest=False).values.unbind(1)
-            x = x[(first / second - ratio).abs() > 1e-3]  # the others are too near to say
+            every = torch.cdist(x.flatten(1).double(), train.flatten(1).double())
+            first, second = every.topk(2, largest=False).values.unbind(1)
+            x = x[(first / second - ratio).abs() > 3e-3]  # the others are too near to say
             verdicts = list(_verdicts(x, train, ratio).values())
             apart = [(a != b).nonzero()[:1, 0] for a, b in itertools.combinations(verdicts, 2)]
-            x = torch.cat([x[torch.cat(apart)], x])[:48]
+            x = torch.cat([x[torch.cat(apart)], x])[:160]
             right, *_ = _verdicts(x, train, ratio).values()
             expect(
                 answer(x, train, ratio),
@@ -299,3 +470,12 @@ def _(answer: Answer, draw: Draw) -> None:
                 mistakes={hint: called for hint, called in _verdicts(x, train, ratio).items() if hint},
                 shape_hint="True or False for each picture of x, (n,): `.flatten(1)` makes a row of each picture",
             )
+    for dtype in BOTH:  # whole numbers, so that no rounding decides: distances 1 and 2, and 0 and 3
+        train = torch.tensor([[0, 0, 0, 0], [3, 0, 0, 0], [0, 0, 0, 9]], dtype=dtype).reshape(3, 1, 2, 2)
+        x = torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0], [2, 0, 0, 0]], dtype=dtype).reshape(3, 1, 2, 2)
+        expect(
+            answer(x, train, 0.5),
+            torch.tensor([False, True, False]),
+            what="which are copies",
+            mistakes={"*less* than the ratio allows: at d_1 = ratio · d_2 it is no copy": torch.tensor([True] * 3)},
+        )

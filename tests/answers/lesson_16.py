@@ -89,6 +89,30 @@ def shown_own_noise(x, eps, alpha_r, sigma_r, k):
     return y_r.repeat_interleave(k, -1).repeat_interleave(k, -2)
 
 
+@wrong("16.shown", "lets them multiply")
+def shown_unshaped(x, eps, alpha_r, sigma_r, k):
+    y_r = alpha_r[:, None] * torch.nn.functional.avg_pool2d(x, k) + sigma_r[:, None] * eps
+    return y_r.repeat_interleave(k, -1).repeat_interleave(k, -2)
+
+
+@wrong("16.shown", "divides by k where *large* noise is averaged")
+def shown_noise_by_k(x, eps, alpha_r, sigma_r, k):
+    alpha_r, sigma_r = alpha_r.reshape(-1, 1, 1, 1), sigma_r.reshape(-1, 1, 1, 1)
+    y_r = alpha_r * torch.nn.functional.avg_pool2d(x, k) + sigma_r / k * eps
+    return y_r.repeat_interleave(k, -1).repeat_interleave(k, -2)
+
+
+@wrong("16.shown", "yours takes the first's for all")
+def shown_by_the_first(x, eps, alpha_r, sigma_r, k):
+    y_r = alpha_r[0] * torch.nn.functional.avg_pool2d(x, k) + sigma_r[0] * eps
+    return y_r.repeat_interleave(k, -1).repeat_interleave(k, -2)
+
+
+@wrong("16.shown", "y_r alone")
+def shown_beside_x(x, eps, alpha_r, sigma_r, k):
+    return torch.cat([x, shown(x, eps, alpha_r, sigma_r, k)], 1)
+
+
 # --- 16.waterfill ----------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +192,24 @@ def moments_mean_of_means(batches):
     return torch.stack([torch.stack([one.mean() for one in batches]).mean(), z.std(correction=0)])
 
 
+@right("16.moments")
+def moments_by_total_variance(batches):
+    n = torch.tensor([z.numel() for z in batches]).to(batches[0].dtype)
+    means, variances = (
+        torch.stack([z.mean() for z in batches]),
+        torch.stack([z.var(correction=0) for z in batches]),
+    )
+    mean = (n * means).sum() / n.sum()
+    return torch.stack([mean, ((n * (variances + means**2)).sum() / n.sum() - mean**2).sqrt()])
+
+
+@wrong("16.moments", "its *own* mean")
+def moments_about_own_means(batches):
+    z = torch.cat(batches)
+    square = sum((one - one.mean()).square().sum() for one in batches) / z.numel()
+    return torch.stack([z.mean(), square.sqrt()])
+
+
 # --- 16.quantise -----------------------------------------------------------------------------------------------------
 
 
@@ -208,6 +250,21 @@ def quantise_detached(z, codebook):
 @wrong("16.quantise", "no gradient comes back to z")
 def quantise_attached(z, codebook):
     return z + (codebook[torch.cdist(z, codebook).argmin(1)] - z)
+
+
+@right("16.quantise")
+def quantise_to_both(z, codebook):
+    return z - z.detach() + codebook[torch.cdist(z, codebook).argmin(1)]  # as (16.9) is, and to the codebook as well
+
+
+@wrong("16.quantise", "over the letters")
+def quantise_over_rows(z, codebook):
+    return z + (codebook[torch.cdist(z, codebook).argmin(0) % len(codebook)] - z).detach()
+
+
+@wrong("16.quantise", "one number for all")
+def quantise_one_for_all(z, codebook):
+    return z + (codebook[torch.cdist(z, codebook).argmin() % len(codebook)] - z).detach()
 
 
 # --- 16.copies -------------------------------------------------------------------------------------------------------
@@ -251,3 +308,27 @@ def copies_as_floats(x, train, ratio):
 @wrong("16.copies", "True or False for each picture")
 def copies_not_flat(x, train, ratio):
     return torch.zeros(len(x), len(train), dtype=torch.bool)
+
+
+@right("16.copies")
+def copies_by_squares(x, train, ratio):
+    squares = (x[:, None] - train[None]).square().flatten(2).sum(2).sort(1).values
+    return squares[:, 0] < ratio**2 * squares[:, 1]
+
+
+@wrong("16.copies", "it is no copy")
+def copies_or_equal(x, train, ratio):
+    first, second = torch.cdist(x.flatten(1), train.flatten(1)).topk(2, largest=False).values.unbind(1)
+    return first <= ratio * second
+
+
+@wrong("16.copies", "d_2 is the second nearest's")
+def copies_third(x, train, ratio):
+    distance = torch.cdist(x.flatten(1), train.flatten(1)).sort(1).values
+    return distance[:, 0] < ratio * distance[:, 2]
+
+
+@wrong("16.copies", "of x and of train")
+def copies_of_columns(x, train, ratio):
+    first, second = torch.cdist(x, train).topk(2, largest=False).values.unbind(-1)
+    return first < ratio * second
