@@ -67,8 +67,8 @@ show(
 
 # %% [markdown]
 # Three numbers, as the literature counts: the modes **found** by a good sample, the share of **good** samples (within three
-# standard deviations of a spot: of real ones that is $1 - e^{-9/2}$, 98.9 %), and the **balance**, a divergence which is 0 if every
-# spot gets its share. *Your guess: at equal cost, which claims will hold?*
+# standard deviations of a spot: of real ones that is $1 - e^{-9/2}$, 98.9 %), and the **balance**, a divergence which is 0 if
+# every spot gets its share. *Your guess: at equal cost, which claims will hold?*
 
 # %% tags=["widget", "fold"]
 # @title Your guess
@@ -149,14 +149,14 @@ assert abs(V - (2 * JS - math.log(4))) < 1e-6
 # ## 2 · Where the slope vanishes
 #
 # The critic's answer is its logit, and with $\mathrm{softplus}(a) = \log(1 + e^a)$ both losses are one function:
-# $-\log D = \mathrm{softplus}(-f)$, $-\log(1 - D) = \mathrm{softplus}(f)$. What does the generator feel? Its point $x$ is moved along
-# $\nabla f$, times the slope of its loss in $f$:
+# $-\log D = \mathrm{softplus}(-f)$, $-\log(1 - D) = \mathrm{softplus}(f)$. What does the generator feel? Its point $x$ is
+# moved along $\nabla f$, by minus the slope of its loss in $f$:
 #
 # $$\frac{d}{df}\log(1 - \sigma(f)) = -\sigma(f) = -D, \qquad \frac{d}{df}\bigl(-\log\sigma(f)\bigr) = -(1 - D). \tag{18.4}$$
 #
 # A generator that has not learned yet makes points that the critic sees through, $D \approx 0$. Then the first slope is
 # nothing, exactly when there is most to learn. The second, the **non-saturating** loss $-\log D$, has slope $-1$ there.
-# Both want the same thing, and all GANs since use the second or one like it.
+# Both want the same thing, and most GANs since use the second, or another without that flat end.
 #
 # ### Exercise 2 · Two losses
 # *10 minutes · medium · Eqs. (18.1) and (18.4).* The critic minimises $-V$, the generator $-\log D$. From logits, row by
@@ -220,14 +220,15 @@ right.set(xlabel=r"$\theta$", title="pull on the generator")
 right.legend()
 show(
     figure,
-    "Left: the Jensen–Shannon divergence rises from 0 and flattens out at log 2 from "
-    "about 4 on. Right: the pull of log(1 - D) rises, then falls to zero where the "
-    "divergence is flat; that of -log D goes on rising.",
+    "Left: the Jensen–Shannon divergence rises from 0 and flattens towards log 2 "
+    "beyond about 4. Right: the pull of log(1 - D) rises up to about 1.6, then falls "
+    "towards zero as the divergence flattens; that of -log D goes on rising.",
 )
 
 # %% [markdown]
-# The farther the generator is from the data, the less it hears of it from $\log(1 - D)$. And what does it descend on when the loss is $-\log D$?
-# Hold $D^*$ still while $q$ moves, and use $\log D^* = \log p - \log 2m$ (Arjovsky and Bottou, 2017):
+# Beyond some distance, the farther the generator is from the data, the less it hears of it from $\log(1 - D)$. And what does
+# it descend on when the loss is $-\log D$? Hold $D^*$ still while $q$ moves, and use $\log D^* = \log p - \log 2m$ (Arjovsky
+# and Bottou, 2017):
 #
 # $$\nabla_\theta\,\mathbb E_{q_\theta}\bigl[-\log D^*\bigr] = \nabla_\theta\bigl[\mathrm{KL}(q_\theta \,\|\, p) - 2\,\mathrm{JS}(p, q_\theta)\bigr]. \tag{18.5}$$
 #
@@ -251,14 +252,15 @@ print("the pull is that of KL(q || p) - 2 JS")
 # $$\mathrm{KL}(q \,\|\, p) = \log\frac1s, \qquad \mathrm{KL}(p \,\|\, q) = \infty, \qquad
 # 2\,\mathrm{JS} = \log\frac{4}{1 + s} - s\log\frac{1 + s}{s}. \tag{18.6}$$
 #
-# To lose one mode of 25 costs $\log(25/24) = 0.04$ in the reverse direction, less than a blurred edge of the other 24.
+# To lose one mode of 25 costs $\log(25/24) = 0.04$ in the reverse direction, about as much as to draw all of them 15 % too
+# wide ($r^2 - 1 - 2\log r$ for a round spot in the plane, $r$ times as wide), and (18.5) even takes 2 JS off.
 # Diffusion descends on a bound of the *forward* divergence (lesson 03), the log-likelihood of the data,
 #
 # $$\mathrm{KL}(p \,\|\, q) \le \mathbb E_{t,\,x_0,\,\epsilon}\;w(t)\,|x_0 - \hat x_0(x_t, t)|^2 + \text{const}, \tag{18.7}$$
 #
-# where a data point that $q$ cannot make costs without end. And (18.7) is a *regression*: one network, one loss, which is
-# as small as it gets at one function, $\mathbb E[x_0 \mid x_t]$. Nobody moves the target. So much for theory: expect lost modes from GANs, and
-# blurred ones from diffusion.
+# where a data point that $q$ cannot make costs without end. And (18.7) is a *regression*: one network, one loss, which is as
+# small as it gets at one function, $\mathbb E[x_0 \mid x_t]$. Nobody moves the target. So much for theory: expect lost modes
+# from GANs, and blurred ones from diffusion.
 #
 # The measure of balance is this reverse divergence, between the shares in which samples fall to the modes and the
 # modes' weights. It stays finite when a mode is lost.
@@ -306,7 +308,8 @@ print(
 )
 
 # %% [markdown]
-# The last line is why a count of modes alone says little: all 25 are "found", and the balance is as bad as it gets.
+# The last line is why a count of modes alone says little: all 25 are "found", and the balance is nearly as bad as it
+# gets.
 #
 # ## 4 · A bounded slope
 #
@@ -317,8 +320,8 @@ print(
 #
 # The solution is $\theta = \psi = 0$, and since $\psi\dot\psi + \theta\dot\theta = 0$ nobody comes any nearer to it: a
 # *circle*. The two chase each other for ever, and with steps of a finite size the circle widens. (With the non-saturating
-# loss it is a circle near 0, too.) The remedy is to charge the critic for its slope at real points, **R1**, and in today's
-# recipes at made points as well, **R2**:
+# loss it is to first order a circle near 0, too.) The remedy is to charge the critic for its slope at real points, **R1**,
+# and in today's recipes at made points as well, **R2**:
 #
 # $$\frac{\gamma}{2}\,\mathbb E_{p}\,|\nabla f(x)|^2 + \frac{\gamma}{2}\,\mathbb E_{q}\,|\nabla f(x)|^2. \tag{18.9}$$
 #
@@ -440,8 +443,8 @@ axes[0].set(ylabel=r"generator $\theta$")
 show(
     figure,
     "Three paths of critic and generator. Without a penalty they circle the solution, "
-    "ever wider; with gamma 0.3 they spiral into it; with gamma 2 they go straight "
-    "towards it, slowly at the end.",
+    "ever wider; with gamma 0.3 they spiral into it; with gamma 2 they turn once and "
+    "then go straight towards it.",
 )
 
 # %% [markdown]
@@ -457,8 +460,8 @@ show(
 # L_G = \mathbb E\,\mathrm{softplus}\bigl(f(x) - f(G(z))\bigr). \tag{18.11}$$
 #
 # Alone, made points may all gather on the one side of a hill that the critic believes in. In pairs each real $x$ has to be
-# matched: a mode with nothing near it keeps its $f(x)$ high, and every made point hears of it. Together with R1 and R2 this is the
-# loss of R3GAN (Huang et al., 2024), which reaches FID 1.96 on CIFAR-10 in one call. Diffusion's best are there, too.
+# matched: a mode with nothing near it keeps its $f(x)$ high, and every made point hears of it. Together with R1 and R2 this
+# is the loss of R3GAN (Huang et al., 2024), which reaches FID 1.96 on CIFAR-10 in one call. Diffusion's best are there, too.
 #
 # ### Exercise 5 · In pairs
 # *10 minutes · easy · Eq. (18.11).* Row $i$ of the one with row $i$ of the other.
@@ -483,9 +486,9 @@ def relativistic(of_real: Tensor, of_fake: Tensor) -> tuple[Tensor, Tensor]:
 check("18.relativistic", relativistic)
 
 # %% [markdown]
-# **Packing** (Lin et al., 2018): show the critic $k$ points at once, all real or all made. Let $q$ be right on a
-# share $s$ of the data and leave out the rest. One point gives it away only if it lies where $q$ never goes; of $k$
-# points, any one will do. In total variation, the best critic's advantage over guessing,
+# **Packing** (Lin et al., 2018): show the critic $k$ points at once, all real or all made. Let $q$ be right on a share $s$ of
+# the data and leave out the rest. One point gives it away only if it lies where $q$ never goes; of $k$ points, any one will
+# do. In total variation, which is how much oftener the best critic says "real" of a real pack than of a made one,
 #
 # $$\mathrm{TV}(p, q) = 1 - s, \qquad \mathrm{TV}(p^k, q^k) = 1 - s^k. \tag{18.12}$$
 #
@@ -557,22 +560,23 @@ show(
 )
 
 # %% [markdown]
-# One line here is one training that somebody could have shown you. Some hundred steps settle nothing, and neither game is
-# safe in them. To see what the generators draw at the end:
+# One line here is one training that somebody could have shown you. Some hundred steps settle nothing about either
+# game. Here is what the worst three seeds of each draw at the end:
 
 # %% tags=["figure", "fold"]
-# @title What three seeds of each draw
+# @title What the three seeds with the fewest modes draw
 figure, axes = plt.subplots(2, 3, figsize=(7, 4.6), sharex=True, sharey=True)
 for row, (name, (found, x)) in zip(axes, raced.items(), strict=True):
-    for i, axis in enumerate(row):
+    worst = sorted(range(SEEDS), key=lambda i: found[-1][i].found)
+    for i, axis in zip(worst, row, strict=False):
         axis.plot(x[:, i, 0], x[:, i, 1], ".", ms=1.5, color=BLUE)
         axis.plot(ring.means[:, 0], ring.means[:, 1], "+", color=ORANGE)
         axis.set(xlim=(-2, 2), ylim=(-1.6, 1.6), aspect="equal")
         axis.set_title(f"{name}: {found[-1][i].found} of 8", fontsize=7)
 show(
     figure,
-    "Six panels of points drawn by generators after 600 steps, with crosses where the "
-    "eight spots are.",
+    "Six panels, of each game the three seeds with the fewest modes: points drawn by "
+    "generators after 600 steps, with crosses where the eight spots are.",
 )
 
 # %% [markdown]
@@ -582,7 +586,8 @@ show(
 # first figure, and eight on a ring, narrower still. Generator, critic and denoiser have the same hidden layers. Every
 # training had the same **budget in floating-point operations**, counted by PyTorch: a GAN pays for its critic, R1 and R2 for a
 # second derivative, the one-step method (lesson 14's regression on ends) half for its teacher. So GANs took fewer steps than the
-# denoiser. A few settings were tried for each on other seeds; `docs/measured.md` says which.
+# denoiser. (The steps of the one-step method are the student's.) A few settings were tried for each on other seeds;
+# `docs/measured.md` says which.
 #
 # Brackets hold 95 % intervals *over seeds*, by Student: where the mean of many more trainings would be.
 
@@ -638,33 +643,38 @@ axes[1].legend(fontsize=8)
 show(
     figure,
     "Two panels, one a world: share of good samples against the reverse KL on a "
-    "logarithmic axis, a dot a seed, a colour a method.",
+    "logarithmic axis, a dot a seed, a colour a method. "
+    "Dots below 0.001 are drawn there. On the ring the plain and the packed GAN lie "
+    "far to the right of the others; diffusion is highest.",
 )
 
 # %% [markdown]
 # Claim by claim, on both worlds:
 #
 # * **Things left out.** True of the plain GAN: it misses modes, and what it has is far out of balance (fair draws would have
-#   $24 / 5000 = 0.005$ on the grid). *Not* true of the relativistic one with R1 and R2: it finds as many modes as diffusion, within the
-#   intervals, and comes near to its balance. Packs of two help on the grid and not on the ring. (Packs of four, as published, learned nothing
-#   sharp with networks as small as these.)
-# * **Less detail.** True, with a twist. On the grid the plain GAN is as often good as diffusion, on the ring it is not, and the GAN
-#   that is balanced is blunt on both: its penalty forbids the steep critic that a narrow spot asks for. *Each GAN is sharp or
-#   balanced*; diffusion is both at once. (Nobody is near 98.9 % on the grid. 25 spots so narrow are much for 64 units a layer, and
-#   the published networks were larger and trained longer.)
+#   $24 / 5000 = 0.005$ on the grid). *Not* true of the relativistic one with R1 and R2: it finds as many modes as diffusion,
+#   within the intervals, and comes near to its balance. Packs of two mend some of it on the grid and nothing on the ring,
+#   where they only sharpen. (Packs of four, as published, learned nothing sharp with networks as small as these.)
+# * **Less detail.** True, with a twist. On the grid the plain GAN is as often good as diffusion, within the intervals; on the
+#   ring it is not, and the GAN that is balanced is blunt on both. Its penalty forbids the steep critic that a narrow spot
+#   asks for, and, dear as it is, left it the fewest steps. *No GAN here is both sharp and balanced*; diffusion is as sharp as
+#   any of them, and balanced. (Nobody is near 98.9 % on the grid. 25 spots so narrow are much for 64 units a layer, and the
+#   published networks were larger and trained longer.)
 # * **Unstable.** Look at how the dots of a colour spread: the plain GAN's balance changes tenfold from seed to seed. With the
 #   penalties its seeds agree about as well as diffusion's.
 #
-# The fair opponent of a GAN in one call is the last row. It keeps its teacher's balance and loses some of its sharpness:
-# half of its budget went into the teacher.
+# The fair opponent of a GAN in one call is the last row. It has the balance of diffusion and less of its sharpness: half of
+# its budget went into a teacher.
 #
 # ## 8 · Digits
 #
 # The same question for pictures: a small convolutional GAN (relativistic, R1 and R2) against a small U-Net, neither told a
 # class. The U-Net's training sets two budgets, one in FLOPs and one in seconds of the processor, and a GAN was trained at
-# each. (The seconds buy it more steps: its convolutions run faster than a U-Net's.) Three more GANs differ from it: *slower* has two fifths of
-# the rate and half the batch, *charged* 25 times the penalty, *open* no tanh at the end. Five seeds of everything; brackets hold the lowest and the highest of the five, and below the table the means of the
-# differences with Student's interval. Balance is again a reverse KL, between the classes that our classifier sees and those of the test images.
+# each. (The seconds buy it more steps: its convolutions run faster than a U-Net's.) Three more GANs differ from it: *slower*
+# has two fifths of the rate and half the batch, *charged* 25 times the penalty, *open* no tanh at the end. Five seeds of
+# everything; brackets hold the lowest and the highest of the five, and below the table the means of the differences with
+# Student's interval. Balance is again a reverse KL, between the classes that our classifier sees and those of the test
+# images.
 
 
 # %%
@@ -693,7 +703,8 @@ for (method, budget), rows in list(of_kind.items())[1:]:
     )
 
 # %% [markdown]
-# And a picture alone, timed here and now; for that the weights need not be trained.
+# What each took (the steps are those of the first seed), and a picture alone, timed here and now; for that the weights need
+# not be trained.
 
 # %%
 for (method, budget), rows in of_kind.items():
@@ -740,15 +751,17 @@ print(score_images(black, "mnist"))
 # goes through a tanh, as is the custom, which is flat at $-1$ and passes no slope back, whatever the critic says. It is (18.4) by
 # another door (and lesson 04's advice for outputs). The first GAN's settings were the best of six on another seed, where nothing
 # foretold it. A slower rate is no cure: one of its seeds lost most classes. With a larger charge more of
-# them go black. Without the tanh none does, and all five seeds lose most classes in these few steps: the custom has its reason.
+# them went black, or nearly. Without the tanh none did, and all five seeds lost most classes in these few steps: the
+# custom has its reason.
 #
-# Of those that stood, at budgets as small as these (some seconds of one core), **the GAN is ahead**: about as good as the U-Net
-# at equal FLOPs or a little better, clearly better at equal seconds, and it draws with one call, where the U-Net makes ten. The
-# balance of the classes is alike. (Both have a *recall* above that of real digits. That is no praise: samples that lie far apart
-# stand in large balls, and any real digit falls into one.)
+# Of those that stood, at budgets as small as these (some twenty seconds of one core), **the GAN is ahead**: about as good as
+# the U-Net at equal FLOPs or a little better, clearly better at equal seconds, and it draws with one call, where the U-Net
+# makes ten. The balance of the classes is alike at equal FLOPs, and at equal seconds the GAN's is the better. (The medians of
+# both have a *recall* above that of real digits. That is no praise: samples that lie far apart stand in large balls, and any
+# real digit falls into one.)
 #
 # Do not carry it further than it was measured. All are far above the floor. The U-Net of lesson 07 has FID 0.29 after three
-# minutes of two cores and comes to the floor with time, by a training that asks for nothing but patience.
+# minutes of two cores and comes near the floor with time, by a training that asks for nothing but patience.
 # Whether a GAN follows it down there these rows cannot say; on photographs R3GAN did.
 #
 # ## 9 · What usually goes wrong
@@ -777,8 +790,8 @@ for world in duel_points.WORLDS:
 
 # %% [markdown]
 # What is not printed is below 5 %: between the plain GAN and diffusion one pair of seeds will do, as a difference that large
-# needs no statistics. Among the good ones it will not: a pair often says the opposite, and whoever shows one run of each
-# shows a coin.
+# needs no statistics. Among the others it will not: from a tenth of the pairs to nearly half say the opposite. Whoever shows
+# one run of each may be showing a coin. (Where it is nearly half, the ten do not settle it either: their intervals overlap.)
 #
 # **Detached the wrong way.** The points that the critic learns from must not carry its gradient to the generator. In a
 # loop with one `backward()` for both losses and no `.detach()` they do. In the smallest world, with the non-saturating loss,
@@ -807,8 +820,8 @@ assert math.isclose(good[-1], by_autograd, abs_tol=1e-9)
 assert bad[-1] > 10 * good[-1]
 
 # %% [markdown]
-# Nothing crashes, and no loss looks odd; the generator has all but stopped. (In our loop it cannot happen: each part descends on its own loss.)
-# Others from public code:
+# Nothing crashes, and no loss looks odd; the generator has all but stopped. (In our loop it cannot happen: each part descends
+# on its own loss.) Others from public code:
 #
 # * **A count of modes without their balance**: section 3, where 25 modes are "found" at a divergence of 3.
 # * **One call beside twelve, called a tie.** Say how many calls a sample costs, and what training cost.
@@ -822,37 +835,39 @@ assert bad[-1] > 10 * good[-1]
 #   up to what diffusion does.
 # * *They have less detail*: on points, what makes a GAN balanced makes it blunt, and diffusion has both. On digits, at these
 #   small budgets, no: where it stands, the GAN is ahead.
-# * *They are unstable*: true. The plain game differs from seed to seed on points; with R1 and R2 it does not, but on digits some
-#   of these fell over as well, whatever we turned, without a word beforehand. No U-Net did. And a loss says nothing: a critic's that rises may be
-#   good news.
+# * *They are unstable*: true. The plain game differs from seed to seed on points. With R1 and R2 ten seeds agree, but on
+#   digits, at equal FLOPs, some of these fell over as well or lost classes, whatever we turned, and nothing foretold it. No
+#   U-Net did. And a loss says nothing: a critic's that rises may be good news.
 #
-# Where the GAN wins: one call a sample, and small budgets of training. Where diffusion wins: nothing to tune against anything, a
-# loss that falls, the balance of its modes, and, with the same network, guidance, filling of holes, likelihoods: all that
-# lessons 09 to 15 do with one denoiser. That is why the field moved on, and one-step methods now bring the call back down to one.
+# Where the GAN wins: one call a sample, and small budgets of training. Where diffusion wins: nothing to tune against
+# anything, a loss that falls, sharp *and* balanced modes on points, and, with the same network, guidance, filling of holes,
+# likelihoods: all that lessons 09 to 15 do with one denoiser. That is why the field moved on, and one-step methods now bring
+# the call back down to one.
 #
 # ### In your own words
-# *Manually graded, about five lines.* A colleague writes: "Our GAN covers all 25 modes, so it does not collapse, and it is better than diffusion, as
-# its samples are sharper; see the picture of our run." Name three things that the claim does not show, and say for each
-# what you would measure.
+# *Manually graded, about five lines.* A colleague writes: "Our GAN covers all 25 modes, so it does not collapse, and it is
+# better than diffusion, as its samples are sharper; see the picture of our run." Name three things that the claim does not
+# show, and say for each what you would measure.
 
 # %% [markdown] tags=["manual"] question="18.own_words" points=3
 # ### BEGIN SOLUTION
-# First, one run is one seed: GANs differ from seed to seed, so train ten of both and give means with intervals. Second, found is not covered
-# evenly: all 25 can be found with almost all samples in one of them; give the share of good samples and the reverse KL of the modes' shares
-# as well. Third, better at what cost: the same budget of training in FLOPs (with the critic's) and the number of network calls a sample
-# must be equal, or said; a sharper picture after ten times the training says nothing about the method.
+# First, one run is one seed: GANs differ from seed to seed, so train ten of both and give means with intervals. Second, found
+# is not covered evenly: all 25 can be found with almost all samples in one of them; give the share of good samples and the
+# reverse KL of the modes' shares as well. Third, better at what cost: the same budget of training in FLOPs (with the
+# critic's) and the number of network calls a sample must be equal, or said; a sharper picture after ten times the training
+# says nothing about the method.
 # ### END SOLUTION
 
 # %% [markdown] tags=["rubric"]
-# **Rubric.** One point: several seeds with an interval. One point: balance (or recall) beside the count of modes. One point: equal cost of training,
-# and calls a sample.
+# **Rubric.** One point: several seeds with an interval. One point: balance (or recall) beside the count of modes. One point:
+# equal cost of training, and calls a sample.
 
 # %% [markdown]
 # ## Summary
 #
 # * The best critic is $p / (p + q)$, its logit the log-ratio; against it the generator descends on Jensen–Shannon, (18.3).
 # * $\log(1 - D)$ has no slope where the generator is worst; $-\log D$ has, and descends on KL(q ‖ p) − 2 JS, (18.5).
-# * That divergence lets modes go for $\log 1/s$, (18.6). Diffusion's bound does not, and is a regression.
+# * That divergence lets modes go for less than $\log 1/s$, (18.6). Diffusion's bound does not, and is a regression.
 # * A game circles; a charge on the critic's slope makes it a spiral, (18.10). Pairs and packs see lost modes, (18.11), (18.12).
 # * Modes found, share of good, *and* balance; over seeds, with intervals, at equal cost.
 
@@ -865,7 +880,8 @@ progress("18")
 # * Goodfellow, Pouget-Abadie, Mirza and others: *Generative Adversarial Nets*, 2014. Our (18.1) as their (1), (18.2) as
 #   proposition 1, (18.3) as theorem 1.
 # * Arjovsky, Bottou: *Towards Principled Methods for Training Generative Adversarial Networks*, 2017. Our (18.5) as theorem 2.5.
-# * Mescheder, Geiger, Nowozin: *Which Training Methods for GANs do actually Converge?*, 2018. Our (18.8) to (18.10), R1 as their (9).
+# * Mescheder, Geiger, Nowozin: *Which Training Methods for GANs do actually Converge?*, 2018. Our (18.8) to (18.10), R1 as
+#   their (9).
 # * Jolicoeur-Martineau: *The Relativistic Discriminator*, 2019. Our (18.11).
 # * Huang, Gokaslan, Kuleshov, Tompkin: *The GAN is Dead; Long Live the GAN! A Modern Baseline GAN*, 2024: R3GAN.
 # * Lin, Khetan, Fanti, Oh: *PacGAN: The Power of Two Samples in Generative Adversarial Networks*, 2018. Our (18.12), and the

@@ -31,6 +31,16 @@ def optimal_critic_naive(log_p, log_q):
     return p / (p + q)
 
 
+@wrong("18.optimal_critic", "NaN in it where both densities are tiny, or huge")
+def optimal_critic_overflows(log_p, log_q):
+    return (log_p - log_q).exp() / (1 + (log_p - log_q).exp())
+
+
+@wrong("18.optimal_critic", "one D* a point")
+def optimal_critic_both(log_p, log_q):
+    return torch.softmax(torch.stack([log_p, log_q]), 0)
+
+
 @wrong("18.optimal_critic", "right shape and the wrong numbers")
 def optimal_critic_eps(log_p, log_q):
     p, q = log_p.exp(), log_q.exp()
@@ -61,6 +71,14 @@ def non_saturating_logsigmoid(of_real, of_fake):
 @wrong("18.non_saturating", "where the critic is sure")
 def non_saturating_overflows(of_real, of_fake):
     return -of_real.sigmoid().log() - (1 - of_fake.sigmoid()).log(), -of_fake.sigmoid().log()
+
+
+@wrong("18.non_saturating", "stops growing where the critic is sure")
+def non_saturating_clamped(of_real, of_fake):
+    def log(p):
+        return (p.double() + 1e-30).log().to(p.dtype)
+
+    return -log(of_real.sigmoid()) - log((-of_fake).sigmoid()), -log(of_fake.sigmoid())
 
 
 @wrong("18.non_saturating", "wanted two tensors")
@@ -97,7 +115,26 @@ def penalty_without_graph(x, W, v):
     return slope.square().sum(1)
 
 
-@wrong("18.penalty", "the gradient of |grad f|² by the critic's weights")
+@wrong("18.penalty", "by a copy that asks for it")
+def penalty_of_no_copy(x, W, v):
+    (slope,) = torch.autograd.grad((torch.tanh(x @ W.T) @ v).sum(), x, create_graph=True)
+    return slope.square().sum(1)
+
+
+@wrong("18.penalty", "the sum of the answers over the rows")
+def penalty_of_rows(x, W, v):
+    x = x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(torch.tanh(x @ W.T) @ v, x, create_graph=True)
+    return slope.square().sum(1)
+
+
+@wrong("18.penalty", "returns a tuple")
+def penalty_of_a_tuple(x, W, v):
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad((torch.tanh(x @ W.T) @ v).sum(), x, create_graph=True).square().sum(1)
+
+
+@wrong("18.penalty", "W stands in it twice")
 def penalty_half_detached(x, W, v):
     return ((v * (1 - torch.tanh(x @ W.T.detach()) ** 2)) @ W).pow(2).sum(-1)
 
@@ -120,6 +157,14 @@ def relativistic_by_loop(of_real, of_fake):
 @wrong("18.relativistic", "where the critic is sure")
 def relativistic_overflows(of_real, of_fake):
     return -(of_real - of_fake).sigmoid().log(), -(of_fake - of_real).sigmoid().log()
+
+
+@wrong("18.relativistic", "stops growing where the critic is sure")
+def relativistic_clamped(of_real, of_fake):
+    def log(p):
+        return (p.double() + 1e-30).log().to(p.dtype)
+
+    return -log((of_real - of_fake).sigmoid()), -log((of_fake - of_real).sigmoid())
 
 
 @wrong("18.relativistic", "wanted two tensors")
@@ -158,7 +203,19 @@ def reverse_kl_naive(counts, weights):
     return (q * (q / weights).log()).sum()
 
 
-@wrong("18.reverse_kl", "the wrong numbers")
+@wrong("18.reverse_kl", "under the logarithm stands q / p")
+def reverse_kl_of_a_difference(counts, weights):
+    q = counts / counts.sum()
+    return torch.xlogy(q, q - weights).sum()
+
+
+@wrong("18.reverse_kl", "one number")
+def reverse_kl_not_summed(counts, weights):
+    q = counts / counts.sum()
+    return torch.xlogy(q, q / weights)
+
+
+@wrong("18.reverse_kl", "nothing is to be added to the counts")
 def reverse_kl_smoothed(counts, weights):
     q = (counts.double() + 1) / (counts + 1).sum()
     return (q * (q / weights).log()).sum()
