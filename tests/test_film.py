@@ -1,11 +1,16 @@
 """Films: motion in closed form, figures that tell them from heaps of pictures, attention over time and only there."""
 
+import io
+
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 
 from course_utils import film, recipes
 from course_utils.data import load_images
 from course_utils.denoisers import ClipDenoiser, Denoiser
+from course_utils.plotting import show_film
 from course_utils.schedules import linear
 
 
@@ -172,3 +177,19 @@ def test_it_is_a_denoiser_of_clips_of_any_length_and_starts_at_zero():
         fresh(torch.zeros(2, 1, 3, 7, 8), LOG_SNR)
     model = recipes.make_model(recipes.RECIPES["film"])
     assert isinstance(model.network, ClipDenoiser)
+
+
+# ---------------------------------------------------------------- shown
+
+
+def test_a_film_in_a_stored_page_still_moves(monkeypatch):
+    build = pytest.importorskip("course_utils.desk.authoring.build", reason="pages are built where nbgrader is")
+    shown = []
+    monkeypatch.setattr("course_utils.plotting.display", shown.append)
+    show_film(CLIPS[:3], "Three digits move.", scale=2)
+    moving = PIL.Image.open(io.BytesIO(build.in_256_colours(shown[0].data)))
+    assert (moving.format, getattr(moving, "n_frames", 1), moving.info.get("loop")) == ("PNG", film.FRAMES, 0)
+    for i in range(film.FRAMES):  # clip 0 stands behind a border of one pixel, twice as large
+        moving.seek(i)
+        pixels = torch.from_numpy(np.array(moving.convert("L")))[2:34:2, 2:34:2]
+        assert ((pixels / 127.5 - 1) - CLIPS[0, 0, i]).abs().max() < 0.01

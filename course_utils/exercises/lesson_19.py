@@ -1,5 +1,6 @@
 """Checks of lesson 19, other modalities."""
 
+import math
 from typing import Any
 
 import torch
@@ -11,27 +12,35 @@ from course_utils.exercises.engine import exercise
 
 _PER_ROW = "one number for each text, and a text is a row: `keep[:, None]` stands before its letters"
 _ROWS = {"The size of tensor": _PER_ROW, "must match": _PER_ROW}
+_CHOOSES = '`torch.where` chooses for each letter; for tensors "and" is `&`, with brackets: `(…) & (…)`'
+_BINDS = "`&` binds before `==` and `<`: `(x_t == mask) & (u < chance)`, each with brackets of its own"
 _WHOLE = "tokens are whole numbers, MASK too: `torch.where(condition, mask, x_0)` keeps them so"
 
 
 def _whole(got: Any) -> Any:
     if isinstance(got, Tensor) and got.is_floating_point():
         raise Wrong("the tokens should be whole numbers", _WHOLE)
+    if isinstance(got, Tensor) and got.dtype == torch.bool:
+        raise Wrong(
+            "tokens are wanted, got true and false", "the condition goes into `torch.where`, before this and that"
+        )
     return got
 
 
-@exercise("19.hide", "Hidden letters", error_hints={**_ROWS, "ambiguous": "`torch.where` chooses for each letter"})
+@exercise("19.hide", "Hidden letters", error_hints={**_ROWS, "ambiguous": _CHOOSES})
 def _(answer: Answer, draw: Draw) -> None:
     for b, n, V in [(4, 4, 5), (3, 7, 2), (1, 5, 9), (6, 1, 3)]:
         x_0 = draw.integers(0, V - 1, b, n)
         keep = draw.uniform(0.3, 0.7, b, dtype=torch.float64)
         u = draw.uniform(0.0, 1.0, b, n, dtype=torch.float64)
+        keep[0] = 0.6
         u[0, 0] = keep[0]  # exactly at the border: hidden, for u < keep keeps
         if n > 2:
             u[0, 1:3] = torch.tensor([0.1, 0.9])
         if b > 1:
             keep[-1], keep[-2] = 0.0, 1.0  # all hidden; all kept
             u[-1, 0] = 0.0
+            u[1, -1] = 0.59  # just below the first text's keep: whoever takes it for all, and not 0.5, keeps this
         there = u < keep[:, None]
         wrong = {
             "a letter is kept with probability `keep`: where u < keep; yours hides those, and keeps the others": (
@@ -49,24 +58,52 @@ def _(answer: Answer, draw: Draw) -> None:
             ),
             "each letter has a `u` of its own; yours hides whole texts": torch.where(there[:, :1], x_0, V),
             "nothing is hidden": x_0,
+            "everything is hidden; what has u < keep is still there": torch.full_like(x_0, V),
+            "u < keep keeps; yours keeps where u > keep": torch.where(u > keep[:, None], x_0, V),
+            "`keep` is alpha itself, the probability to be kept, not to be hidden: compare with keep, not 1 - keep": (
+                torch.where(u < 1 - keep[:, None], x_0, V)
+            ),
+            "below `keep` is u itself, not 1 - u": torch.where(1 - u < keep[:, None], x_0, V),
+            "MASK is the number `mask` itself: it is the one after the last letter already": torch.where(
+                there, x_0, V + 1
+            ),
+            "MASK takes the letter's place; yours is added to the letters": x_0 * there + V,
+            "the chance to be kept is alpha itself here; no root belongs to it, as it did with Gaussian noise": (
+                torch.where(u < keep.sqrt()[:, None], x_0, V)
+            ),
         }
         if b == n:
+            wrong["each text has a `keep` of its own; yours takes the first text's for all"] = torch.where(
+                u < keep[0], x_0, V
+            )
             wrong[f"{_PER_ROW}; yours runs along the letters"] = torch.where(u < keep, x_0, V)
-        expect(_whole(answer(x_0, u, keep, V)), torch.where(there, x_0, V), what="x_t", mistakes=wrong)
+        expect(
+            _whole(answer(x_0, u, keep, V)),
+            torch.where(there, x_0, V),
+            what="x_t",
+            mistakes=wrong,
+            shape_hint="a text stays as long as it is: MASK stands where the letter was",
+        )
+
+
+_BOUND_CASES = [(4, 4, torch.float64), (3, 6, torch.float32), (1, 5, torch.float64), (5, 2, torch.float32)]
 
 
 @exercise("19.bound", "What a hidden letter counts", error_hints=_ROWS)
 def _(answer: Answer, draw: Draw) -> None:
-    for b, n, dtype in [(4, 4, torch.float64), (3, 6, torch.float32), (1, 5, torch.float64), (5, 2, torch.float32)]:
+    for i, (b, n, dtype) in enumerate(_BOUND_CASES):
         log_p = -draw.uniform(0.1, 3.0, b, n, dtype=dtype)
         hidden = draw.uniform(0.0, 1.0, b, n) < 0.5
-        hidden[0], hidden[0, 0] = False, b == 1  # nothing hidden counts nothing
+        hidden[:, 0], hidden[:, -1] = True, False
+        if i:  # not at first, where a mean over the hidden shall be told, and not its division by zero
+            hidden[0], hidden[0, 0] = False, b == 1  # nothing hidden counts nothing
         hidden[-1] = True
         alpha = draw.uniform(0.2, 0.8, b, dtype=dtype)
         slope = -draw.uniform(0.6, 1.9, b, dtype=dtype)
         cost = -torch.where(hidden, log_p, 0.0).sum(1)
         weight = -slope / (1 - alpha)
         m = hidden.sum(1).clamp(min=1)
+        texts = (log_p * hidden).sum(0) if b == n else cost
         expect(
             answer(log_p, hidden, alpha, slope),
             weight * cost,
@@ -81,25 +118,39 @@ def _(answer: Answer, draw: Draw) -> None:
                 "1 - alpha divides": -slope * cost,
                 "the letters of a text are summed: its log-probability is a sum": weight * cost / m,
                 "the sum is over the letters of a text, the mean over texts comes later": weight * cost / n,
+                "the weight multiplies by 1 - alpha; it divides": -slope * (1 - alpha) * cost,
+                "brackets: -slope / (1 - alpha); `-slope / 1 - alpha` subtracts alpha in the end": (-slope - alpha)
+                * cost,
+                "1 - alpha is the share that is hidden on average; yours is the share that happened to be": (
+                    -slope * cost * n / m
+                ),
+                "log_p are logarithms already, and minus them is the cost; yours takes the probabilities": weight
+                * (log_p.exp() * hidden).sum(1),
+                "what is hidden counts minus its log-probability; yours counts how many are hidden": weight
+                * hidden.sum(1),
+                "one sum for each text; `log_p[hidden]` puts the letters of all texts into one": weight * cost.sum(),
+                "`.sum(1)` sums a text's letters; yours sums over texts": -weight * texts,
+                "brackets: -slope / (1 - alpha), since `/` and `*` come before `-`": -slope - alpha * cost,
             },
             shape_hint="one number for each text: `.sum(1)`",
         )
 
 
-@exercise("19.unmask", "One step back", error_hints={**_ROWS, "ambiguous": "`torch.where` chooses for each letter"})
+@exercise("19.unmask", "One step back", error_hints={**_ROWS, "ambiguous": _CHOOSES, "bitwise_and": _BINDS})
 def _(answer: Answer, draw: Draw) -> None:
-    for i, (b, n, V) in enumerate([(4, 7, 5), (3, 8, 3), (1, 7, 9), (7, 7, 4)]):
+    for i, (b, n, V) in enumerate([(4, 12, 5), (3, 12, 3), (1, 12, 9), (12, 12, 4)]):
         drawn = draw.integers(0, V - 1, b, n)
         x_t = draw.integers(0, V - 1, b, n)
         x_t = torch.where(x_t == drawn, (x_t + 1) % V, x_t)  # so that a known letter which is overwritten is seen
         hidden = draw.uniform(0.0, 1.0, b, n) < 0.6
-        hidden[0, :7] = torch.tensor([True] * 6 + [False])
+        hidden[0] = torch.tensor([True] * 11 + [False])
         x_t = torch.where(hidden, V, x_t)
-        a_t, a_s = [(0.3, 0.5), (0.0, 0.25), (0.5, 1.0), (0.2, 0.6)][i]
+        a_t, a_s = [(0.2, 0.55), (0.0, 0.25), (0.5, 1.0), (0.25, 0.6)][i]
         r = (a_s - a_t) / (1 - a_t)
         u = draw.uniform(0.0, 1.0, b, n, dtype=torch.float64)
-        # between the chances of the first case, 0.2, 0.29, 0.4, 0.5, 0.71: right or a slip's
-        u[0, :7] = torch.tensor([0.24, 0.34, 0.45, 0.6, 0.0, 0.9, 0.0], dtype=torch.float64)
+        # between the chances of the first case, 0.4375 or a slip's: 0.2, 0.3, 0.35, 0.364, 0.45, 0.55, 0.5625, 0.64 …
+        border = [0.1, 0.25, 0.32, 0.357, 0.4, 0.444, 0.5, 0.556, 0.6, 0.7, 0.85, 0.0]  # 0.25: the second's, exactly
+        u[0] = torch.tensor(border, dtype=torch.float64)
 
         def step(
             chance: float, x_t: Tensor = x_t, drawn: Tensor = drawn, u: Tensor = u, hidden: Tensor = hidden
@@ -127,6 +178,33 @@ def _(answer: Answer, draw: Draw) -> None:
                 "what is not revealed stays as it is in x_t; yours forgets the known letters": torch.where(
                     hidden & (u < r), drawn, V
                 ),
+                "u < chance reveals, not <=": torch.where(hidden & (u <= r), drawn, x_t),
+                "brackets: (alpha_s - alpha_t) / (1 - alpha_t); without them only alpha_t is divided": step(
+                    a_s - a_t / (1 - a_t)
+                ),
+                "1 - alpha_t divides, the share that is hidden at t; yours is alpha_s": step((a_s - a_t) / a_s),
+                "1 - alpha_s is the share that is still hidden at s": step(1 - a_s),
+                "alpha_t is what is there at t already; the step's share is alpha_s - alpha_t": step(a_t),
+                "alpha_t / alpha_s is no chance of (19.3)": step(a_t / a_s),
+                "each letter has a `u` of its own; yours reveals whole texts": torch.where(
+                    hidden & (u[:, :1] < r), drawn, x_t
+                ),
+                "MASK is the number `mask`; 0 is a letter": torch.where((x_t == 0) & (u < r), drawn, x_t),
+                "only MASK may be replaced: `x_t == mask`; yours replaces what is known": torch.where(
+                    ~hidden & (u < r), drawn, x_t
+                ),
+                "both must hold, a blank and u < chance: `&`; yours takes either": torch.where(
+                    hidden | (u < r), drawn, x_t
+                ),
+                "what is known stays, and is hidden no more: only blanks change": torch.where(
+                    hidden, step(r), torch.where(u < r, x_t, V)
+                ),
+                "known letters are overwritten, or lost: what is no blank stays as it is in x_t": torch.where(
+                    u < r, drawn, V
+                ),
+                "`torch.where(condition, this, that)`: this where it is true; yours are turned round": torch.where(
+                    hidden & (u < r), x_t, drawn
+                ),
             },
         )
 
@@ -144,7 +222,7 @@ def _(answer: Answer, draw: Draw) -> None:
         expect(
             answer(frequency, wanted),
             1200 * ratio.log2(),
-            what="the cents",
+            what="the number of cents",
             mistakes={
                 "a note that is too high is off by a positive number: the frequency over the one wanted": (
                     -1200 * ratio.log2()
@@ -156,10 +234,30 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the ear hears ratios, so it is a logarithm, not the difference in per cent": 1200 * (ratio - 1),
                 "the sign is wanted too: too low is negative": 1200 * ratio.log2().abs(),
                 "that is the difference in Hz, which means another thing for each note": frequency - wanted,
+                "the logarithm of base 2 is log / log(2): log(2) divides": 1200 * ratio.log() * math.log(2),
+                "per cent are not cents: the ear hears ratios, so it is a logarithm": 100 * (ratio - 1),
+                "the ratio itself is no interval yet: its logarithm is, and 0 cents are the same frequency": 1200
+                * ratio,
+                "log2(f / wanted) is the difference of the logarithms, not their quotient": (
+                    1200 * frequency.log2() / wanted.log2()
+                ),
+                "off from what? From `wanted`, each note its own": 1200 * frequency.log2(),
+                "off from `wanted`, each note its own, and not from 440 Hz": 1200 * (frequency / 440).log2(),
+                "that is the distance in Hz, which means another thing for each note": (frequency - wanted).abs(),
+                "that is a difference in Hz, turned round: a ratio, the frequency over the one wanted": wanted
+                - frequency,
+                "an octave off is 1,200 cents off, not 0": (1200 * ratio.log2() + 600) % 1200 - 600,
+                "cents need not be whole: no rounding": (1200 * ratio.log2()).round(),
                 "twelve semitones of 100 cents are an octave: 1,200, not 100": 100 * ratio.log2(),
             },
-            shape_hint="one number for each note",
+            shape_hint="one number for each note: the logarithm of its own ratio",
         )
+
+
+def _two_real(got: Any) -> Any:
+    if isinstance(got, Tensor) and got.is_complex():
+        raise Wrong("the spectrum should be real numbers, got complex ones", "`torch.view_as_real` makes two of each")
+    return got
 
 
 @exercise(
@@ -182,8 +280,9 @@ def _(answer: Answer, draw: Draw) -> None:
             return torch.stack([scale * real, scale * imag], -1)
 
         r = (real**2 + imag**2).sqrt()
+        half = (imag / real).atan()
         expect(
-            answer(real, imag, magnitude),
+            _two_real(answer(real, imag, magnitude)),
             parts(magnitude / r),
             what="the spectrum",
             mistakes={
@@ -200,6 +299,30 @@ def _(answer: Answer, draw: Draw) -> None:
                 "the old magnitude is the root of real² + imag², not the sum of the two": parts(
                     magnitude / (real.abs() + imag.abs())
                 ),
+                "the old magnitude divides; yours multiplies": parts(magnitude * r),
+                "the wanted magnitude multiplies, and the old one divides; yours are the other way round": parts(
+                    r / magnitude.clamp(min=1e-9)
+                ),
+                "the old magnitude is the root of real² + imag²; (real + imag)² is another number": parts(
+                    magnitude / (real + imag).abs()
+                ),
+                "the old magnitude is the root of real² + imag², not their sum": parts(magnitude / (real + imag)),
+                "plus: |X|² = real² + imag²": parts(magnitude / (real**2 - imag**2).abs().sqrt()),
+                "arctan(imag / real) knows half of all angles: `torch.atan2(imag, real)` knows all": torch.stack(
+                    [magnitude * half.cos(), magnitude * half.sin()], -1
+                ),
+                "magnitude and angle are not asked for: the real part is magnitude · cos, the imaginary one · sin": (
+                    torch.stack([magnitude, torch.atan2(imag, real)], -1)
+                ),
+                "both parts together have the magnitude; yours gives it to each": torch.stack(
+                    [magnitude * real.sign(), magnitude * imag.sign()], -1
+                ),
+                "each entry has a magnitude of its own: no norm over all of them": parts(magnitude / r.norm()),
+                "both parts are scaled; yours leaves the imaginary one": torch.stack([magnitude / r * real, imag], -1),
+                "both parts are scaled; yours leaves the real one": torch.stack([real, magnitude / r * imag], -1),
+                "the wanted magnitude itself, not its square": parts(magnitude**2 / r),
+                "the wanted magnitude itself, not its root": parts(magnitude.sqrt() / r),
+                "the magnitude multiplies; yours is added": torch.stack([real + magnitude, imag], -1),
             },
             shape_hint="two numbers for each entry, side by side in a last dimension: `torch.stack([…, …], -1)`",
         )
@@ -210,6 +333,8 @@ def _(answer: Answer, draw: Draw) -> None:
     "Through time, place by place",
     error_hints={
         "invalid for input of size": "b is `len(h) // frames`; the sizes of the new shape must multiply to those of h",
+        "view size": "after `permute` the numbers lie elsewhere, and `view` cannot go on: `reshape` or `flatten`",
+        "number of dimensions": "`permute` wants every axis once: five of them, after `unflatten`",
         "not divisible": "the first dimension is b · frames: unflatten it to (b, frames)",
     },
 )
@@ -224,7 +349,7 @@ def _(answer: Answer, draw: Draw) -> None:
         expect(
             answer(h, frames),
             want,
-            what="the lines",
+            what="the stack of lines",
             mistakes={
                 "the right shape, with numbers in the wrong places: reshape does not move axes, permute does": (
                     h.reshape(b * height * width, frames, c)
@@ -241,6 +366,14 @@ def _(answer: Answer, draw: Draw) -> None:
                 "clips come first, then their places": five.permute(3, 4, 0, 1, 2).reshape(
                     b * height * width, frames, c
                 ),
+                "clips come first, then their rows": five.permute(3, 0, 4, 1, 2).reshape(b * height * width, frames, c),
+                "clips come first, then rows, then columns": five.permute(4, 3, 0, 1, 2).reshape(
+                    b * height * width, frames, c
+                ),
+                "a line holds one place's frames; yours runs on through a frame's places: frames go behind them": (
+                    h.permute(0, 2, 3, 1).reshape(b * height * width, frames, c)
+                ),
+                "frames stay in their order; yours run backwards": want.flip(1),
                 "that is the attention within a frame: a line for each frame, running over places": five.flatten(0, 1)
                 .flatten(2)
                 .mT,

@@ -179,8 +179,9 @@ check("19.bound", bound_term)
 #
 # Read it as a game: uncover the sentence in a random order. With $h$ blanks left, each is the next one with probability
 # $1/h$, and costs $-\log p$ of its letter. By the chain rule an *exact* denoiser pays $-\log p(x_0)$ in the end, in
-# every order. **So for it the bound is no bound, but the likelihood itself.** Four computations of one number, for each
-# sentence: from the list; (19.6), set by set; (19.4), with $T$ steps; and (19.5), by 4,000 random times.
+# every order. **So for it the bound is no bound, but the likelihood itself.** Four computations of one number: for each
+# sentence from the list, by (19.6), set by set, and by (19.4), with $T$ steps; then, for one sentence, by (19.5), with
+# 4,000 draws.
 
 # %%
 # Eq. (19.4) to (19.6)
@@ -205,7 +206,8 @@ assert above[1] > above[4] > above[256] > 0
 assert above[256] < 0.02 * above[1]
 
 # %% [markdown]
-# And by chance, with two schedules. The mean of many draws must be the same number, up to what chance allows:
+# And by chance, with two schedules, for the sentence that is spoken most often. The mean of many draws must be the same
+# number, up to what chance allows:
 
 # %%
 # Eq. (19.5)
@@ -271,7 +273,7 @@ check("19.unmask", unmask)
 # $$\text{share of wrong sentences} = \tfrac12 \cdot \tfrac1T. \tag{19.7}$$
 #
 # No training mends that: nothing in it was learned. A step draws from the product of the letters' laws, and the truth is no
-# product. The same number of nats is what (19.4) cost above the likelihood.
+# product. In nats, it is what (19.4) costs above the likelihood: $\log 2$ whenever both meet, so here $\tfrac1T \log 2$.
 
 # %%
 # Eq. (19.7)
@@ -290,7 +292,7 @@ for T in (1, 2, 4, 8, 16):
     varies(f"{T:2} steps: {exactly:.4f} wrong; of 2,000 drawn {wrong_share[T]:.4f}")
 
 # %% [markdown]
-# *Halve the error, and you need twice as many steps.* The cure is not finer time, but the chain rule: **one letter at a
+# *To halve the error takes twice as many steps.* The cure is not finer time, but the chain rule: **one letter at a
 # time, in any order, is right**, and then $n$ letters need $n$ calls, as many as a model that writes from left to right.
 #
 # ## 4 · Sums
@@ -315,8 +317,8 @@ assert right.mean() > 0.7
 
 # %% [markdown]
 # *Any blanks can be filled*: the result, as in school, but a summand as well, or both when only the result is there. A model
-# that writes from left to right could not look ahead at the result. Where several letters are right, a different
-# one comes each time.
+# that writes from left to right could not look ahead at the result. Where several letters are right,
+# another may come each time.
 #
 # Now from blanks only, with ever fewer steps: by even steps in time as in (19.3), and by the surest letter first, where
 # `predict` is most certain before anything is drawn.
@@ -348,22 +350,22 @@ axis.legend(loc="upper left")
 show(
     figure,
     "The share of true sums against the number of steps, one to nine. With one step "
-    "none is true. With the exact denoiser, the surest letter first, nine steps make "
-    "all true; steps even in time end lower. In few steps the network does as well as "
-    "the exact denoiser, or better; in nine it stays below.",
+    "hardly any is true. Even in time, network and exact denoiser rise side by side, "
+    "to about two thirds. The surest letter first, both stay near none up to three "
+    "steps; then the network is ahead, and in nine the exact denoiser makes all true.",
 )
 
 # %% [markdown]
 # *In few steps the exact denoiser does about as badly as the network, or worse: the steps are to blame.* Look at three: the surest
 # letters are "+" and "=", of which everybody is sure. They come first, and the digits, which hang on each other, fall together
-# into the last steps. With nine steps, one letter each, the exact denoiser is always right; what the network lacks there is
-# its own error.
+# into the last steps. Surest first in nine steps, one letter each, the exact denoiser is always right; what
+# the network lacks there is its own error. Even in time, nine steps still reveal several letters at once, now and then.
 
 
 # %% tags=["widget", "fold"]
-# @title Twelve sums, step by step
+# @title Sums, step by step
 def sums_drawn(steps: int, order: str) -> plt.Figure:
-    """Twelve sums from blanks by the network; each row one step more."""
+    """Five sums from blanks by the network; each row one step more."""
     generator, rows = torch.Generator().manual_seed(5), []
     x_T = torch.full((5, 9), network.mask)
     how = {"generator": generator, "callback": lambda x: rows.append(x.clone())}
@@ -433,7 +435,7 @@ varies(f"its twin         : {in_words(left_to_right, '.2f')}, {len(rows)} rows")
 assert left_to_right.mean() < bound.mean() < math.log2(36)
 
 # %% [markdown]
-# *The twin is ahead, as in every published table:* on text8, with networks two hundred times as large, 1.23 bits against at most
+# *The twin is ahead, as in the published tables:* on text8, with networks two hundred times as large, 1.23 bits against at most
 # 1.37 to 1.45. Here, after minutes of training, by much more. The twin learns one order of uncovering, ours all of them; and
 # each of its 128 letters is asked for in every row, of ours only the blanks, half of them on average. (And ours is a
 # bound: the mean over all orders of what each one costs.) What ours can do instead: fill in anywhere.
@@ -484,7 +486,7 @@ show(
 #   X \leftarrow \operatorname{STFT}(\text{wave}). \tag{19.9}$$
 #
 # ### Exercise 4 · Keep the phase
-# *10 minutes · medium · Eq. (19.9), first part.* $X$ comes as its real and its imaginary part, none of them 0 together.
+# *10 minutes · medium · Eq. (19.9), first part.* $X$ comes as its real and its imaginary part, never both 0.
 
 
 # %% tags=["exercise"] exercise="19.keep_phase" points=1
@@ -644,7 +646,8 @@ show(
     figure,
     "Left: three real and three drawn notes as pictures of frequency over time, bright "
     "lines at the partials, fading to the right. Right: the pitch measured against the "
-    "pitch asked for; asked notes lie on the diagonal, those asked for none anywhere.",
+    "pitch asked for; nearly all notes with a pitch asked for lie on the diagonal, "
+    "those without one anywhere.",
 )
 
 # %% [markdown]
@@ -694,7 +697,8 @@ def over_time(h: Tensor, frames: int) -> Tensor:
 check("19.over_time", over_time)
 
 # %% [markdown]
-# The network `film` (`denoisers.ClipDenoiser`) has four such pairs. One batch in five of its training were single frames, so
+# The network `film` (`denoisers.ClipDenoiser`) has four such pairs; within a frame they are
+# convolutions, and one of them attends there too. One batch in five of its training were single frames, so
 # it can also draw a frame alone. We draw forty films, guided with $w = 3$ as in lesson 15; forty times eight frames, each
 # alone, guided as much towards the same digit; and make forty real ones.
 
@@ -735,7 +739,8 @@ show(
 )
 
 # %% [markdown]
-# The ten digits of each kind, moving: real above, drawn, and frames alone.
+# (The real 3 is one of MNIST's own, though it looks like an 8.) The ten digits of each kind, moving: real, drawn, and
+# frames alone.
 
 # %% tags=["varies", "fold"]
 # @title Three rows of films
@@ -770,11 +775,12 @@ assert flicker["drawn"].mean() < flicker["frames alone"].mean()
 
 # %% [markdown]
 # *Attention over time makes one film of eight pictures: motion and flicker are far nearer to the real than to frames alone.* The
-# class is the weak point of a network that was trained for minutes: not every film keeps it, and without guidance few do.
+# class is the weak point of a network that was trained for minutes: not every film keeps it, and without guidance few do
+# (11 of 100, measured once).
 #
 # **What comes next?** The first four frames of a real film are known, the others are not: a hole in a film, and lesson 15
-# fills holes. No network is trained for it. Replacement alone left holes that did not fit their surroundings; its gradient
-# through the denoiser, `inpainting.towards`, is what Ho et al. (2022) took for films.
+# fills holes. No network is trained for it. Replacement alone left holes that did not fit their surroundings. The gradient
+# through the denoiser, `inpainting.towards`, mended that, and Ho et al. (2022) took it for films.
 
 # %%
 start = clips["real"][:20]
@@ -805,14 +811,14 @@ names = [f"{word}, {digit[k]}" for k in kind for word in ("real", "predicted")]
 show(
     image_grid(both, columns=8, row_labels=names, size=0.55),
     "Four pairs of strips. The first four frames are the same in both; in the last "
-    "four the predicted digit goes on in the same hand, and its shape changes a "
-    "little.",
+    "four the predicted digit goes on in much the same strokes, and its shape changes: "
+    "a stroke may shrink or close, and one digit look like another.",
 )
 
 # %% [markdown]
-# *The hand goes on; the motion does so only roughly.* The centres are about as far off as if the digit had stopped, far nearer
-# than those of any other film. The strip looks right, and only the measurement tells how much is missing: the gradient is an
-# approximation (lesson 15), and the network is small.
+# *The hand goes on; shape and motion do so only roughly.* The centres are about as far off as if the digit had stopped, and
+# far nearer than those of other films. At a glance the strips look right, and only the measurement tells how much is
+# missing: the gradient is an approximation (lesson 15), and the network is small.
 #
 # ## 8 · What usually goes wrong
 #
@@ -863,9 +869,10 @@ for name, given in (("linear", linear), ("their logs", logs)):
 assert apart["their logs"] > 5 * apart["linear"]
 
 # %% [markdown]
-# *The pitch survives, as it does in so many wrong pipelines; loudness and timbre do not. One figure that is right is no proof.*
+# *The pitch survives in nearly all of them; loudness and timbre do not. One figure that is right is no proof.*
 #
-# **(d) Every frame by itself.** Section 7 has measured it: each frame alone is a good picture, and the film flickers.
+# **(d) Every frame by itself.** Section 7 has measured it: however good the pictures, nothing holds them together, and the
+# film flickers.
 
 # %% [markdown]
 # ## In your own words

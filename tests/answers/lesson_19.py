@@ -51,6 +51,16 @@ def hide_own_chance(x_0, u, keep, mask):
     return torch.where(torch.rand(x_0.shape) < keep[:, None], x_0, mask)
 
 
+@wrong("19.hide", "true and false")
+def hide_condition(x_0, u, keep, mask):
+    return u < keep[:, None]
+
+
+@wrong("19.hide", "chooses for each letter")
+def hide_if(x_0, u, keep, mask):
+    return x_0 if u < keep[:, None] else mask
+
+
 # --- 19.bound ---------------------------------------------------------------------------------------------------------
 
 
@@ -90,6 +100,16 @@ def bound_one_number(log_p, hidden, alpha, slope):
 def bound_in_place(log_p, hidden, alpha, slope):
     log_p[~hidden] = 0
     return slope / (1 - alpha) * log_p.sum(1)
+
+
+@wrong("19.bound", "the letters of a text are summed")
+def bound_mean_of_hidden(log_p, hidden, alpha, slope):
+    return slope / (1 - alpha) * (log_p * hidden).sum(1) / hidden.sum(1)
+
+
+@wrong("19.bound", "all texts into one")
+def bound_indexed(log_p, hidden, alpha, slope):
+    return slope / (1 - alpha) * log_p[hidden].sum()
 
 
 # --- 19.unmask --------------------------------------------------------------------------------------------------------
@@ -141,6 +161,16 @@ def unmask_in_place(x_t, drawn, u, alpha_t, alpha_s, mask):
 @wrong("19.unmask", "of its own")
 def unmask_own_chance(x_t, drawn, u, alpha_t, alpha_s, mask):
     return unmask(x_t, drawn, torch.rand(u.shape), alpha_t, alpha_s, mask)
+
+
+@wrong("19.unmask", "brackets of its own")
+def unmask_no_brackets(x_t, drawn, u, alpha_t, alpha_s, mask):
+    return torch.where(x_t == mask & u < (alpha_s - alpha_t) / (1 - alpha_t), drawn, x_t)
+
+
+@wrong("19.unmask", "chooses for each letter")
+def unmask_and(x_t, drawn, u, alpha_t, alpha_s, mask):
+    return torch.where((x_t == mask) and (u < (alpha_s - alpha_t) / (1 - alpha_t)), drawn, x_t)
 
 
 # --- 19.cents ---------------------------------------------------------------------------------------------------------
@@ -203,7 +233,7 @@ def keep_phase_no_division(real, imag, magnitude):
     return torch.stack([magnitude * real, magnitude * imag], -1)
 
 
-@wrong("19.keep_phase", "should be real")
+@wrong("19.keep_phase", "view_as_real")
 def keep_phase_as_complex(real, imag, magnitude):
     z = torch.complex(real, imag)
     return magnitude * z / z.abs()
@@ -259,3 +289,14 @@ def over_time_channels_first(h, frames):
 @wrong("19.over_time", "a line for each place of each clip")
 def over_time_not_flat(h, frames):
     return h.unflatten(0, (-1, frames)).permute(0, 3, 4, 1, 2)
+
+
+@wrong("19.over_time", "`reshape` or `flatten`")
+def over_time_view(h, frames):
+    n, c, height, width = h.shape
+    return h.view(n // frames, frames, c, height, width).permute(0, 3, 4, 1, 2).view(-1, frames, c)
+
+
+@wrong("19.over_time", "every axis once")
+def over_time_four_axes(h, frames):
+    return h.unflatten(0, (-1, frames)).permute(0, 2, 3, 1).flatten(0, 2)

@@ -292,10 +292,15 @@ def _tidy_outputs(cell: NotebookNode) -> None:
 
 
 def in_256_colours(png: bytes) -> bytes:
-    """The picture with a palette: the eye sees no difference, and the repository's history is a third of the size."""
+    """The picture with a palette: the eye sees no difference, and the repository's history is a third of the size.
+
+    A picture that moves comes back as it was: a palette would leave its first frame only.
+    """
     buffer = io.BytesIO()
-    picture = PIL.Image.open(io.BytesIO(png)).convert("RGBA")
-    picture = picture.quantize(256, PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE)
+    found = PIL.Image.open(io.BytesIO(png))
+    if getattr(found, "is_animated", False):
+        return png
+    picture = found.convert("RGBA").quantize(256, PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE)
     picture.save(buffer, "PNG", optimize=True)
     return min(png, buffer.getvalue(), key=len)
 
