@@ -18,8 +18,9 @@ class ClipDenoiser(nn.Module):
     """`network(x, log_snr, label) -> F` for clips (b, channels, frames, height, width): factorised space and time.
 
     Each block first looks at each frame by itself (a `ResBlock`), then at each place through all frames (attention over
-    `frames` positions): n places and f frames cost n f² + convolutions, where attention over all at once would cost
-    n² f². Any number of frames will do; with one, time is only what it has learned of single frames (Ho et al. 2022).
+    `frames` positions): n places and f frames cost n f² and convolutions (in one block f n² as well, within frames),
+    where attention over all at once would cost n² f². Any number of frames will do; with one, time is only what it has
+    learned of single frames (Ho et al. 2022).
 
     Args:
         channels: of a frame.
