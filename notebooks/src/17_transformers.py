@@ -46,7 +46,7 @@ use_style()
 # ## The question
 #
 # Two networks drew these digits, from the same noises, with ten calls each. One is a small U-Net. In the other there is
-# no convolution at all: nothing in it knows that neighbouring pixels have anything to do with each other.
+# no convolution at all: it reads squares of $4 \times 4$ pixels, and no layer of it prefers a neighbouring square to a far one.
 
 
 # %%
@@ -178,8 +178,8 @@ assert torch.equal(small, large[:, :7, :7])
 #
 # $$F = 24\,n\,c^2 + 4\,n\,\ell\,c. \tag{17.2}$$
 #
-# In a DiT (Peebles & Xie, 2023) each token sees all, $\ell = n$. *Predict: halve the side of a patch, and the cost becomes how
-# many times as large? Is that the first term, or the second?*
+# In a DiT (Peebles & Xie, 2023) each token sees all, $\ell = n$. *Predict: halve the side of a patch, and each
+# of the two terms becomes how many times as large? Which of them is the larger one on digits?*
 #
 # ### Exercise 2 · What a block costs
 # *5 minutes · easy · Eq. (17.2).*
@@ -223,7 +223,8 @@ for p in sides:
     )
 
 # %% [markdown]
-# *At these sizes the linear layers are the price, not the $n^2$.* Attention's share passes one half only where $n > 6c$.
+# Half the side makes four times the tokens: four times the first term, sixteen times the second. *At these sizes the linear
+# layers are the price, not the $n^2$.* Attention's share passes one half only where $n > 6c$.
 #
 # ## 3 · The noise level, and zeros that learn
 #
@@ -376,19 +377,20 @@ plt.legend(fontsize=8)
 show(
     figure,
     "Training losses of three initialisations. With the zeros put in last it falls "
-    "fastest, to below one half. With two zeros in a row it levels off early. With "
-    "zeros that were overwritten it begins above two, and ends above both.",
+    "fastest, and ends lowest. With two zeros in a row it levels off early. With zeros "
+    "that were overwritten it begins far above the others, and stays behind.",
 )
 
 # %% [markdown]
 # *With two zeros in a row not one weight of the blocks has moved, by not one bit.* What such a network learns, its first and
 # its last layer learn, which see one patch each. Its loss does fall, so nobody is warned. The network whose zeros were
-# overwritten learns with all its blocks. But it begins with gates and an answer made of chance, at a loss above that of
-# saying nothing, which is one; and most of these steps it spends on the way back. Both slips cost more than anything that
-# one might tune. So the rule: **zeros come last, and one in a row.**
+# overwritten learns with all its blocks. But it begins with gates and an answer made of chance, at a loss far above that of
+# saying nothing, which is one. The way back to one takes it about a fifth of the
+# steps, and by the last it has not caught up. Which of the two slips costs more you see above; neither raises an error. So the
+# rule: **zeros come last, and one in a row.**
 #
-# **QK-norm.** Another guard of deep transformers. As weights grow, so do queries and keys, and their products grow twice as
-# fast; the softmax becomes a choice of one, and passes no gradient (lesson 06). So bring each query and each key to a root
+# **QK-norm.** Another guard of deep transformers. As weights grow, so do queries and keys, and their products grow with the
+# square; the softmax becomes a choice of one, and passes no gradient (lesson 06). So bring each query and each key to a root
 # mean square of one, times a learned scale $\gamma$, before they meet. By Cauchy and Schwarz, with $d$ numbers in each,
 #
 # $$\frac{|q \cdot k|}{\sqrt d} \le \gamma_q\,\gamma_k\,\frac{\sqrt d\,\sqrt d}{\sqrt d} = \gamma_q\,\gamma_k\,\sqrt d. \tag{17.5}$$
@@ -478,8 +480,8 @@ axes[0].set_ylabel("span, in patches")
 show(
     figure,
     "Three panels, for little noise, more, and much: the span of each of four heads in "
-    "each of four blocks, and their mean. A dotted line marks a head that looks "
-    "everywhere alike.",
+    "each of four blocks, and their mean, which is lower in the two middle blocks. A "
+    "dotted line marks a head that looks everywhere alike.",
 )
 
 # %% [markdown]
@@ -511,10 +513,10 @@ assert len(near) >= 2
 assert set(near) <= set(NEAR)
 
 # %% [markdown]
-# *It has learned a convolution.* In the third block three of four heads give more than half of their attention to one fixed
-# neighbour, whatever is to be seen there: the patch above, the one to the left, the one to the right. The patch below is
-# a head's of the second block. Nobody put neighbours in. A picture is made of them, and a network that may look anywhere
-# found out, at the price of the examples that it took.
+# *It has learned what a convolution is given.* In the third block three of four heads give more than half of their attention
+# to one fixed neighbour, averaged over all places and digits: the patch above, the one to the left, the one to the right. The
+# patch below is a head's of the second block. Places were put in, neighbours were not. A network that may look anywhere found
+# them, from examples.
 #
 # *Move the cross onto the stroke and off it, go through the blocks, raise the noise.* Each map is where one head looks from
 # there.
@@ -569,12 +571,13 @@ for axis, title in zip(
 show(
     figure,
     "Attention maps of four heads in four blocks, for a patch on the stroke of a noisy "
-    "seven at t = 400.",
+    "seven at t = 400. In the third block three heads look at the patch above, to the "
+    "right and to the left. In the first and the last most look far off.",
 )
 
 # %% [markdown]
-# Bright fields are where the cross looks; each map has its own scale. The first block and the last gather from far, from
-# the stroke more than from elsewhere; between them, neighbours.
+# Bright fields are where the cross looks; each map has its own scale. The first block and the last gather from far, often
+# from the stroke; between them, most heads look near by.
 #
 # ## 5 · Windows
 #
@@ -669,8 +672,9 @@ for axis in axes:
 show(
     figure,
     "A grid of 14 by 14 in four windows of 7. The last three rows and columns came "
-    "round the edge. Beside it who may look at whom in the four windows: all in the "
-    "first, two blocks of pieces in the second and third, four in the last.",
+    "round the edge. Beside it, white where a token may look at another, the masks of "
+    "the four windows: all white in the first, a chessboard where columns came round, "
+    "two blocks where rows did, and both at once in the last.",
 )
 
 # %% [markdown]
@@ -742,7 +746,7 @@ for shifted in (False, True):
 # And how far does a *pair* of layers, plain and shifted, see? A token sees its shifted window, and through each token of it
 # that one's plain window. Along a side, with the shifted window $[a, b)$ around $i$,
 #
-# $$\text{field} = \left[\,w \lfloor a/w \rfloor,\; w \lceil b/w \rceil\,\right), \qquad 2w \text{ tokens across, inside the grid.} \tag{17.9}$$
+# $$\text{field} = \left[\,w \lfloor a/w \rfloor,\; w \lceil b/w \rceil\,\right), \qquad 2w \text{ tokens across, away from the edges.} \tag{17.9}$$
 #
 # Measured by the gradient, on a grid of four windows a side:
 
@@ -852,13 +856,14 @@ for name in ("mnist-unet-weak", "mnist-dit", "mnist-unet"):
     print(f"{name:15} {cost / 1e12:7,.1f} · 10^12 operations; {card})")
 
 # %% [markdown]
-# *B, the transformer, drew the better row. It had six times the operations.* That is no comparison yet.
+# *By FID B, the transformer, draws the better digits. It had more than six times the operations.* That is no comparison yet.
 #
 # ## 7 · At equal cost
 #
-# `course bench architectures` trained each of the three with the same number of operations, at several budgets and from three
-# seeds: batches of 64, AdamW, each with the learning rate of four that was best for it at the smallest budget, on a seed
-# of its own. The loss is that of 1,000 unseen digits in noises that are the same for all. FID is that of 1,000
+# `course bench architectures` trained each of the three with the same number of operations, at two budgets and from three
+# seeds: batches of 64, AdamW, each with the learning rate of four that was best for it at the smaller budget, on a seed
+# of its own (for the DiT that was the largest tried, so a larger one may be better still). Measured are the averaged weights
+# (lesson 07). The loss is that of 1,000 unseen digits in noises that are the same for all. FID is that of 1,000
 # draws (DPM-Solver++ 2M, ten steps, in the features of our classifier; 1,000 real digits have 0.058). Intervals are
 # Student's, of 95 %, over seeds.
 
@@ -943,17 +948,18 @@ axes[0].legend(fontsize=8)
 show(
     figure,
     "Three panels for U-Net, DiT and Swin, a dot a seed: held-out loss against "
-    "operations, FID against operations, held-out loss against seconds.",
+    "operations, FID against operations with that of real digits dotted, held-out loss "
+    "against seconds. The U-Net begins worst and ends best in all three.",
 )
 
 # %% [markdown]
-# *What did you guess?* The lines cross. For $10^{12}$ operations the network without convolutions has learned most, and the
+# *What did you guess?* The lines cross. For $10^{12}$ operations the DiT has learned most, and the
 # U-Net least; for twice as many the U-Net has learned most, in loss and in FID and with every seed. So these transformers get
-# going sooner, and the convolutions overtake them almost at once. One way to read it, which the table cannot prove: what a
-# patch can tell by itself is learned first, and linear layers learn it fastest; then comes how neighbours fit, which a
+# going sooner, and the convolutions overtake them before the budget has doubled. One way to read it, which the table cannot
+# prove: what a patch can tell by itself is learned first, and linear layers learn it fastest; then comes how neighbours fit, which a
 # convolution has built in and a DiT must find (section 4). And all of these are beginnings, as the trainings above show.
 #
-# **At equal time.** Operations are not seconds. A convolution of many channels runs near the best rate of a processor;
+# **At equal time.** Operations are not seconds. A convolution of many channels is one large product, which processors are good at;
 # windows are many small products, with much carrying about between them. On one thread of the machine that made the table,
 # the architectures taking turns:
 
@@ -978,7 +984,8 @@ assert max(in_time["dit"]) < min(in_time["swin"])
 # U-Net first, then the DiT, then Swin, with every seed. On another machine the rates are others, and the order may be.
 #
 # **Patch size.** By (17.2) patches of 2 cost about five times as much as patches of 4, and patches of 7 a third. At equal
-# operations, so with a fifth of the steps and with three times as many (here nothing was drawn):
+# operations, so with a fifth of the steps and with three times as many (all at the
+# DiT's learning rate; here nothing was drawn):
 
 # %%
 for p in sides:

@@ -50,6 +50,23 @@ def patchify_divided(x, p):
     return x.reshape(b, c, height / p, p, width / p, p)
 
 
+@wrong("17.patchify", "bring them behind")
+def patchify_channel_by_channel(x, p):
+    return x.unfold(2, p, p).unfold(3, p, p).reshape(len(x), -1, x.shape[1] * p * p)
+
+
+@wrong("17.patchify", "does not turn")
+def patchify_unshuffled_not_turned(x, p):
+    return F.pixel_unshuffle(x, p).reshape(len(x), -1, x.shape[1] * p * p)
+
+
+@wrong("17.patchify", "the other way round")
+def patchify_split_the_other_way(x, p):
+    b, c, height, width = x.shape
+    cut = x.reshape(b, c, p, height // p, p, width // p)
+    return cut.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p)
+
+
 @wrong("17.patchify", "column by column")
 def patchify_columns(x, p):
     return torch.stack(
@@ -80,6 +97,26 @@ def flops_in_a_tensor(n, c, seen):
 @wrong("17.flops", "count as two")
 def flops_multiplications(n, c, seen):
     return 12 * n * c**2 + 2 * n * seen * c
+
+
+@wrong("17.flops", "linear layers, too")
+def flops_half_of_them(n, c, seen):
+    return 12 * n * c**2 + 4 * n * seen * c
+
+
+@wrong("17.flops", "linear layers are missing")
+def flops_of_attention(n, c, seen):
+    return 4 * n * seen * c
+
+
+@wrong("17.flops", "one token")
+def flops_of_one_token(n, c, seen):
+    return 24 * c**2 + 4 * seen * c
+
+
+@wrong("17.flops", "lacks the c")
+def flops_of_pairs(n, c, seen):
+    return 24 * n * c**2 + 4 * n * seen
 
 
 @wrong("17.flops", "looks at all n")
@@ -122,6 +159,30 @@ def adaln_token_by_token(h, shift, scale, gate, weight):
 @wrong("17.adaln", "multiplies by scale")
 def adaln_no_one(h, shift, scale, gate, weight):
     return h + gate[:, None] * ((scale[:, None] * F.layer_norm(h, h.shape[-1:]) + shift[:, None]) @ weight.mT)
+
+
+@wrong("17.adaln", "variance + 0.00001")
+def adaln_without_epsilon(h, shift, scale, gate, weight):
+    x = (h - h.mean(-1, keepdim=True)) / h.std(-1, correction=0, keepdim=True)
+    return h + gate[:, None] * (((1 + scale[:, None]) * x + shift[:, None]) @ weight.mT)
+
+
+@wrong("17.adaln", "adds 0.000001")
+def adaln_smaller_epsilon(h, shift, scale, gate, weight):
+    x = F.layer_norm(h, h.shape[-1:], eps=1e-6)
+    return h + gate[:, None] * (((1 + scale[:, None]) * x + shift[:, None]) @ weight.mT)
+
+
+@wrong("17.adaln", "come after it")
+def adaln_modulated_late(h, shift, scale, gate, weight):
+    x = F.layer_norm(h, h.shape[-1:]) @ weight.mT
+    return h + gate[:, None] * ((1 + scale[:, None]) * x + shift[:, None])
+
+
+@wrong("17.adaln", "scaled and shifted")
+def adaln_norm_late(h, shift, scale, gate, weight):
+    x = F.layer_norm((1 + scale[:, None]) * h + shift[:, None], h.shape[-1:])
+    return h + gate[:, None] * (x @ weight.mT)
 
 
 @wrong("17.adaln", "one for each picture")
@@ -174,6 +235,17 @@ def unwindow_reshaped(windows, w, rows, columns):
 def unwindow_turned(windows, w, rows, columns):
     b, _, _, c = windows.shape
     return windows.reshape(b, rows // w, columns // w, w, w, c).permute(0, 1, 4, 2, 3, 5).reshape(b, rows, columns, c)
+
+
+@wrong("17.unwindow", "swapped in both")
+def unwindow_as_columns(windows, w, rows, columns):
+    return unwindow(windows, w, columns, rows).transpose(1, 2)
+
+
+@wrong("17.unwindow", "columns first")
+def unwindow_as_patches(windows, w, rows, columns):
+    b, _, _, c = windows.shape
+    return windows.reshape(b, rows // w, columns // w, w, w, c).permute(0, 2, 4, 1, 3, 5).reshape(b, rows, columns, c)
 
 
 @wrong("17.unwindow", "whole numbers")
@@ -230,6 +302,42 @@ def shift_mask_other_way(rows, columns, w, s):
     return piece[:, :, None] == piece[:, None, :]
 
 
+def mask_of(piece, w):
+    piece = piece.reshape(piece.shape[0] // w, w, piece.shape[1] // w, w).transpose(1, 2).reshape(-1, w * w)
+    return piece[:, :, None] == piece[:, None, :]
+
+
+@wrong("17.shift_mask", "one fewer")
+def shift_mask_off_by_one(rows, columns, w, s):
+    return mask_of(2 * (torch.arange(rows) > rows - s).long()[:, None] + (torch.arange(columns) > columns - s), w)
+
+
+@wrong("17.shift_mask", "are w // 2")
+def shift_mask_of_half_a_window(rows, columns, w, s):
+    s = w // 2
+    return mask_of(2 * (torch.arange(rows) >= rows - s).long()[:, None] + (torch.arange(columns) >= columns - s), w)
+
+
+@wrong("17.shift_mask", "the corner is one")
+def shift_mask_two_pieces(rows, columns, w, s):
+    return mask_of((torch.arange(rows) >= rows - s)[:, None] | (torch.arange(columns) >= columns - s), w)
+
+
+@wrong("17.shift_mask", "one of its own")
+def shift_mask_three_pieces(rows, columns, w, s):
+    piece = torch.zeros(rows, columns)
+    piece[rows - s :] = 1
+    piece[:, columns - s :] = 2
+    return mask_of(piece, w)
+
+
+@wrong("17.shift_mask", "`reshape` alone")
+def shift_mask_reshaped(rows, columns, w, s):
+    piece = 2 * (torch.arange(rows) >= rows - s).long()[:, None] + (torch.arange(columns) >= columns - s)
+    piece = piece.reshape(-1, w * w)
+    return piece[:, :, None] == piece[:, None, :]
+
+
 @wrong("17.shift_mask", "truth values")
 def shift_mask_of_infinities(rows, columns, w, s):
     return torch.zeros(rows * columns // w**2, w * w, w * w).masked_fill(~shift_mask(rows, columns, w, s), -torch.inf)
@@ -268,6 +376,33 @@ def relative_index_loop(w):
 def relative_index_of_one_number(w):
     place = torch.arange(w).repeat_interleave(w) * (2 * w - 1) + torch.arange(w).repeat(w)
     return place[:, None] - place[None] + 2 * w * (w - 1)
+
+
+@right("17.relative_index")
+def relative_index_in_int32(w):
+    return relative_index(w).int()
+
+
+@wrong("17.relative_index", "not w")
+def relative_index_from_w(w):
+    return relative_index(w) + 2 * w
+
+
+@wrong("17.relative_index", "number 0")
+def relative_index_from_one(w):
+    return relative_index(w) + 1
+
+
+@wrong("17.relative_index", "columns, too")
+def relative_index_columns_turned(w):
+    place = torch.arange(w * w)
+    row, column = place // w, place % w
+    return (row[:, None] - row + w - 1) * (2 * w - 1) + column - column[:, None] + w - 1
+
+
+@wrong("17.relative_index", "rows and columns apart")
+def relative_index_of_places(w):
+    return torch.arange(w * w)[:, None] - torch.arange(w * w)
 
 
 @wrong("17.relative_index", "the other way round")
