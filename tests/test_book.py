@@ -115,7 +115,9 @@ def test_no_link_is_left_that_only_the_repository_can_follow(pages: dict[Path, R
 
 
 def test_nothing_is_loaded_from_another_host(site: Path, pages: dict[Path, Reader]) -> None:
-    assert not [(path.name, what) for path, page in pages.items() for what in page.loads if re.match(r"\w+:|//", what)]
+    assert not [
+        (path.name, what) for path, page in pages.items() for what in page.loads if re.match(r"(?!data:)\w+:|//", what)
+    ]
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 

@@ -546,16 +546,25 @@ def test_every_recipe_can_be_built_and_only_its_seed_matters(name: str, monkeypa
     assert same(dict(a.state_dict()), dict(recipes.make_model(recipe).state_dict()))
     other = recipes.make_model(dataclasses.replace(recipe, seed=1))
     assert not same(dict(a.state_dict()), dict(other.state_dict()))
-    x = torch.zeros(1, recipe.network["channels"], *((28, 28) if recipe.dataset == "mnist" else (32, 32)))
+    if recipe.architecture == "tokens":
+        n, V = recipe.network["length"], recipe.network["vocabulary"]
+        assert a(torch.zeros(1, n, dtype=torch.long)).shape == (1, n, V)
+        return
+    sides = {"cifar10": (32, 32), "mnist-7": (7, 7), "mnist-codes": (7, 7), "film": (8, 16, 16)}
+    x = torch.zeros(1, recipe.network["channels"], *sides.get(recipe.dataset, (28, 28)))
     if recipe.architecture == "classifier":
         assert a.eval()(x).shape == (1, 10)
         return
     if recipe.architecture == "noisy_classifier":
         assert a.eval()(x, torch.zeros(1)).shape == (1, 10)
         return
-    T = recipe.schedule["T"]
-    assert a(x, torch.tensor(T)).shape == x.shape
-    assert (a.data_mean, a.data_std, a.schedule.T) == (0.1, 0.5, T)
+    if recipe.architecture == "autoencoder":
+        assert a(x, torch.zeros(1, *a.code_shape(x)))[0].shape == x.shape
+        return
+    T, more = recipe.schedule["T"], {"beside": x} if "beside" in recipe.network else {}
+    assert a(x, torch.tensor(T), **more).shape == x.shape
+    pixels = recipe.dataset not in ("mnist-codes", "notes", "film")  # which are standardised, or nearly, as they are
+    assert (a.data_mean, a.data_std, a.schedule.T) == ((0.1, 0.5, T) if pixels else (0.0, 1.0, T))
 
 
 @pytest.mark.usefixtures("small")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
 from course_utils.desk.authoring.book import live
 from course_utils.desk.lesson import ROOT, title
@@ -30,7 +31,6 @@ def lesson_page(path: Path) -> NotebookNode:
         if cell.cell_type == "code":
             cell.outputs = solved[cell.id].outputs
             cell.execution_count = solved[cell.id].execution_count
-            _say_what_is_shown(cell)
         if "manual" in tags:
             cell.source = _folded("An answer", solved[cell.id].source)
             if cell.id in rubrics:
@@ -38,7 +38,7 @@ def lesson_page(path: Path) -> NotebookNode:
         if "solution-fold" in tags:
             cells.insert(-1, cell)  # before the check, which is that of the solved copy
         else:
-            cells.append(cell)
+            cells.extend(_one_picture_each(cell))
     cells[0].source = _title(cells[0].source, path.name)
     page.cells = cells
     _bring_to_life(page, path.stem)
@@ -71,6 +71,27 @@ def _title(source: str, name: str) -> str:
     links = [*([colab[1]] if colab else []), f"{{download}}`Download the notebook <../download/{name}>`"]
     title, _, rest = (source[: colab.start()] if colab else source).partition("\n")
     return f"{title}\n\n```{{container}} buttons\n{' '.join(links)}\n```\n{rest}"
+
+
+def _one_picture_each(cell: NotebookNode) -> list[NotebookNode]:
+    """The cell, and one without input for each further picture: MyST-NB knows one alt text and one width for a cell."""
+    if cell.cell_type != "code":
+        return [cell]
+    shown = [any(kind.startswith("image/") for kind in output.get("data", {})) for output in cell.outputs]
+    ends = [*[i for i, picture in enumerate(shown) if picture][1:], len(shown)]
+    more = [
+        new_code_cell(
+            "# the same cell's",  # a cell without code would be left out
+            id=f"{cell.id}-{k}",
+            outputs=cell.outputs[start:end],
+            metadata={"tags": ["remove-input"]},
+        )
+        for k, (start, end) in enumerate(itertools.pairwise(ends), start=2)
+    ]
+    cell.outputs = cell.outputs[: ends[0]]
+    for one in (cell, *more):
+        _say_what_is_shown(one)
+    return [cell, *more]
 
 
 def _say_what_is_shown(cell: NotebookNode) -> None:
