@@ -106,7 +106,7 @@ DAE = denoisers.DAE(1, 8, width=8, bottleneck=4, num_classes=3).eval()
 ATTENTION = denoisers.AttentionDenoiser(1, 16, 1, 4, 2, 3).eval()
 DIT = denoisers.DiT(1, 8, 1, 2, 4, 3).eval()
 SWIN = denoisers.Swin(1, (8, 16), 2, 8, 2, 2, 3).eval()
-TOKENS = normal(2, 6, 8)
+VECTORS = normal(2, 6, 8)
 for network in (CNN, UNET, DAE, ATTENTION):
     nn.init.normal_(network.last.weight, std=0.1)
 DENOISER = denoisers.Denoiser(CNN, S).eval()
@@ -399,14 +399,14 @@ CALLS = {
     },
     "denoisers.dae.DAE.forward": {"self": DAE, **NETWORK},
     "denoisers.dit.patchify": {"x": IMAGES, "patch": 4},
-    "denoisers.dit.unpatchify": {"tokens": TOKENS, "patch": 2, "height": 4, "width": 6},
+    "denoisers.dit.unpatchify": {"tokens": VECTORS, "patch": 2, "height": 4, "width": 6},
     "denoisers.dit.TokenAttention": {"width": 8, "heads": 2, "qk_norm": True},
-    "denoisers.dit.TokenAttention.forward": {"self": TokenAttention(8, 2), "h": TOKENS},
-    "denoisers.dit.modulate": {"h": TOKENS, "shift": TOKENS, "scale": TOKENS},
+    "denoisers.dit.TokenAttention.forward": {"self": TokenAttention(8, 2), "h": VECTORS},
+    "denoisers.dit.modulate": {"h": VECTORS, "shift": VECTORS, "scale": VECTORS},
     "denoisers.dit.AdaLNZero": {"width": 8, "dim": 8, "mixer": LINEAR, "expand": 2},
-    "denoisers.dit.AdaLNZero.forward": {"self": AdaLNZero(8, 8, nn.Identity()), "h": TOKENS, "vector": normal(2, 8)},
+    "denoisers.dit.AdaLNZero.forward": {"self": AdaLNZero(8, 8, nn.Identity()), "h": VECTORS, "vector": normal(2, 8)},
     "denoisers.dit.LastLayer": {"width": 8, "dim": 8, "values": 4},
-    "denoisers.dit.LastLayer.forward": {"self": LastLayer(8, 8, 4), "h": TOKENS, "vector": normal(2, 8)},
+    "denoisers.dit.LastLayer.forward": {"self": LastLayer(8, 8, 4), "h": VECTORS, "vector": normal(2, 8)},
     "denoisers.dit.DiT": {
         "channels": 1, "width": 8, "blocks": 1, "heads": 2, "patch": 4, "num_classes": 3, "qk_norm": True,
     },
