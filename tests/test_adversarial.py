@@ -303,6 +303,7 @@ def test_flops_are_those_of_the_matrix_products_with_a_second_derivative() -> No
     assert 1.3 * plain.total < charged.total < 3 * plain.total
 
 
+@pytest.mark.slow(8)
 def test_a_duel_spends_its_budget_and_is_resumed(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"BATCH": 16, "N": 50, "WIDTH": 8, "CALLS": 3, "PAIRS": 64}.items():
         monkeypatch.setattr(duel_points, name, value)
@@ -342,6 +343,7 @@ def test_the_gan_spends_what_the_unet_did(tmp_path, monkeypatch: pytest.MonkeyPa
     assert list(duel_digits.run_digits([3], steps=12, n=20, folder=tmp_path)) == []
 
 
+@pytest.mark.slow(3)
 def test_rivals_draw_bytes() -> None:
     torch.manual_seed(0)
     model = digit_rivals(latent=4, width=4, critic_width=4)

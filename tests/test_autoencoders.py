@@ -184,6 +184,7 @@ def test_codes_are_drawn_and_decoded():
     assert not torch.equal(draws[0], draws[2])
 
 
+@pytest.mark.slow(6)
 def test_codes_of_the_stream_are_standardised_and_in_order():
     task = {"kind": "code_denoising", "autoencoder": "mnist-autoencoder"}
     z, labels = recipes.load_data(dataclasses.replace(recipes.RECIPES["mnist-latent"], task=task))
@@ -207,6 +208,7 @@ def test_its_measure_goes_by_way_of_the_decoder():
     assert x.shape == (2, 1, 28, 28)
 
 
+@pytest.mark.slow(3)
 def test_small_pictures_know_their_moments():
     for name, k in (("mnist-7", 4), ("mnist-14", 2)):
         images, labels = recipes.parts.small_images(name)

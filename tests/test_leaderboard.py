@@ -424,6 +424,7 @@ def sweep(board, monkeypatch, tmp_path):
     return lambda: leaderboard.run_guided("mnist-unet", folder=tmp_path)
 
 
+@pytest.mark.slow(10)
 def test_a_sweep_goes_on_where_it_was_and_counts_its_calls(sweep, tmp_path):
     first = sweep()
     before = [next(first), next(first)]

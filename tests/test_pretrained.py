@@ -146,6 +146,7 @@ def test_the_classifiers_know_their_images(dataset, least):
     assert metrics.accuracy(load_classifier(dataset), dataset, full=False).share.value >= least
 
 
+@pytest.mark.slow(4)
 def test_the_classifier_of_noisy_digits_sees_less_the_more_noise_there_is():
     model = pretrained.load_network("mnist-noisy-classifier")
     found = [metrics.noisy_accuracy(model, "mnist", level, full=False).value for level in (8.0, 0.0, -4.0, -12.0)]
