@@ -7,6 +7,7 @@ import html
 import time
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
+from typing import Any
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -51,27 +52,21 @@ def slider(
     label: str, low: float, high: float, value: float, step: float | None = None, **options: object
 ) -> ipywidgets.IntSlider | ipywidgets.FloatSlider:
     """A slider with room for its label; whole numbers in, whole numbers out."""
-    whole = all(isinstance(x, Integral) for x in (low, high, value, step or 1))
-    make = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-    return make(
-        min=low,
-        max=high,
-        value=value,
-        step=step or (1 if whole else (high - low) / 100),
-        description=label,
-        style={"description_width": "initial"},
-        layout=ipywidgets.Layout(width="min(36em, 100%)"),
-        **options,
-    )
+    return _slid(label, low, high, value, step, (ipywidgets.IntSlider, ipywidgets.FloatSlider), options)
 
 
 def span(
     label: str, low: float, high: float, value: tuple[float, float], step: float | None = None, **options: object
 ) -> ipywidgets.IntRangeSlider | ipywidgets.FloatRangeSlider:
     """A slider with two ends, whose value is a pair: from where to where."""
-    whole = all(isinstance(x, Integral) for x in (low, high, *value, step or 1))
-    make = ipywidgets.IntRangeSlider if whole else ipywidgets.FloatRangeSlider
-    return make(
+    return _slid(label, low, high, value, step, (ipywidgets.IntRangeSlider, ipywidgets.FloatRangeSlider), options)
+
+
+def _slid(label: str, low: float, high: float, value: Any, step: float | None, kinds: Any, options: Any) -> Any:
+    """A slider of the first kind if all that is given are whole numbers, of the second otherwise."""
+    ends = value if isinstance(value, tuple) else (value,)
+    whole = all(isinstance(x, Integral) for x in (low, high, *ends, step or 1))
+    return kinds[0 if whole else 1](
         min=low,
         max=high,
         value=value,

@@ -481,7 +481,7 @@ CALLS = {
             *(f"tasks.adversarial.Adversarial.{method}" for method in ("__call__", "measure")),
             *(f"leaderboard.duel_points.{one}" for one in ("Flops", "batches_of", "spend", "samples_of", "run_points")),
             *(f"leaderboard.duel_digits.{one}" for one in ("run_digits", "duel", "draw", "seconds_alone")),
-            *(f"leaderboard.duel_{one}.{what}" for one in ("points", "digits") for what in ("path_of", "load")),
+            *(f"leaderboard.duel_{one}.load" for one in ("points", "digits")),
         )
     ),
     "runs.EMA": {"model": MODEL, "decay": 0.9},
@@ -742,7 +742,7 @@ CALLS = {
         f"leaderboard.architectures.{one}"
         for one in (
             "plans", "recipe_for", "shape_of", "step_flops", "held_out_loss", "seconds_a_step", "chosen_rate",
-            "measure_architecture", "architectures_path", "load_architectures", "run_architectures",
+            "measure_architecture", "load_architectures", "run_architectures",
         )
     ),
     "leaderboard.memory.small_digits": {"n": 3, "seed": 0},
@@ -750,9 +750,9 @@ CALLS = {
     **dict.fromkeys(  # tests/test_sweeps.py
         f"leaderboard.{one}"
         for one in (
-            *("memory.load_memory", "memory.losses_at", "memory.measure_memory", "memory.memory_path"),
+            *("memory.load_memory", "memory.losses_at", "memory.measure_memory"),
             *("memory.missing_memory", "memory.run_memory", "memory.small_denoiser", "memory.train_on"),
-            *("scale.forward_flops", "scale.load_scale", "scale.measure_scale", "scale.run_scale", "scale.scale_path"),
+            *("scale.forward_flops", "scale.load_scale", "scale.measure_scale", "scale.run_scale"),
             "scale.training_flops",
         )
     ),

@@ -321,7 +321,7 @@ def test_a_duel_spends_its_budget_and_is_resumed(tmp_path, monkeypatch: pytest.M
     stored = duel_points.load(tmp_path)
     assert [row.found for row in stored] == [row.found for rows in seen for row in rows]
     assert list(duel_points.run_points(copies=2, flops=4e6, folder=tmp_path)) == []
-    duel_points.write(duel_points.path_of(tmp_path), duel_points.PointRow, stored[:-1])
+    duel_points.write(duel_points.path_of(duel_points.TABLE, tmp_path), duel_points.PointRow, stored[:-1])
     (again,) = duel_points.run_points(copies=2, flops=4e6, folder=tmp_path)
     assert [row.method for row in again] == ["one step"] * 2
 

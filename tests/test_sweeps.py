@@ -101,7 +101,7 @@ def test_a_trainings_cost_is_three_forward_passes_a_picture():
 
 def test_the_stored_scale_is_of_the_shipped_weights():
     found = leaderboard.load_scale()
-    assert found == rows.read(scale.scale_path(), scale.ScaleRow)
+    assert found == rows.read(rows.path_of(scale.TABLE), scale.ScaleRow)
     assert len({row.plan for row in found}) == len(found)
     assert {row.way for row in found} == set(scale.WAYS)
     for row in found:

@@ -25,14 +25,15 @@ from course_utils._validate import require_one_of
 from course_utils.data import load_images, normalize
 from course_utils.denoisers import Denoiser
 from course_utils.denoisers.costs import activation_bytes, count_flops
-from course_utils.files import data_dir
 from course_utils.forward import noise_like
-from course_utils.leaderboard.rows import FOLDER, read, write
+from course_utils.leaderboard.rows import path_of, read, write
 from course_utils.losses import denoising_loss
 from course_utils.recipes import Recipe, make_model, make_task
 from course_utils.samplers import quadratic_grid, sample_dpmpp_2m, uniform_grid
 from course_utils.tasks.denoising import draw_t
 from course_utils.training import Training, train
+
+TABLE = "architectures"  # its file, in data/leaderboard
 
 NETWORKS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "mnist": {
@@ -214,14 +215,9 @@ def measure_architecture(plan: ArchitecturePlan, steps: int, step_seconds: float
     )
 
 
-def architectures_path(folder: Path | None = None) -> Path:
-    """Where the rows are."""
-    return (folder or data_dir() / FOLDER) / "architectures.csv"
-
-
 def load_architectures(folder: Path | None = None) -> list[ArchitectureRow]:
     """The stored rows. Raises DataError if the file is damaged."""
-    return read(architectures_path(folder), ArchitectureRow)
+    return read(path_of(TABLE, folder), ArchitectureRow)
 
 
 def run_architectures(
@@ -249,5 +245,5 @@ def run_architectures(
             if again
             else measure_architecture(plan, steps, seconds[plan.architecture])
         )
-        write(architectures_path(folder), ArchitectureRow, [*load_architectures(folder), row])
+        write(path_of(TABLE, folder), ArchitectureRow, [*load_architectures(folder), row])
         yield row

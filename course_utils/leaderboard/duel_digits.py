@@ -15,13 +15,14 @@ from torch import Tensor
 
 from course_utils import metrics, recipes, runtime
 from course_utils.data import load_images
-from course_utils.files import data_dir
 from course_utils.leaderboard.duel_points import Flops
-from course_utils.leaderboard.rows import FOLDER, read, write
+from course_utils.leaderboard.rows import path_of, read, write
 from course_utils.metrics.modes import train_features
 from course_utils.recipes import Recipe
 from course_utils.samplers import sample_dpmpp_2m, uniform_grid
 from course_utils.training import Training, train
+
+TABLE = "duel-digits"  # its file, in data/leaderboard
 
 UNET = Recipe(
     "duel-unet",
@@ -97,14 +98,9 @@ class DigitRow:
         return self.method, self.budget, self.unet_steps, self.seed, self.n
 
 
-def path_of(folder: Path | None = None) -> Path:
-    """Where the rows are."""
-    return (folder or data_dir() / FOLDER) / "duel-digits.csv"
-
-
 def load(folder: Path | None = None) -> list[DigitRow]:
     """The stored rows, none if there is no file. Raises DataError if it is damaged."""
-    return read(path_of(folder), DigitRow)
+    return read(path_of(TABLE, folder), DigitRow)
 
 
 def run_digits(
@@ -119,7 +115,7 @@ def run_digits(
             if (method, budget, steps, seed, n) not in there:
                 before = there.get(("U-Net", "both", steps, seed, n))
                 row = duel(method, budget, steps=steps, seed=seed, n=n, before=before)
-                write(path_of(folder), DigitRow, [*load(folder), row])
+                write(path_of(TABLE, folder), DigitRow, [*load(folder), row])
                 yield row
 
 

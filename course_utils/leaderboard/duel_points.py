@@ -21,12 +21,13 @@ from course_utils import metrics, toy
 from course_utils._validate import require_one_of
 from course_utils.adversarial import PointDenoiser, point_rivals
 from course_utils.denoisers import Denoiser
-from course_utils.files import data_dir
-from course_utils.leaderboard.rows import FOLDER, read, write
+from course_utils.leaderboard.rows import path_of, read, write
 from course_utils.samplers import sample_dpmpp_2m, sample_flow_map, uniform_grid
 from course_utils.schedules import VE
 from course_utils.tasks import Adversarial, Denoising, Jumping, Task
 from course_utils.training import Training, train
+
+TABLE = "duel-points"  # its file, in data/leaderboard
 
 WORLDS: dict[str, toy.GaussianMixture] = {"25 on a grid": toy.grid_of_spots(), "8 on a ring": toy.ring_of_spots()}
 BUDGET = 5e10
@@ -151,14 +152,9 @@ def samples_of(
     return (_gan if method in GANS else _diffusion)(method, world, copies, flops, seed)
 
 
-def path_of(folder: Path | None = None) -> Path:
-    """Where the rows are."""
-    return (folder or data_dir() / FOLDER) / "duel-points.csv"
-
-
 def load(folder: Path | None = None) -> list[PointRow]:
     """The stored rows, none if there is no file. Raises DataError if it is damaged."""
-    return read(path_of(folder), PointRow)
+    return read(path_of(TABLE, folder), PointRow)
 
 
 def run_points(
@@ -189,5 +185,5 @@ def run_points(
         ]
         again = {(row.world, row.method, row.seed, row.flops) for row in rows}
         rest = [row for row in load(folder) if (row.world, row.method, row.seed, row.flops) not in again]
-        write(path_of(folder), PointRow, [*rest, *rows])
+        write(path_of(TABLE, folder), PointRow, [*rest, *rows])
         yield rows

@@ -20,9 +20,8 @@ from course_utils._validate import require_count, require_one_of, require_type
 from course_utils.classifier import look_at
 from course_utils.data import load_images
 from course_utils.denoisers import Denoiser
-from course_utils.files import data_dir
 from course_utils.leaderboard.plans import GRIDS, Counted
-from course_utils.leaderboard.rows import FOLDER, read, weights, write
+from course_utils.leaderboard.rows import path_of, read, weights, write
 from course_utils.metrics import draw_images, fid, fid_interval, precision_recall, reference, subset
 from course_utils.protocols import Denoise
 from course_utils.samplers import sample_dpmpp_2m
@@ -209,7 +208,7 @@ def measure_guided(
 
 def guided_path(name: str, folder: Path | None = None) -> Path:
     """Where a network's rows are."""
-    return (folder or data_dir() / FOLDER) / f"guidance-{name}.csv"
+    return path_of(f"guidance-{name}", folder)
 
 
 def load_guided(name: str, folder: Path | None = None) -> list[GuidedRow]:

@@ -23,9 +23,8 @@ from course_utils.cascades import downsample
 from course_utils.classifier import look_at
 from course_utils.data import denormalize, load_images, normalize, shifted
 from course_utils.denoisers import Denoiser, UNet
-from course_utils.files import data_dir
 from course_utils.forward import noise_like
-from course_utils.leaderboard.rows import FOLDER, read, write
+from course_utils.leaderboard.rows import path_of, read, write
 from course_utils.losses import denoising_loss
 from course_utils.metrics import ratio_test
 from course_utils.pretrained import load_classifier
@@ -34,6 +33,8 @@ from course_utils.samplers import sample_ddim, uniform_grid
 from course_utils.schedules import linear
 from course_utils.tasks import Denoising, draw_t
 from course_utils.training import Training, train
+
+TABLE = "memory"  # its file, in data/leaderboard
 
 MOVES = torch.cartesian_prod(*2 * [torch.arange(-1, 2)])
 REGULARISERS: dict[str, dict[str, Any]] = {
@@ -213,14 +214,9 @@ def _drawn(model: Denoiser, seed: int, precision: torch.dtype) -> tuple[Tensor, 
     return torch.cat(found), asked
 
 
-def memory_path(folder: Path | None = None) -> Path:
-    """Where the rows are."""
-    return (folder or data_dir() / FOLDER) / "memory.csv"
-
-
 def load_memory(folder: Path | None = None) -> list[MemoryRow]:
     """The stored rows. Raises DataError if the file is damaged."""
-    return read(memory_path(folder), MemoryRow)
+    return read(path_of(TABLE, folder), MemoryRow)
 
 
 def missing_memory(folder: Path | None = None) -> list[MemoryPlan]:
@@ -239,5 +235,5 @@ def run_memory(folder: Path | None = None, *, plans: int | None = None) -> Itera
     for plan in some if plans is None else some[: require_count("plans", plans)]:
         rows = list(measure_memory(plan))
         kept = {row.key: row for row in [*load_memory(folder), *rows]}
-        write(memory_path(folder), MemoryRow, list(kept.values()))
+        write(path_of(TABLE, folder), MemoryRow, list(kept.values()))
         yield from rows

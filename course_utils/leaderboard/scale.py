@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from course_utils import pretrained, recipes, runtime
 from course_utils._validate import require_one_of
 from course_utils.denoisers.costs import count_flops
-from course_utils.files import data_dir
-from course_utils.leaderboard.rows import FOLDER, read, weights, write
+from course_utils.leaderboard.rows import path_of, read, weights, write
+
+TABLE = "scale"  # its file, in data/leaderboard
 
 WAYS: dict[str, tuple[str, ...]] = {
     "one network": ("mnist-pixels",),
@@ -94,8 +95,7 @@ def forward_flops(name: str) -> int:
 
 def training_flops(name: str) -> float:
     """Of a whole training by a recipe: backward costs twice what forward does."""
-    recipe = recipes.RECIPES[name]
-    return 3.0 * forward_flops(name) * recipe.steps * recipe.batch_size
+    return float(forward_flops(name) * recipes.RECIPES[name].calls)
 
 
 def measure_scale(plan: ScalePlan) -> ScaleRow:
@@ -130,16 +130,11 @@ def measure_scale(plan: ScalePlan) -> ScaleRow:
     )
 
 
-def scale_path(folder: Path | None = None) -> Path:
-    """Where the rows are."""
-    return (folder or data_dir() / FOLDER) / "scale.csv"
-
-
 def load_scale(folder: Path | None = None) -> list[ScaleRow]:
     """The stored rows of the weights that are shipped now. Raises DataError if the file is damaged."""
     shipped = pretrained.read_manifest()
     now = {way: "+".join(weights(n) for n in names) for way, names in WAYS.items() if set(names) <= set(shipped)}
-    return [row for row in read(scale_path(folder), ScaleRow) if row.sha256 == now.get(row.way)]
+    return [row for row in read(path_of(TABLE, folder), ScaleRow) if row.sha256 == now.get(row.way)]
 
 
 def run_scale(folder: Path | None = None) -> Iterator[ScaleRow]:
@@ -148,5 +143,5 @@ def run_scale(folder: Path | None = None) -> Iterator[ScaleRow]:
     for plan in PLANS:
         if plan not in there:
             row = measure_scale(plan)
-            write(scale_path(folder), ScaleRow, [*load_scale(folder), row])
+            write(path_of(TABLE, folder), ScaleRow, [*load_scale(folder), row])
             yield row

@@ -1,6 +1,14 @@
 """The course's trainings by name: what `course train NAME` repeats. A new one is a `Recipe` more."""
 
+from typing import Any
+
 from course_utils.recipes.recipe import Recipe
+
+_SHORT: dict[str, Any] = {"batch_size": 64, "lr": 2e-3, "warmup": 100, "ema": 0.995}  # minutes: lesson 16
+_UPSCALER = {
+    **{"channels": 1, "widths": (32, 64), "blocks": 1, "attention": (), "num_classes": 10},
+    **{"second_time": True, "beside": 1},
+}
 
 RECIPES = {
     recipe.name: recipe
@@ -123,10 +131,7 @@ RECIPES = {
             network={"channels": 1, "widths": (32, 64), "blocks": 1, "num_classes": 10},
             task={"kind": "denoising", "times": "cosine"},
             steps=1100,
-            batch_size=64,
-            lr=2e-3,
-            warmup=100,
-            ema=0.995,
+            **_SHORT,
         ),
         Recipe(  # the small end of a cascade
             "mnist-seven",
@@ -134,48 +139,23 @@ RECIPES = {
             network={"channels": 1, "widths": (32, 64), "blocks": 1, "num_classes": 10, "stem": 1},
             task={"kind": "denoising", "times": "cosine"},
             steps=900,
-            batch_size=64,
-            lr=2e-3,
-            warmup=100,
-            ema=0.995,
+            **_SHORT,
         ),
         Recipe(  # its large end, told a small picture with noise on it
             "mnist-upscaler",
             "mnist",
-            network={
-                "channels": 1,
-                "widths": (32, 64),
-                "blocks": 1,
-                "attention": (),
-                "num_classes": 10,
-                "second_time": True,
-                "beside": 1,
-            },
+            network=_UPSCALER,
             task={"kind": "upscaling", "times": "cosine"},
             steps=900,
-            batch_size=64,
-            lr=2e-3,
-            warmup=100,
-            ema=0.995,
+            **_SHORT,
         ),
         Recipe(  # the same, told clean ones only: what usually goes wrong
             "mnist-upscaler-clean",
             "mnist",
-            network={
-                "channels": 1,
-                "widths": (32, 64),
-                "blocks": 1,
-                "attention": (),
-                "num_classes": 10,
-                "second_time": True,
-                "beside": 1,
-            },
+            network=_UPSCALER,
             task={"kind": "upscaling", "times": "cosine", "most": 0.0, "augment": 0.0},
             steps=900,
-            batch_size=64,
-            lr=2e-3,
-            warmup=100,
-            ema=0.995,
+            **_SHORT,
         ),
         Recipe(
             "mnist-autoencoder",
@@ -196,10 +176,7 @@ RECIPES = {
             network={"channels": 4, "widths": (48, 64), "blocks": 1, "num_classes": 10, "stem": 1},
             task={"kind": "code_denoising", "times": "cosine", "autoencoder": "mnist-autoencoder"},
             steps=1610,
-            batch_size=64,
-            lr=2e-3,
-            warmup=100,
-            ema=0.995,
+            **_SHORT,
         ),
         Recipe(
             "mnist-smoke",
