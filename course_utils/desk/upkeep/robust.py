@@ -30,13 +30,15 @@ from course_utils.runtime import pick_precision
 FOLDER = ROOT / ".cache" / "robust"
 SEEDS, THREADS, PRECISIONS = range(5), (1, 2), ("float32", "bfloat16")
 
-# Runs before the setup cell: what the lesson then imports picks this precision, whatever the machine has.
+# Runs before the setup cell: what the lesson then imports picks this precision, whatever the machine has. PyTorch is
+# told the number of threads too: where two CPUs are one core, MKL makes one of the two that the environment asks for.
 FORCED = """\
 import sys
 sys.path.insert(0, {root!r})
 import torch
 from course_utils import runtime
-runtime.pick_precision = lambda device: torch.{precision}"""
+runtime.pick_precision = lambda device: torch.{precision}
+torch.set_num_threads({threads})"""
 
 
 class Circumstances(NamedTuple):
@@ -95,12 +97,12 @@ def tried(source: Path, run: Circumstances, folder: Path = FOLDER) -> list[dict]
 
 
 def under(nb: NotebookNode, run: Circumstances) -> NotebookNode:
-    """The notebook with another seed in its setup cell, after a cell of ours that forces the precision."""
+    """The notebook with another seed in its setup cell, after a cell of ours that forces precision and threads."""
     (setup,) = (cell for cell in nb.cells if "setup" in tags(cell))
     setup.source, count = re.subn(r"(?m)^(lesson = setup\(.*)seed=0\)", rf"\g<1>seed={run.seed})", setup.source)
     if count != 1:
         raise RuntimeError(f"the setup cell has no seed to change:\n{setup.source}")
-    nb.cells.insert(0, new_code_cell(FORCED.format(root=str(ROOT), precision=run.precision)))
+    nb.cells.insert(0, new_code_cell(FORCED.format(root=str(ROOT), precision=run.precision, threads=run.threads)))
     return nb
 
 
