@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from course_utils._contract import Count, checked
 from course_utils._contract.times import Grid, check_time
+from course_utils.denoisers.inputs import require_multiples
 from course_utils.forward import noise_like, q_sample
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.samplers import sample_ddim
@@ -34,8 +35,7 @@ def downsample(x: Pictures, k: Count) -> Float[Tensor, "b c small narrow"]:
     Raises:
         ValueError: sides that k does not divide.
     """
-    if x.shape[-1] % k or x.shape[-2] % k:
-        raise ValueError(f"k: wanted a divisor of the sides, {tuple(x.shape[-2:])}, got {k}")
+    require_multiples("x", x.shape[-2:], k)
     return F.avg_pool2d(x, k)
 
 

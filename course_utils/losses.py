@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from course_utils._contract import In, OneOf, checked
-from course_utils._validate import require_same
+from course_utils._validate import require_count, require_same
 from course_utils.forward import q_sample
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.tensors import broadcast
@@ -78,3 +78,27 @@ def denoising_loss(
     require_same("x0_hat", x0_hat, "x_0", x_0)
     squared = (x_0 - x0_hat).square().flatten(1).mean(1)
     return broadcast(weight, squared) * squared
+
+
+@checked
+def pseudo_huber(
+    found: Float[Tensor, "b *shape"], wanted: Float[Tensor, "b *shape"], c: Scale = 0.00054
+) -> Float[Tensor, "b"]:
+    """sqrt(mean (found - wanted)² + c²) - c of each row, float32 (Song & Dhariwal 2024, section 3.3): rms but near 0."""
+    return ((found - wanted).float().square().flatten(1).mean(1) + c**2).sqrt() - c
+
+
+@checked
+def energy_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+    """2 E|a - b| - E|a - a'| - E|b - b'| of two sets of n >= 2 rows (Székely & Rizzo 2013).
+
+    Row i of one is the partner of row i of the other: pairs i = i are left out throughout, so that it is zero on
+    average where both are draws of one distribution.
+    """
+    require_count("a", len(a), least=2)
+    others = ~torch.eye(len(a), dtype=torch.bool, device=a.device)
+
+    def apart(p: Tensor, q: Tensor) -> Tensor:
+        return ((p[:, None] - q[None]).square().sum(-1) + 1e-6).sqrt()[others].mean()
+
+    return 2 * apart(a, b) - apart(a, a) - apart(b, b)

@@ -456,6 +456,8 @@ CALLS = {
     "denoisers.denoiser.Denoiser.forward": {"self": DENOISER, "x_t": IMAGES, "t": T, "label": PAIR},
     "denoisers.denoiser.Denoiser.target": {"self": DENOISER, "x_0": IMAGES, "eps": OTHER, "t": T},
     # --- training
+    "losses.pseudo_huber": {"found": X, "wanted": EPS, "c": 0.1},
+    "losses.energy_distance": {"a": normal(4, 3), "b": normal(4, 3, seed=1)},
     "losses.loss_weight": {"t": T, "schedule": S, "weighting": "v", "data_std": 0.5, "gamma": 5.0},
     "losses.denoising_loss": {
         "denoise": half, "x_0": X, "t": T, "schedule": S, "eps": EPS, "weighting": "v", "data_std": 0.5, "gamma": 5.0,
@@ -882,7 +884,6 @@ INSIDE = {
     ),
     *("data.texts.numbers_of", "sound.random_notes", "film.standardised", "film.pixels", "film.shifted_frames"),
     *("film.clips_of", "text.network.TokenTransformer.forward", "denoisers.clips.ClipDenoiser.forward"),
-    *("widgets.explore", "widgets.slider", "widgets.choice"),  # ipywidgets says in words what it wants
     *("widgets.explore", "widgets.slider", "widgets.span", "widgets.choice"),  # ipywidgets says in words what it wants
 }
 

@@ -60,7 +60,7 @@ def test_small_is_the_mean_of_squares_and_enlarging_is_undone():
     assert torch.allclose(y[1, 2, 1, 0], x[1, 2, 4:, :4].mean())
     assert torch.allclose(downsample(enlarge(y, 4), 4), y, rtol=1e-14)
     assert torch.equal(enlarge(y, 4)[0, 0, :4, 4:8], y[0, 0, 0, 1].expand(4, 4))
-    with pytest.raises(ValueError, match="k: wanted a divisor of the sides"):
+    with pytest.raises(ValueError, match="x: wanted sides that are multiples of 5, got"):
         downsample(x, 5)
 
 

@@ -10,13 +10,14 @@ from torch import nn
 
 from course_utils import recipes, run_folder
 from course_utils.denoisers import Denoiser
+from course_utils.losses import energy_distance, pseudo_huber
 from course_utils.paths import draw_paths
 from course_utils.pretrained import load_denoiser
 from course_utils.runs import Training
 from course_utils.samplers import sample_ddim, sample_dpmpp_2m, uniform_grid
 from course_utils.schedules import FlowMatching, VPLinear, linear
 from course_utils.tasks import Consistency, Jumping, MeanFlow, Reflow
-from course_utils.tasks.distillation import _energy_distance, _jumped, _pseudo_huber
+from course_utils.tasks.distillation import _jumped
 from course_utils.tensors import broadcast
 
 FLOW, M, S = FlowMatching(), 0.7, 0.4
@@ -106,7 +107,7 @@ def test_the_target_of_consistency_has_no_gradient_and_is_what_is_written():
     assert torch.equal(later, t)
     x_t, x_r = ((1 - time)[:, None] * x_0 + time[:, None] * eps for time in (later, earlier))
     target = model(x_r, earlier, r=0.0).detach()
-    wanted = _pseudo_huber(model(x_t, later, r=0.0), target)
+    wanted = pseudo_huber(model(x_t, later, r=0.0), target)
     torch.testing.assert_close(loss, wanted)
     torch.testing.assert_close(gradient, torch.autograd.grad(wanted.sum(), model.wrong)[0])
 
@@ -221,11 +222,11 @@ def test_the_energy_distance_is_its_definition_and_vanishes_on_average():
         return sum((p[i] - q[j]).norm() for i in range(6) for j in range(6) if i != j) / 30
 
     torch.testing.assert_close(
-        _energy_distance(a, b), 2 * apart(a, b) - apart(a, a) - apart(b, b), rtol=1e-4, atol=1e-4
+        energy_distance(a, b), 2 * apart(a, b) - apart(a, a) - apart(b, b), rtol=1e-4, atol=1e-4
     )
-    alike = torch.stack([_energy_distance(normal(30, 2, seed=k), normal(30, 2, seed=k + 500)) for k in range(300)])
+    alike = torch.stack([energy_distance(normal(30, 2, seed=k), normal(30, 2, seed=k + 500)) for k in range(300)])
     assert abs(alike.mean()) < 5 * alike.std() / math.sqrt(300)
-    assert _energy_distance(a, b) > 5 * alike.std()
+    assert energy_distance(a, b) > 5 * alike.std()
 
 
 def test_jumps_are_those_of_ddim():

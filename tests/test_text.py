@@ -142,7 +142,7 @@ def test_a_denoiser_that_says_impossible_makes_the_bound_infinite_not_nan():
     never = lambda x: torch.tensor([0.0, -math.inf]).expand(*x.shape, 2)  # noqa: E731
     assert text.of_hidden(never, torch.tensor([[0, 1]]), torch.tensor([[True, False]]), 2).item() == 0
     assert text.of_hidden(never, torch.tensor([[0, 1]]), torch.tensor([[False, True]]), 2).item() == math.inf
-    with pytest.raises(ValueError, match="hidden: wanted a tensor, true where"):
+    with pytest.raises(TypeError, match="hidden: wanted a tensor of true and false"):
         text.of_hidden(never, torch.tensor([[0, 1]]), torch.tensor([[0, 1]]), 2)
     with pytest.raises(ValueError, match="kept: wanted alphas that rise from 0 to 1"):
         text.exact_bound(never, torch.tensor([[0, 1]]), 2, [0.0, 0.7, 0.7, 1.0])

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from course_utils._contract import Count, Divides, Whole, checked
 from course_utils.denoisers.attention import SelfAttention
 from course_utils.denoisers.embeddings import NoiseEmbedding, sinusoidal_embedding
+from course_utils.denoisers.inputs import require_input, require_multiples
 from course_utils.denoisers.layers import zeroed
 from course_utils.denoisers.unet import ResBlock, group_norm
 
@@ -57,14 +58,13 @@ class ClipDenoiser(nn.Module):
         log_snr: Float[Tensor, "b"],
         label: Int[Tensor, "b"] | None = None,
     ) -> Float[Tensor, "b c frames height width"]:
-        if x.ndim != 5 or x.shape[1] != self.channels or any(side % self.stem for side in x.shape[3:]):
-            raise ValueError(
-                f"x: wanted (b, {self.channels}, frames, height, width), sides multiples of {self.stem}, "
-                f"got {tuple(x.shape)}"
-            )
-        b, frames = len(x), x.shape[2]
+        if x.ndim != 5:
+            raise ValueError(f"x: wanted (b, {self.channels}, frames, height, width), got {tuple(x.shape)}")
+        b, frames, pictures = len(x), x.shape[2], x.transpose(1, 2).flatten(0, 1)
+        require_input(self, pictures)
+        require_multiples("x", x.shape[3:], self.stem)
         vector = self.embed(log_snr, label).repeat_interleave(frames, 0)
-        h = self.first(F.pixel_unshuffle(x.transpose(1, 2).flatten(0, 1), self.stem))  # (b · frames, width, …)
+        h = self.first(F.pixel_unshuffle(pictures, self.stem))  # (b · frames, width, …)
         when = sinusoidal_embedding(torch.arange(frames, device=x.device).float(), self.width, longest=10.0)
         h = h + when.to(h.dtype).repeat(b, 1)[:, :, None, None]
         for within, through in zip(self.space, self.time, strict=True):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, Sizes, Whole, checked
-from course_utils._validate import require_input
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
+from course_utils.denoisers.inputs import require_input
 from course_utils.denoisers.layers import pad_to_multiple, zeroed
 
 
@@ -82,8 +82,6 @@ class DAE(nn.Module):
     ) -> Float[Tensor, "b c height width"]:
         require_input(self, x, log_snr, label)
         height, width = x.shape[-2:]
-        if (height, width) != self.size:
-            raise ValueError(f"x: wanted size {self.size}, as this network was made for, got {(height, width)}")
         vector = None if self.embed is None else self.embed(log_snr, label)
 
         def layer(conv: nn.Module, film: nn.Module, h: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, Divides, Whole, checked
-from course_utils._validate import require_input
 from course_utils.denoisers.embeddings import NoiseEmbedding, sinusoidal_2d
+from course_utils.denoisers.inputs import require_input, require_multiples
 from course_utils.denoisers.layers import pad_to_multiple, zeroed
 
 
@@ -23,8 +23,7 @@ def patchify(x: Float[Tensor, "b c height width"], patch: Count) -> Float[Tensor
     Raises:
         ValueError: sides that are no multiples of `patch`.
     """
-    if x.shape[-2] % patch or x.shape[-1] % patch:
-        raise ValueError(f"x: wanted sides that are multiples of {patch}, got {tuple(x.shape[-2:])}")
+    require_multiples("x", x.shape[-2:], patch)
     return F.pixel_unshuffle(x, patch).flatten(2).mT
 
 
@@ -38,10 +37,9 @@ def unpatchify(
         ValueError: a number of patches, or of numbers in one, that cannot be theirs.
     """
     rows, columns = height // patch, width // patch
-    if height % patch or width % patch or rows * columns != tokens.shape[1] or tokens.shape[2] % patch**2:
-        raise ValueError(
-            f"tokens: wanted (b, {height} · {width} / {patch}², c · {patch}²), got shape {tuple(tokens.shape)}"
-        )
+    require_multiples("height, width", (height, width), patch)
+    if rows * columns != tokens.shape[1] or tokens.shape[2] % patch**2:
+        raise ValueError(f"tokens: wanted (b, {rows} · {columns}, c · {patch}²), got shape {tuple(tokens.shape)}")
     return F.pixel_shuffle(tokens.mT.unflatten(2, (rows, columns)), patch)
 
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, Sizes, Whole, checked
-from course_utils._validate import as_device, require_input
+from course_utils._validate import as_device
 from course_utils.denoisers.dit import AdaLNZero, LastLayer, TokenAttention, patchify, unpatchify
 from course_utils.denoisers.embeddings import NoiseEmbedding
+from course_utils.denoisers.inputs import require_input, require_multiples
 from course_utils.denoisers.layers import pad_to_multiple
 
 Window = Annotated[int | tuple[int, int], Sizes(2, square=True)]
@@ -27,8 +28,7 @@ def window_partition(h: Float[Tensor, "b rows columns width"], window: Window) -
         window: (rows, columns) of one, or one number if it is square; the grid's sides are multiples of them.
     """
     down, across = window  # type: ignore[misc]  # one number was read as two
-    if h.shape[1] % down or h.shape[2] % across:
-        raise ValueError(f"h: wanted a grid of whole windows {window}, got {tuple(h.shape[1:3])}")
+    require_multiples("h", h.shape[1:3], (down, across))
     return h.unflatten(2, (-1, across)).unflatten(1, (-1, down)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
@@ -38,7 +38,8 @@ def window_reverse(
 ) -> Float[Tensor, "b rows columns width"]:
     """The grid, rows × columns, that `window_partition` makes these windows of."""
     down, across = window  # type: ignore[misc]
-    if windows.shape[1:3] != (rows * columns // (down * across), down * across) or rows % down or columns % across:
+    require_multiples("rows, columns", (rows, columns), (down, across))
+    if windows.shape[1:3] != (rows * columns // (down * across), down * across):
         raise ValueError(f"windows: wanted those {window} of {rows} × {columns}, got shape {tuple(windows.shape)}")
     grid = windows.unflatten(1, (rows // down, columns // across)).unflatten(3, (down, across))
     return grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)

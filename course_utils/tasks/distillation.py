@@ -19,6 +19,7 @@ from course_utils import guidance
 from course_utils._validate import require_count, require_falling_times, require_in
 from course_utils.denoisers import Denoiser
 from course_utils.forward import noise_like, q_sample
+from course_utils.losses import energy_distance, pseudo_huber
 from course_utils.protocols import Denoise
 from course_utils.runs import Training
 from course_utils.runtime import moved
@@ -95,7 +96,7 @@ class Consistency(_Jumps):
             guess = x_0 if teacher is None else teacher(x_t, t, **cond)
             x_r = _jumped(x_t, guess, t, r, schedule)
             target = model(x_r, r, r=0 * r, **cond)
-        return _pseudo_huber(run.forward(x_t, t, r=0 * t, **cond), target), t.cpu()
+        return pseudo_huber(run.forward(x_t, t, r=0 * t, **cond), target), t.cpu()
 
 
 @dataclass(frozen=True)
@@ -220,30 +221,13 @@ class Jumping(_Jumps):
             )
             if whole.sum() > 1:
                 means = [torch.cat([p.float().mean((2, 3))[whole] for p in layers], 1) for layers in (a, b)]
-                losses = losses + self.spread * _energy_distance(*means)
+                losses = losses + self.spread * energy_distance(*means)
         return losses, t
 
 
 def _jumped(x_t: Tensor, x0_hat: Tensor, t: Tensor, r: Tensor, schedule: Schedule) -> Tensor:
     """The jump from t to r, row by row."""
     return Jump(t, r, *coeffs_of(t, schedule), *coeffs_of(r, schedule)).advance(x_t, x0_hat)  # of times not looked at
-
-
-def _pseudo_huber(found: Tensor, wanted: Tensor) -> Tensor:
-    """sqrt(mean (found - wanted)² + c²) - c, a number a row, c = 0.00054 (Song & Dhariwal 2024, section 3.3)."""
-    return ((found - wanted).float().square().flatten(1).mean(1) + 0.00054**2).sqrt() - 0.00054
-
-
-def _energy_distance(a: Tensor, b: Tensor) -> Tensor:
-    """2 E|a - b| - E|a - a'| - E|b - b'| of two sets of n >= 2 rows, (), row i of one being the partner of row i of the
-    other: pairs i = i are left out throughout, so that it is zero on average where both are draws of one distribution.
-    """
-    others = ~torch.eye(len(a), dtype=torch.bool, device=a.device)
-
-    def apart(p: Tensor, q: Tensor) -> Tensor:
-        return ((p[:, None] - q[None]).square().sum(-1) + 1e-6).sqrt()[others].mean()
-
-    return 2 * apart(a, b) - apart(a, a) - apart(b, b)
 
 
 def _condition(label: Tensor | None, run: Training) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from course_utils._contract import SOME, AllIn, Call, Count, checked
+from course_utils._contract import ANYWHERE, SOME, AllIn, Call, Count, checked
 from course_utils._validate import require_between, require_count
 from course_utils.tensors import as_double
 
@@ -56,6 +56,7 @@ class _Rising:
 
 Tokens = Annotated[Int[Tensor, "b n"], SOME, _Letters(False)]
 Masked = Annotated[Int[Tensor, "b n"], SOME, _Letters(True)]
+Hidden = Annotated[Bool[Tensor, "b n"], ANYWHERE]
 Kept = Annotated[Sequence[float], _Rising()]
 Predict = Callable[[Tensor], Tensor]
 """predict(x_t) -> log-probabilities (b, n, V) of what each position is."""
@@ -76,14 +77,12 @@ def hidden_at_random(x_0: Tokens, keep: Share, generator: torch.Generator) -> Bo
 
 
 @checked
-def of_hidden(predict: Predict, x_0: Tokens, hidden: Tensor, mask: Mask) -> Float[Tensor, "b"]:
+def of_hidden(predict: Predict, x_0: Tokens, hidden: Hidden, mask: Mask) -> Float[Tensor, "b"]:
     """-sum over the hidden of log p(x_0^i | x_t), nats a row: what is not hidden is known, and costs nothing.
 
     Args:
         hidden: (b, n), true where x_t is MASK.
     """
-    if not isinstance(hidden, Tensor) or hidden.dtype != torch.bool or hidden.shape != x_0.shape:
-        raise ValueError(f"hidden: wanted a tensor, true where x_t is MASK, of shape {tuple(x_0.shape)}")
     hidden = hidden.to(x_0.device)
     x_t = torch.where(hidden, mask, x_0)
     return -torch.where(hidden, sequence_log_prob(predict(x_t), x_0), 0.0).sum(1)

@@ -73,16 +73,15 @@ class Language:
 
 
 Alpha = Annotated[float, In("[0, 1]")]
+Later = Annotated[float, In("(a_t, 1]")]  # more is there after the step
 
 
 @checked
-def reverse_kernel(predict: Predict, states: Int[Tensor, "s n"], mask: Mask, a_t: Alpha, a_s: Alpha) -> Tensor:
+def reverse_kernel(predict: Predict, states: Int[Tensor, "s n"], mask: Mask, a_t: Alpha, a_s: Later) -> Tensor:
     r"""p(x_s | x_t) of a reverse step from every state to every other, (s, s), float64. Each position by itself:
 
     known: stays.    MASK: stays with (1 - alpha_s) / (1 - alpha_t), else becomes v with p(v | x_t)
     """
-    if not a_t < a_s:
-        raise ValueError(f"a_s: wanted more than a_t = {a_t}, got {a_s}: more is there after the step")
     hidden = states == mask
     stay = (1 - a_s) / (1 - a_t)
     p = predict(states).double().exp()  # (s, n, V)

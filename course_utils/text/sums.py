@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from course_utils._contract import SOME, Count, checked
+from course_utils._contract import SOME, AllIn, Count, checked
 from course_utils._validate import require_between
 from course_utils.text.kernel import Predict
 from course_utils.text.unmasking import sample_chosen
@@ -54,9 +54,8 @@ def shuffled_sums(seed: int = 0) -> tuple[Int[Tensor, "8000 9"], Int[Tensor, "20
 
 
 @checked
-def are_true(x: Int[Tensor, "b 9"]) -> Bool[Tensor, "b"]:
+def are_true(x: Annotated[Int[Tensor, "b 9"], AllIn("[0, 13]")]) -> Bool[Tensor, "b"]:
     """Which rows are one of the 10,000 sums, written as `all_sums` writes them."""
-    require_between("x", x, 0, len(DIGITS), f"tokens 0 … {len(DIGITS)}")
     x = x.cpu()
     digit = torch.where(x < 10, x, 0)
     a, b = digit[:, 0] * 10 + digit[:, 1], digit[:, 3] * 10 + digit[:, 4]
@@ -72,9 +71,12 @@ def blanked(sums: Int[Tensor, "b 9"], generator: torch.Generator) -> Int[Tensor,
 
 @checked
 def fill_blanks(
-    predict: Predict, sums: Annotated[Int[Tensor, "b 9"], SOME], steps: Count = LENGTH, *, generator: torch.Generator
+    predict: Predict,
+    sums: Annotated[Int[Tensor, "b 9"], SOME, AllIn("[0, 12]")],
+    steps: Count = LENGTH,
+    *,
+    generator: torch.Generator,
 ) -> Bool[Tensor, "b"]:
     """Which sums are true again after `blanked`, and filled in by `sample_chosen`, the surest letter first."""
-    require_between("sums", sums, 0, len(DIGITS) - 1, f"tokens 0 … {len(DIGITS) - 1}")
     x_T = blanked(sums, generator)
     return are_true(sample_chosen(predict, x_T, len(DIGITS), steps, by="sure", generator=generator))
