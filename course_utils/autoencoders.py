@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from course_utils._contract import SOME, AllIn, Count, In, Sizes, checked
 from course_utils._contract.times import Grid
 from course_utils.data import normalize
-from course_utils.denoisers.inputs import require_input
+from course_utils.denoisers._inputs import require_input
 from course_utils.denoisers.layers import zeroed
 from course_utils.denoisers.unet import group_norm
 from course_utils.forward import noise_like

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from course_utils._contract import Count, checked
 from course_utils._contract.times import Grid, check_time
-from course_utils.denoisers.inputs import require_multiples
+from course_utils.denoisers._inputs import require_multiples
 from course_utils.forward import noise_like, q_sample
 from course_utils.protocols import Denoise, Schedule, Time
 from course_utils.samplers import sample_ddim

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from course_utils._contract import SOME, Count, Sizes, checked
 from course_utils.data import normalize
+from course_utils.denoisers._inputs import require_input
 from course_utils.denoisers.embeddings import NoiseEmbedding
-from course_utils.denoisers.inputs import require_input
 from course_utils.denoisers.layers import pad_to_multiple
 from course_utils.denoisers.unet import ResBlock
 from course_utils.protocols import Schedule, Time

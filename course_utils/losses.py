@@ -84,7 +84,7 @@ def denoising_loss(
 def pseudo_huber(
     found: Float[Tensor, "b *shape"], wanted: Float[Tensor, "b *shape"], c: Scale = 0.00054
 ) -> Float[Tensor, "b"]:
-    """sqrt(mean (found - wanted)² + c²) - c of each row, float32 (Song & Dhariwal 2024, section 3.3): rms but near 0."""
+    """sqrt(mean (found - wanted)² + c²) - c of each row, float32 (Song & Dhariwal 2024, section 3.3)."""
     return ((found - wanted).float().square().flatten(1).mean(1) + c**2).sqrt() - c
 
 

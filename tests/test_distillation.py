@@ -221,9 +221,7 @@ def test_the_energy_distance_is_its_definition_and_vanishes_on_average():
     def apart(p, q):
         return sum((p[i] - q[j]).norm() for i in range(6) for j in range(6) if i != j) / 30
 
-    torch.testing.assert_close(
-        energy_distance(a, b), 2 * apart(a, b) - apart(a, a) - apart(b, b), rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(energy_distance(a, b), 2 * apart(a, b) - apart(a, a) - apart(b, b), rtol=1e-4, atol=1e-4)
     alike = torch.stack([energy_distance(normal(30, 2, seed=k), normal(30, 2, seed=k + 500)) for k in range(300)])
     assert abs(alike.mean()) < 5 * alike.std() / math.sqrt(300)
     assert energy_distance(a, b) > 5 * alike.std()

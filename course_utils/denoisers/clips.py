@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, Divides, Whole, checked
+from course_utils.denoisers._inputs import require_input, require_multiples
 from course_utils.denoisers.attention import SelfAttention
 from course_utils.denoisers.embeddings import NoiseEmbedding, sinusoidal_embedding
-from course_utils.denoisers.inputs import require_input, require_multiples
 from course_utils.denoisers.layers import zeroed
 from course_utils.denoisers.unet import ResBlock, group_norm
 

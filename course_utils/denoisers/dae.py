@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils._contract import Count, Sizes, Whole, checked
+from course_utils.denoisers._inputs import require_input
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.inputs import require_input
 from course_utils.denoisers.layers import pad_to_multiple, zeroed
 
 

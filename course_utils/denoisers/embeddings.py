@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from course_utils._contract import Count, In, Whole, checked
 from course_utils._validate import as_device, require_between, require_float, require_same
-from course_utils.denoisers.inputs import require_labels
+from course_utils.denoisers._inputs import require_labels
 from course_utils.denoisers.layers import zeroed
 
 

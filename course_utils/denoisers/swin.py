@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from course_utils._contract import Count, Sizes, Whole, checked
 from course_utils._validate import as_device
+from course_utils.denoisers._inputs import require_input, require_multiples
 from course_utils.denoisers.dit import AdaLNZero, LastLayer, TokenAttention, patchify, unpatchify
 from course_utils.denoisers.embeddings import NoiseEmbedding
-from course_utils.denoisers.inputs import require_input, require_multiples
 from course_utils.denoisers.layers import pad_to_multiple
 
 Window = Annotated[int | tuple[int, int], Sizes(2, square=True)]

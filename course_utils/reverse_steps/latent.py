@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from course_utils._contract import OWN_SHAPE, Count, In, Sizes, checked
 from course_utils._contract.times import Grid, check_time
-from course_utils.denoisers.inputs import require_like_weights
+from course_utils.denoisers._inputs import require_like_weights
 from course_utils.denoisers.layers import zeroed
 from course_utils.forward import noise_like, q_posterior
 from course_utils.protocols import Denoise, Schedule, Time

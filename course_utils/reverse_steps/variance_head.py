@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from course_utils._contract import Count, In, checked
 from course_utils._contract.times import check_time
 from course_utils._validate import require_same
+from course_utils.denoisers._inputs import require_input
 from course_utils.denoisers.embeddings import FiLM, NoiseEmbedding
-from course_utils.denoisers.inputs import require_input
 from course_utils.denoisers.layers import pad_to_multiple, zeroed
 from course_utils.parameterizations import eps_from_x0
 from course_utils.protocols import Schedule, Time, Variance
