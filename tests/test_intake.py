@@ -275,6 +275,20 @@ def test_one_learner_alone_is_told_from_the_folders_around_them(names):
     assert {owner.who for owner in owners(names).values()} == {"epoe"}
 
 
+@pytest.mark.parametrize("one, other, inside", [("Day", "Work", "x/"), ("Day", "Class", "week 1/"), ("Set", "My", "")])
+def test_folders_that_may_be_surnames_are_never_made_one_learner_in_silence(one, other, inside):
+    name = "answers.ipynb" if not inside else "01_forward_process.ipynb"
+    paths = [f"{who}/{inside}{name}" for who in (one, other)]
+    with pytest.raises(intake.IntakeError, match=f"are {one} and {other} two learners, or one called .*--pattern"):
+        owners(paths)
+    told = owners(paths, pattern=f"^(?P<student>{one}|{other})/")
+    assert [told[path].who for path in paths] == [one, other]
+    apart = [f"{who}/{inside}01_forward_process.ipynb" for who in (one, "Poe")]
+    assert [owner.who for owner in owners(apart).values()] == [one, "Poe"]
+    weeks = [f"week {k}/ada/01_forward_process.ipynb" for k in (1, 2)]  # one learner, who handed in again
+    assert {owner.who for owner in owners(weeks).values()} == {"ada"}
+
+
 def test_two_readings_of_a_name_of_blackboards_stop_and_a_pattern_says_which(tmp_path, quick):
     names = [f"gradebook_Lesson1_{who}_poe_attempt_2024-03-01-12-30-4{i}_{N1}" for i, who in enumerate("ej")]
     path = folder(tmp_path / "in", {name: notebook(MARK + RIGHT) for name in names})

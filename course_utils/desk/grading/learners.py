@@ -30,6 +30,7 @@ GENERIC = re.compile(  # folders and files whose name says nothing about a perso
     r"set|class|course|group|batch|exports?|downloads?|submissions?|submitted|solutions?|hand-?ins?|notebooks?|work|src|"
     r"inbound|zip|attempt|answers?|final|untitled|new folder|[ _.-]|(?<!\d)(\d{1,3}|(19|20)\d\d)(?!\d))+"
 )  # a year or a short number; a long one may be a learner's
+SURNAMES = re.compile(r"(?i)the|my|all|day|works?|class|course|group|batch|set|sheet|problem")  # of those, people's too
 COPY = re.compile(r" ?\((\d+)\)$|-Copy(\d+)$")  # a browser's second download; JupyterLab's duplicate
 PREFIX = re.compile(r"(?i)(^|(?<= - ))(copy[ _]of[ _])+")  # Google Drive's and Colab's
 INSIDE = re.compile(r"(?i)\.zip/.*")  # of a path, what a learner has put into a zip
@@ -71,7 +72,8 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
             but not in what is inside a learner's zip, and comes before all else where it is found.
         submitters: the text of Gradescope's `submission_metadata.yml`.
 
-    Raises IntakeError if two of Blackboard's names can be read in more than one way.
+    Raises IntakeError if two of Blackboard's names can be read in more than one way, or if nothing but folders that may
+    be surnames, such as `Day` and `Work`, tells two hand-ins apart.
     """
     slugs = [source.stem for source in lessons()]
     skipped = {"submitted", "solutions", *slugs, *(slug[:2] for slug in slugs)}
@@ -85,6 +87,7 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
         return next((owner for owner in tried if owner), None)
 
     found: dict[str, Owner] = {}
+    guessed: dict[tuple[str, ...], tuple[str, str]] = {}  # a path without one folder of its -> that folder, and who
     heads: dict[tuple[str, str], str] = {}
     for name, row in rows.items():
         if pattern and (own := re.search(pattern, INSIDE.sub(".zip", name))) and own["student"]:
@@ -103,6 +106,15 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
             key = name.rpartition(part)[0], found[name].who
             if heads.setdefault(key, blackboard["head"]) != blackboard["head"]:
                 raise IntakeError(f"{name}: who is {found[name].who}? Say so by --pattern (docs/grading.md shows how)")
+        for depth, folder in enumerate(row[:-1]):
+            if SURNAMES.fullmatch(folder):
+                rest = (*row[:depth], "", *row[depth + 1 :])
+                other, who = guessed.setdefault(rest, (folder, found[name].who))
+                if other != folder and who == found[name].who:
+                    raise IntakeError(
+                        f"{name}: are {other} and {folder} two learners, or one called {who}? Say so by --pattern "
+                        "(docs/grading.md shows how)"
+                    )
     return found
 
 
