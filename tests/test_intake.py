@@ -275,7 +275,9 @@ def test_one_learner_alone_is_told_from_the_folders_around_them(names):
     assert {owner.who for owner in owners(names).values()} == {"epoe"}
 
 
-@pytest.mark.parametrize("one, other, inside", [("Day", "Work", "x/"), ("Day", "Class", "week 1/"), ("Set", "My", "")])
+@pytest.mark.parametrize(
+    ("one", "other", "inside"), [("Day", "Work", "x/"), ("Day", "Class", "week 1/"), ("Set", "My", "")]
+)
 def test_folders_that_may_be_surnames_are_never_made_one_learner_in_silence(one, other, inside):
     name = "answers.ipynb" if not inside else "01_forward_process.ipynb"
     paths = [f"{who}/{inside}{name}" for who in (one, other)]
