@@ -54,6 +54,7 @@ def sweep(monkeypatch, tmp_path):
     return trained, lambda: run_architectures("mnist", folder=tmp_path), tmp_path
 
 
+@pytest.mark.slow(3)
 def test_a_sweep_goes_on_where_it_was_and_trains_nothing_twice(sweep):
     trained, run, folder = sweep
     first = run()
@@ -81,6 +82,7 @@ def test_budgets_are_equal_operations_and_equal_seconds(sweep):
             assert operations == pytest.approx(row.budget * 1e12, abs=costs[row.architecture])
 
 
+@pytest.mark.slow(2)
 def test_every_architecture_gets_the_rate_that_was_best_for_it(sweep):
     _, run, folder = sweep
     for row in run():

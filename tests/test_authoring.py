@@ -334,6 +334,7 @@ def test_what_is_folded_is_folded_wherever_it_is_read(lesson: Path) -> None:
             assert marks == (({"source_hidden": True}, "form", True) if cell in folded else (None, None, False))
 
 
+@pytest.mark.slow(3)
 def test_folding_a_cell_costs_no_execution(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "execute", lambda *_, **__: pytest.fail("executed"))
     built.write_text(edited(('tags=["varies"]', 'tags=["varies", "fold"]')), encoding="utf-8")
@@ -397,6 +398,7 @@ def test_what_one_run_printed_does_not_stay_beside_the_outputs_of_another(built:
     assert len(clocks) == len(set(clocks)) == 2
 
 
+@pytest.mark.slow(3)
 def test_a_new_lesson_is_in_step_once_built(built: Path) -> None:
     assert build.out_of_step(built, REPO) == []
 

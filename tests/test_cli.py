@@ -42,6 +42,7 @@ def test_help_is_readable_and_loads_nothing_heavy() -> None:
     assert done.stdout.endswith("set()\n")
 
 
+@pytest.mark.slow(3)
 def test_the_lab_starts_with_what_make_lab_installs_and_without_waiting_for_pytorch(tmp_path: Path) -> None:
     """That is the extra [lab]: jupytext and nbgrader are for those who make the course, or teach it."""
     for name in ("course_utils", "notebooks", "data", "pyproject.toml"):
@@ -317,6 +318,7 @@ def test_a_terminal_of_few_letters_shows_what_it_can(command: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow(3)
 def test_a_setup_line_can_be_printed_anywhere() -> None:
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
     program = [sys.executable, "-c", "from course_utils.runtime import varies; varies('1 ms')"]

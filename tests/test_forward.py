@@ -222,6 +222,7 @@ def test_diffusers_noises_and_steps_the_same_one_index_lower():
 # --- what is left alone ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(4)
 @given(
     st.lists(st.integers(1, 3), max_size=3),
     st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),

@@ -254,6 +254,7 @@ def test_noisy_classification_shows_images_at_the_noise_level_it_says():
 # --- guided sampling is not what its score seems to say ---------------------------------------------------------------
 
 
+@pytest.mark.slow(8)
 def test_of_two_gaussians_guidance_ends_at_the_geometric_mean_of_their_variances():
     """Class N(0, c), all N(0, u): the ODE's guided samples have variance c^w u^(1-w); p p(class | x)^w has another."""
     c, u, w = 0.5, 2.0, 2.0

@@ -495,6 +495,7 @@ def test_what_a_class_folder_refuses_is_told_in_words(tmp_path, quick, monkeypat
         assert "written" in done.output
 
 
+@pytest.mark.slow(4)
 def test_a_gradebook_that_cannot_be_written_is_named(tmp_path):
     from nbgrader.api import InvalidEntry
 
@@ -531,6 +532,7 @@ def test_a_second_hand_in_keeps_what_intake_said_of_the_first_and_repeats_nothin
     assert len(said) == len(set(said))
 
 
+@pytest.mark.slow(4)
 @pytest.mark.parametrize("name", ["100% sure? a#b&c=d %20"])
 def test_a_class_folder_may_be_called_anything(name, tmp_path):
     with report._gradebook(folder(tmp_path / name, {"x": b""})) as book:
@@ -559,6 +561,7 @@ def test_two_commands_in_one_class_folder_wait_for_each_other(tmp_path):
 # --- what a hand-in may cost -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(4)
 def test_a_notebook_of_a_hundred_thousand_statements_is_parsed_twice_at_most_and_others_that_do_not_count_never(
     tmp_path, monkeypatch
 ):
@@ -759,6 +762,7 @@ def test_a_cell_without_source_and_a_notebook_of_2014_are_read():
     assert RIGHT.strip() in intake.read_submission(sheet, "ada", THIS).answers[STEP]
 
 
+@pytest.mark.slow(4)
 def test_an_answer_is_run_with_the_answers_that_it_calls_and_no_others():
     thread = "# Exercise 01.alpha_bar\nimport os\nos._exit(0)\ndef make_alpha_bar(betas):\n    return betas"
     calls = "# Exercise 01.x0_from_eps\ndef x0_from_eps(x_t, t, alpha_bar, eps):\n    return helper(x_t, 0.5, eps)"

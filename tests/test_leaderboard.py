@@ -441,6 +441,7 @@ def test_a_sweep_goes_on_where_it_was_and_counts_its_calls(sweep, tmp_path):
     assert len({row.floor for row in found}) == 1
 
 
+@pytest.mark.slow(10)
 def test_a_guided_row_is_what_its_samples_are(sweep):
     """Digits that a denoiser copies are of the class asked for; and rows come back from a file as they went."""
     row = next(sweep())

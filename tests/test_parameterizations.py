@@ -78,6 +78,7 @@ shapes = st.one_of(
 )
 
 
+@pytest.mark.slow(5)
 @given(
     shapes,
     st.sampled_from([*SCHEDULES.values()]),

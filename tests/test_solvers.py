@@ -310,6 +310,7 @@ def test_grids_refuse_what_is_no_number_of_steps(grid):
             karras_grid(DISCRETE, 5, rho=0)
 
 
+@pytest.mark.slow(5)
 @pytest.mark.parametrize("schedule", [linear(), cosine(), linear(100, 1e-3, 0.2)], ids=["linear", "cosine", "short"])
 @pytest.mark.parametrize("make", [log_snr_grid, karras_grid])
 def test_grids_by_noise_level_come_down_to_the_first_level_whatever_rounding_says(make, schedule):
