@@ -77,7 +77,8 @@ show(
 )
 
 # %% [markdown]
-# A thousand steps became eight in lesson 11. **What stands in the way of one?** Not the network's size: the clouds of the last row are
+# A thousand steps became ten in lesson 11, and here eight draw digits. **What stands in the way of one?** Not the network's
+# size: the clouds of the last row are
 # what the *best possible* denoiser would draw. Something else has to be learned. *Guess: a network of the very same size,
 # trained to answer another question, called once:*
 
@@ -262,8 +263,9 @@ assert bend_of(exact_paths) > 0.1
 #   squared distances is small. Below by Sinkhorn's algorithm, which turns $e^{-|\epsilon_i - x_j|^2 / \tau}$ into a table with
 #   equal row and column sums by dividing by rows and columns in turn; partners are then drawn from it.
 # * **Reflow** (Liu et al., 2023): pair each noise with the point at which *its own* particle arrived, and match a new flow
-#   to those lines. Particles of a flow never meet, so these lines cross less. And no convex cost of the coupling rises: with
-#   the line's velocity $\Delta = \epsilon - x_0$, the new partners differ by $\int u(x(t), t)\,dt$, and by Jensen, twice,
+#   to those lines. Particles of a flow never meet, so these lines cross less. And no convex cost $c$ of the coupling rises: with
+#   the line's velocity $\Delta = \epsilon - x_0$, the new partners differ by $\int u(x(t), t)\,dt$. At each $t$ a particle
+#   $x(t)$ has the law of $x_t$ (lesson 11), and $u$ is (14.2), a conditional mean. So by Jensen, twice,
 #
 # $$\mathbb E\,c\Bigl(\int_0^1 u\,dt\Bigr) \le \int_0^1 \mathbb E\,c\bigl(\mathbb E[\Delta \mid x_t]\bigr)\,dt
 # \le \int_0^1 \mathbb E\,c(\Delta)\,dt = \mathbb E\,c(\epsilon - x_0). \tag{14.7}$$
@@ -385,11 +387,13 @@ show(
 # $$f(x_t, t) = x_0 \text{, the end of the path through } x_t. \tag{14.8}$$
 #
 # Two facts make it learnable (Song et al., 2023). **It does not change along a path**, so that two points of one path must
-# get the same answer. And **$f(x, 0) = x$**: without that, $f = 0$ everywhere would be consistent too. It costs nothing: our wrapper says
+# get the same answer. And **$f(x, 0) = x$**: without that, $f = 0$ everywhere would be consistent too. It costs nothing: our wrapper,
+# (4.8), says, with the data's mean $\mu$ and deviation $s$,
 #
 # $$f = \mu + c_\mathrm{skip}\,(x_t - \alpha_t\mu) - c_\mathrm{out}\,F, \qquad c_\mathrm{out} = \frac{s\,\sigma_t}{\sqrt{\alpha_t^2 s^2 + \sigma_t^2}}, \tag{14.9}$$
 #
-# which is $x$ at $\sigma_0 = 0$, whatever the network $F$ says. (A schedule that ends at $\sigma_\min > 0$ must shift both,
+# with $c_\mathrm{skip}$ as in (4.9). At $t = 0$, where $\alpha_0 = 1$ and $\sigma_0 = 0$, it is 1, and $f$ is $x$ whatever the
+# network $F$ says. (A schedule that ends at $\sigma_\min > 0$ must shift both,
 # so that it holds *there*.)
 #
 # More generally one may jump from $t$ to any $r < t$. With the **mean velocity** of the way in between,
@@ -403,7 +407,7 @@ show(
 # one more embedding. It starts at zero, so that training can begin with the network we have.
 #
 # ### Exercise 3 · One jump
-# *10 minutes · easy · Eq. (14.10).*
+# *10 minutes · easy · Eq. (14.10).* Each row has its own $t$ and $r$; no $t$ is 0.
 
 
 # %% tags=["exercise"] exercise="14.jump" points=1
@@ -475,7 +479,8 @@ def data(n: int, generator: torch.Generator) -> Tensor:
 # The $\mathrm{sg}$ stops the gradient: the target is a number, so that what is nearer to the data teaches what is further
 # away, and not the reverse. Truth enters at the last step, where $f(x_0, 0) = x_0$, and runs up from there.
 # With a teacher's guess this is consistency *distillation*. And with the true $x_0$ as the guess, $x_r$ has the noise of
-# $x_t$, no teacher is needed, and it is consistency *training*: on average over $x_0$ that guess is the best denoiser's,
+# $x_t$ (and must meet the same dropout, if there is any), no teacher is needed, and it is consistency *training*: on average
+# over $x_0$ that guess is the best denoiser's,
 # and the difference is a noise that grows with the step.
 #
 # **Mean velocity.** Write (14.10)'s definition as $(t - r)\,\bar u = \int_r^t u(x_\tau, \tau)\,d\tau$ and differentiate by
@@ -488,7 +493,8 @@ def data(n: int, generator: torch.Generator) -> Tensor:
 #
 # $$\mathrm{sg}\Bigl[\,v - (t - r)\,\frac{d\bar u}{dt}\Bigr], \tag{14.13}$$
 #
-# where $v$ is $\epsilon - x_0$, whose mean is $u$, or a teacher's $u$ itself. The total derivative is *one* product of the Jacobian with a vector,
+# where $v$, in the paper's letter and not that of (14.3), is $\epsilon - x_0$, whose mean is $u$, or a teacher's $u$ itself.
+# The total derivative is *one* product of the Jacobian with a vector,
 # forward mode: `torch.func.jvp` of $\bar u$ as a function of $(x, t)$ at the tangents $(v, 1)$; $r$ rests. The target is
 # stopped for two reasons: a gradient through it would differentiate the network twice; and it would also pull the
 # target towards the answer, which is not (14.12).
@@ -629,7 +635,8 @@ show(
 # All of them beat the cloud, and not alike. The steep rise between the humps is what is hard: a noise a little further
 # right belongs to the other hump. Learning the ends by heart has it exactly: its targets are the truth, and they stand
 # still. A target that is made of the network's own answer must first become right near the data, and then carry it up; and
-# where nobody but $x_0$ itself stands in for the teacher it is noisy as well. With nine hundred steps the rise is still rounded off. (What the large
+# where nobody but $x_0$ itself stands in for the teacher it is noisy as well. With nine hundred steps the rise is still rounded off, or
+# stands beside its place. (What the large
 # budgets in papers buy is this: they pay in training what regression pays in solving the flow beforehand.)
 #
 # Several calls. A consistency network goes to clean data, adds fresh noise for an earlier time, and goes again. A mean-flow
@@ -677,7 +684,8 @@ for name, (sample, model) in ways.items():
 #
 # `mnist-onestep` is the U-Net of lesson 07, with a second time added, and nothing else changed: 1.7 million weights. It began with
 # the weights of `mnist-unet` and learned regression on ends: paths of the teacher, a little guided (six
-# steps of DPM-Solver++(2M), $w = 1.1$), drawn once and kept, in pixels and in the eyes of a small classifier, `mnist-eyes`, that is
+# steps of DPM-Solver++(2M), $w = 1.1$), 36,000 of them, drawn once and kept, and learned several times over, in pixels and in
+# the eyes of a small classifier, `mnist-eyes`, that is
 # not the one which measures. Beside the pairs it is told how far a batch of its digits is from a batch of
 # the teacher's: their energy distance in the same eyes.
 
@@ -735,18 +743,22 @@ print("its card:", read_manifest()["mnist-onestep"]["measured"])
 
 # %% [markdown]
 # Read it as lesson 11 taught: by calls, and beside the floor of the same n. (The last column is what training cost, in
-# network calls of one image, a step counted as three; for `mnist-onestep` with its paths, and after its teacher's.) In one call the denoiser's clouds are as far from digits as
-# FID goes here; the network of the same size that was told where to jump is near the floor. *How* near, a thousand images cannot say:
-# the intervals reach below it, or nearly. Ten thousand can: one call is still several times the floor, where the teacher
+# network calls of one image, a step counted as three; for `mnist-onestep` with its paths, and after its teacher's.) In one
+# call the denoiser's clouds are far from digits
+# (13, where real ones have hundredths); the network of the same size that was told where to jump is near the floor. *How*
+# near, a thousand images cannot say:
+# the intervals reach below it. Ten thousand can: one call is still several times the floor, where the teacher
 # with fifty calls hardly differs from it (lesson 07); a second jump about halves the figure. (An earlier one, with a fifth of the steps, a third
 # of the paths, and a teacher guided more, had half as much again at one call.) The teacher was paid for, once, in those paths and
 # in the steps that learned from them. From then on a picture costs one call.
+# (The card has another interval for the same figure: both come of 200 resamples, and those were others.)
 #
 # ## 6 · While you drag
 #
 # One call is some milliseconds. So nothing has to be drawn beforehand: move through the space of noises, and let the network
 # draw under your hand. Between two noises the straight line will not do: its middle, $(a + b)/2$, has
-# half the variance, and no noise of training looked so. On the sphere it keeps its length; with $\theta$ the angle between $a$ and $b$,
+# half the variance, and no noise of training looked so. On the sphere, as in (10.15), it keeps its length; with $\theta$ the
+# angle between $a$ and $b$,
 #
 # $$z(s) = \frac{\sin((1 - s)\,\theta)\,a + \sin(s\,\theta)\,b}{\sin\theta}. \tag{14.14}$$
 #
@@ -840,8 +852,8 @@ show(
 #
 # ## 7 · What usually goes wrong
 #
-# Three slips of (14.13), each from public code. The world of two humps tells them apart in seconds: everything as in
-# section 4 with its exact teacher, one line changed.
+# Three slips of (14.13), each from public code. The world of two humps tells them apart in seconds: as in
+# section 4 with its exact teacher, in six hundred steps, one line changed.
 #
 # * The factor $(t - r)$ is lost: `v - dudt`.
 # * The tangents stand in the wrong order: $x$ moves at 1, and time at $v$.

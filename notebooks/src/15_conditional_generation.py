@@ -141,7 +141,7 @@ check("15.drop_labels", drop_labels)
 # ## 2 · A classifier that sees through noise
 #
 # Suppose the denoiser knows no classes. Bayes' rule at noise level $t$ is $q(x_t \mid c) = q(x_t)\,q(c \mid x_t) / q(c)$.
-# Take logarithms and gradients; $q(c)$ does not depend on $x_t$:
+# Take logarithms, and gradients by $x_t$, on which $q(c)$ does not depend:
 #
 # $$\nabla \log q(x_t \mid c) = \nabla \log q(x_t) + \nabla \log q(c \mid x_t). \tag{15.1}$$
 #
@@ -323,7 +323,7 @@ show(
 )
 
 # %% [markdown]
-# *At 0 every digit comes; at 1 mostly sevens, of all hands; at 2 all of them are; beyond, they grow alike and bold.* In
+# *At 0 any digit comes; at 1 mostly sevens, of all hands; at 2 all of them are; beyond, they grow alike and bold.* In
 # numbers, for forty noises: how many the classifier calls a seven, and how far apart two of them are on average, beside
 # forty real sevens.
 
@@ -366,9 +366,10 @@ assert spread[4.0] < spread[1.0]
 # score belongs to $q(x_t)\,q(c \mid x_t)^w$, while a sampler of $p_w$ would need the score of *$p_w$ made noisy*. Making
 # noisy averages over pictures, and the power of an average is not the average of powers.
 #
-# Two Gaussians show it in closed form. Let everything be $\mathcal N(0, a)$, and the class $\mathcal N(0, b)$. By (15.4)
+# Two Gaussians show it in closed form. Let everything be $\mathcal N(0, a)$, and the class $\mathcal N(0, b)$, $b < a$. By (15.4)
 # the guided score at noise $r = \sigma/\alpha$ is a line, $-g(r)\,y$ with $y = x/\alpha$ and
-# $g = w/(b + r^2) + (1 - w)/(a + r^2)$. Lesson 11's equation, $\mathrm dy/\mathrm dr = r\,g(r)\,y$, has the solution
+# $g = w/(b + r^2) + (1 - w)/(a + r^2)$. By Tweedie's formula $\hat x_0 = y - r^2 g\,y$, so lesson 11's equation,
+# $\mathrm dy/\mathrm dr = (y - \hat x_0)/r$, becomes $\mathrm dy/\mathrm dr = r\,g(r)\,y$. Its solution is
 # $y \propto (b + r^2)^{w/2}\,(a + r^2)^{(1-w)/2}$, which at large $r$ grows like $r$, as noise does. At $r = 0$ what is
 # left of unit noise has
 #
@@ -641,8 +642,9 @@ show(
 
 # %% [markdown]
 # **Away from a class.** The negative may be another class, "a shirt, and not *this* shirt". With no class asked for, the
-# line away from class $c$ has the score of $q(x_t) / q(c \mid x_t)^{w-1}$. Is that "anything but $c$"? By the law of total
-# probability the guess without a class is a mean, $\hat x_0 = p\,\hat x_0(c) + (1 - p)\,\hat x_0(\text{not } c)$, with
+# line away from class $c$, $\hat x_0(c) + w\,(\hat x_0 - \hat x_0(c))$, has the score of $q(x_t) / q(c \mid x_t)^{w-1}$. Is
+# that "anything but $c$"? By the law of total
+# probability, as in (8.7), the guess without a class is a mean, $\hat x_0 = p\,\hat x_0(c) + (1 - p)\,\hat x_0(\text{not } c)$, with
 # $p = q(c \mid x_t)$. Solve for the guess of everything else:
 #
 # $$\hat x_0(\text{not } c) = \hat x_0(c) + \frac{1}{1 - p}\,\bigl(\hat x_0 - \hat x_0(c)\bigr). \tag{15.9}$$
@@ -795,7 +797,8 @@ show(
 # %% [markdown]
 # ## 7 · A picture with a hole
 #
-# Now a part of the picture is known, $y$, and the rest is wanted: a draw of $p(x_0 \mid \text{its known part is } y)$. For
+# Now a part of the picture is known, $y$ (from here on that is what $y$ means), and the rest is wanted: a draw of
+# $p(x_0 \mid \text{its known part is } y)$. For
 # a mixture of Gaussians that law is again a mixture. Write $u$ for the unknown coordinates and $k$ for the known ones; for
 # each part, with mean $\mu$ and covariance $S$,
 #
@@ -835,7 +838,8 @@ print("weights of the three parts, given the known:", exact.weights.numpy().roun
 # pasted itself.
 #
 # ### Exercise 5 · What is known, pasted in
-# *10 minutes · medium · Eq. (15.11).* The mask is true where the picture is known; $y$ and the mask have no batch dimension.
+# *10 minutes · medium · Eq. (15.11).* The mask is true where the picture is known. $y$ and the mask have no batch
+# dimension, and the mask of an image has no channels either: `torch.where` spreads it over both.
 
 
 # %% tags=["exercise"] exercise="15.paste" points=2
@@ -907,7 +911,8 @@ check("15.up_again", up_again)
 # **By gradient** (DPS, Chung et al., 2023). As in (15.1), with "the known part is $y$" in the place of the class:
 # $\nabla \log q(x_t \mid y) = \nabla\log q(x_t) + \nabla \log q(y \mid x_t)$. Nobody knows $q(y \mid x_t)$, but
 # there is a guess: $y$ is near the known part of $\hat x_0(x_t)$, give or take what the guess does not know, a variance
-# $\tau_t^2$. For data of variance $\delta^2$ a Gaussian says $\tau_t^2 = \delta^2\sigma_t^2 / (\alpha_t^2\delta^2 + \sigma_t^2)$.
+# $\tau_t^2$. For data of variance $\delta^2$ a Gaussian says, as in (5.10),
+# $\tau_t^2 = \delta^2\sigma_t^2 / (\alpha_t^2\delta^2 + \sigma_t^2)$.
 # With (15.2),
 #
 # $$\hat x_0 \leftarrow \hat x_0 - \frac{\sigma_t^2}{\alpha_t}\,\nabla_{x_t}\,\frac{\lvert y - \hat x_0(x_t)\rvert^2_{\text{known}}}{2\,\tau_t^2}. \tag{15.13}$$
@@ -984,9 +989,10 @@ show(
 )
 
 # %% [markdown]
-# *More steps do not mend replacement: its fault is none of step size.* Rounds do, slowly, each at the price of a call. The
-# gradient is better at once, and stops at what its Gaussian leaves out. Now digits. The upper two thirds of a 7 are
-# hidden; nobody tells the network that it is one.
+# *More steps do not mend replacement: its fault is none of step size.* Rounds do, slowly, each at the price of a call a step. The
+# gradient is better at once, and stops at what its Gaussian leaves out. (To each of its calls belongs a way back through the
+# network, worth two more.) Now digits. More than half of a 7 is
+# hidden, from the top; nobody tells the network that it is one.
 
 # %%
 original = normalize(load_images("mnist", "test", n=18)[0])[17:18]  # a seven

@@ -298,7 +298,7 @@ for side in (14, 7):
 # ## 2 · A cascade
 #
 # If small pictures are easy, draw them first. The small picture $y = Ax$ is a function of the large, so nothing is lost in
-# writing the law of pictures as a product,
+# writing the law of pictures (here $x$ is short for $x_0$) as a product,
 #
 # $$p(x) = p(y)\;p(x \mid y). \tag{16.4}$$
 #
@@ -338,8 +338,9 @@ assert max(apart) < 0.5 * real_small.std()
 #
 # $$\mathrm{KL}\bigl(p(x)\,\|\,\hat p(x)\bigr) \le \mathrm{KL}\bigl(p(y)\,\|\,\hat p(y)\bigr). \tag{16.5}$$
 #
-# The right side may well be infinite: real small pictures fill hardly any of their space, and a sample next to them is one
-# that $p$ has never made. Then (16.5) promises nothing, and a network told such a $y$ answers as it likes. The remedy is noise (Ho and
+# The right side may well be infinite: real small pictures fill hardly any of their space, and a $\hat p$ that lies beside them,
+# however near, gives them probability 0. Then (16.5) promises nothing, and a network told such a $y$ answers as it likes. The
+# remedy is noise (Ho and
 # others, 2022, *noise-conditioning augmentation*): show the second network $y_r = \alpha_r y + \sigma_r \epsilon$ in place of $y$, and
 # tell it $r$, in training for every $r$ up to some, in sampling for one that we choose. (16.5) then holds with the noised laws,
 #
@@ -882,7 +883,8 @@ assert story[0][2].value < 0.1
 assert story[-1][2].value > story[0][2].value + 0.2
 
 # %% [markdown]
-# *They become digits, and most of the digits are known.* How does it go on with more of them? `course bench memory` trains the same network
+# *They become digits, and ever more of the digits are known.* How does it go on with more of them? `course bench memory`
+# trains the same network
 # on more digits, and with regularisers, three seeds each, and stores what it finds: copies among 300 samples, the loss on training digits, and
 # on unseen ones at the same times with the same noises.
 

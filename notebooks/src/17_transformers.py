@@ -382,7 +382,7 @@ show(
 )
 
 # %% [markdown]
-# *With two zeros in a row not one weight of the blocks has moved, by not one bit.* What such a network learns, its first and
+# *With two zeros in a row not one weight of the blocks has moved, not even by one bit.* What such a network learns, its first and
 # its last layer learn, which see one patch each. Its loss does fall, so nobody is warned. The network whose zeros were
 # overwritten learns with all its blocks. But it begins with gates and an answer made of chance, at a loss far above that of
 # saying nothing, which is one. The way back to one takes it about a fifth of the
@@ -391,7 +391,8 @@ show(
 #
 # **QK-norm.** Another guard of deep transformers. As weights grow, so do queries and keys, and their products grow with the
 # square; the softmax becomes a choice of one, and passes no gradient (lesson 06). So bring each query and each key to a root
-# mean square of one, times a learned scale $\gamma$, before they meet. By Cauchy and Schwarz, with $d$ numbers in each,
+# mean square of one, times a learned scale $\gamma$ (the course has one for each number; then the bound holds with the
+# largest), before they meet. By Cauchy and Schwarz, with $d$ numbers in each,
 #
 # $$\frac{|q \cdot k|}{\sqrt d} \le \gamma_q\,\gamma_k\,\frac{\sqrt d\,\sqrt d}{\sqrt d} = \gamma_q\,\gamma_k\,\sqrt d. \tag{17.5}$$
 
@@ -621,8 +622,8 @@ check("17.unwindow", unwindow)
 #
 # ### Exercise 5 · Who came round the edge
 # *15 minutes · hard.* For a grid of $rows \times columns$, both multiples of $w$, that was rolled by $-s$ in both
-# directions: for each window, row by row, which of its $w^2$ tokens may look at which? True where they lay side by side
-# before.
+# directions: for each window, row by row, which of its $w^2$ tokens may look at which? True where the two came round
+# the same edges: none, the one, the other, or both. Any $0 \le s < w$.
 
 
 # %% tags=["exercise"] exercise="17.shift_mask" points=2
@@ -679,7 +680,7 @@ show(
 
 # %% [markdown]
 # Inside a window a token must know where the others lie. Swin gives each head a table with one learned number for each
-# offset from query to key, which is added to the logit. With the mask,
+# offset, the query's place less the key's, which is added to the logit. With the mask,
 #
 # $$\text{logit}_{ij} = \frac{q_i \cdot k_j}{\sqrt d} + B_{\,r_i - r_j} + \begin{cases} 0 & \text{same piece} \\ -\infty & \text{else.}\end{cases} \tag{17.8}$$
 #
@@ -827,7 +828,7 @@ show(
 # A DiT keeps one resolution. `denoisers.Swin` has the U of lesson 06, built of windows: **merging** makes one token of
 # $2 \times 2$, by a linear layer from $4c$ to $2c$ numbers; **splitting** undoes it; skips go across. On digits, with patches
 # of two pixels and windows of seven, it has $14 \times 14$ tokens, then $7 \times 7$; there a window holds all and does not
-# shift. The three that we shall train, beside each other:
+# shift. The three that section 7 compares, beside each other:
 
 # %%
 contenders = {
@@ -844,7 +845,7 @@ print(compare(contenders, DIGIT))
 #
 # $$\text{cost of a training} = 3 \cdot \text{batch} \cdot \text{steps} \cdot F, \tag{17.10}$$
 #
-# with $F$ the forward pass of one picture, and twice that for the way back. For A and B, which drew the digits at the
+# where $F$ is now the whole forward pass of one picture, and the way back costs twice that. For A and B, which drew the digits at the
 # beginning, and for the large U-Net of lesson 07, with what their cards say of them:
 
 # %%

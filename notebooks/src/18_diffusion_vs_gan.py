@@ -254,12 +254,13 @@ print("the pull is that of KL(q || p) - 2 JS")
 #
 # To lose one mode of 25 costs $\log(25/24) = 0.04$ in the reverse direction, about as much as to draw all of them 15 % too
 # wide ($r^2 - 1 - 2\log r$ for a round spot in the plane, $r$ times as wide), and (18.5) even takes 2 JS off.
-# Diffusion descends on a bound of the *forward* divergence (lesson 03), the log-likelihood of the data,
+# Diffusion descends on a bound of the *forward* divergence, by way of (3.9), the bound of the data's log-likelihood:
 #
 # $$\mathrm{KL}(p \,\|\, q) \le \mathbb E_{t,\,x_0,\,\epsilon}\;w(t)\,|x_0 - \hat x_0(x_t, t)|^2 + \text{const}, \tag{18.7}$$
 #
 # where a data point that $q$ cannot make costs without end. And (18.7) is a *regression*: one network, one loss, which is as
-# small as it gets at one function, $\mathbb E[x_0 \mid x_t]$. Nobody moves the target. So much for theory: expect lost modes
+# small as it gets at one function, $\mathbb E[x_0 \mid x_t]$. (The bound is that with one $w(t)$, by (3.10). Trainings weigh
+# otherwise, (7.2), and look for the same function.) Nobody moves the target. So much for theory: expect lost modes
 # from GANs, and blurred ones from diffusion.
 #
 # The measure of balance is this reverse divergence, between the shares in which samples fall to the modes and the
@@ -461,7 +462,8 @@ show(
 #
 # Alone, made points may all gather on the one side of a hill that the critic believes in. In pairs each real $x$ has to be
 # matched: a mode with nothing near it keeps its $f(x)$ high, and every made point hears of it. Together with R1 and R2 this
-# is the loss of R3GAN (Huang et al., 2024), which reaches FID 1.96 on CIFAR-10 in one call. Diffusion's best are there, too.
+# is the loss of R3GAN (Huang et al., 2024), which reaches FID 1.96 on CIFAR-10 in one call. Diffusion's best are there, too,
+# in 35 calls.
 #
 # ### Exercise 5 · In pairs
 # *10 minutes · easy · Eq. (18.11).* Row $i$ of the one with row $i$ of the other.
@@ -651,8 +653,9 @@ show(
 # %% [markdown]
 # Claim by claim, on both worlds:
 #
-# * **Things left out.** True of the plain GAN: it misses modes, and what it has is far out of balance (fair draws would have
-#   $24 / 5000 = 0.005$ on the grid). *Not* true of the relativistic one with R1 and R2: it finds as many modes as diffusion,
+# * **Things left out.** True of the plain GAN: it misses modes, and what it has is far out of balance (2,500 fair draws would have
+#   about $(25 - 1) / (2 \cdot 2500) = 0.005$ on the grid). *Not* true of the relativistic one with R1 and R2: it finds as many
+#   modes as diffusion,
 #   within the intervals, and comes near to its balance. Packs of two mend some of it on the grid and nothing on the ring,
 #   where they only sharpen. (Packs of four, as published, learned nothing sharp with networks as small as these.)
 # * **Less detail.** True, with a twist. On the grid the plain GAN is as often good as diffusion, within the intervals; on the

@@ -293,7 +293,8 @@ for T in (1, 2, 4, 8, 16):
 
 # %% [markdown]
 # *To halve the error takes twice as many steps.* The cure is not finer time, but the chain rule: **one letter at a
-# time, in any order, is right**, and then $n$ letters need $n$ calls, as many as a model that writes from left to right.
+# time, in any order that is settled before the letter is drawn, is right**, and then $n$ letters need $n$ calls, as many as a
+# model that writes from left to right.
 #
 # ## 4 · Sums
 #
@@ -901,7 +902,7 @@ assert apart["their logs"] > 5 * apart["linear"]
 # * Its loss is a cross-entropy over blanks with the weight $-\alpha_t'/(1 - \alpha_t)$, (19.5): a bound on $-\log p$ that is the same
 #   for every schedule, and for an exact denoiser no bound but the likelihood, (19.6).
 # * **Several letters in one step are drawn as if they knew nothing of each other**, (19.7): wrong even with an exact denoiser.
-#   One at a time is right, in any order that does not look at what was drawn.
+#   One at a time is right, in any order that is settled before the letter is drawn.
 # * Sound and film are Gaussian: the same schedules, samplers, training and guidance. What is new is how they are shown to a network,
 #   (19.8) and (19.11), and how the result is measured: cents; class, velocity, flicker.
 # * The way there and back comes first, with real data: what it loses, no network wins back.
