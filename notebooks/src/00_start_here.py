@@ -494,7 +494,7 @@ check("00.mix", mix)
 # | $s$ | a time before $t$ (00, 03, 10 to 13, 15, 19) · runs over steps (01) · offset of the cosine schedule (02) · standard deviation of the data (04, 06, 07, 08, 14) · the score (05) · place on an arc between two noises (14) · shift of windows (17) · share of the data that is covered (18) |
 # | $S$ | variance or covariance of the data (03, 05, 10, 12, 13, 15) · covariance of features (09) · scale of a loss in half precision (08) · how bent paths are (14) |
 # | $u$ | flow from data to noise, with a bar its mean over a jump (00, 11, 14) · share of the time, $t/T$ (02) · variance of a step or of a part (03, 12) · a principal axis (05) · mean of past squared gradients (07) · a time between $s$ and $t$ (11, 13) · unknown coordinates (15) |
-# | $v$ | velocity (00, 02, 03, 04, 05, 07, 14) · a value (06) · variance of a step (12, 13) · of a code (16) |
+# | $v$ | velocity (00, 02, 03, 04, 05, 07, 14) · a value (06) · variance of a step (12, 13) · of a code (16) · $\epsilon - x_0$ (14) |
 # | $w$ | guidance weight (00, 14, 15, 19) · weight of a part (03) · attention weight (06) · weight of a loss (07) · factor of a wave (08) · place between two pictures (10) · side of a window (17) · weight of a mode, of a noise level, of a critic (18) |
 #
 # ## What machine am I on?

@@ -628,7 +628,7 @@ show(
     figure,
     "Five panels: the exact map from noise to data, a smooth staircase with one steep "
     "rise, and what each method learned. Regression lies on it, distillation near it; "
-    "the methods without a teacher round off the rise.",
+    "of those without a teacher the rise is rounded off, or beside its place.",
 )
 
 # %% [markdown]
@@ -707,7 +707,8 @@ ours = {
     "mnist-unet, 8 calls": rows["8 calls"],
     "1 call": rows["1 call"],
 }
-print(f"learned from {recipe.steps * recipe.batch_size:,} paths, one at a time")
+looks = recipe.steps * recipe.batch_size
+print(f"learned in {looks:,} looks at {recipe.paths['n']:,} paths")
 
 # %% tags=["figure", "fold"]
 # @title The same eight noises, a network that jumps

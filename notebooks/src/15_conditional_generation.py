@@ -790,7 +790,7 @@ show(
         size=0.85,
     ),
     "Forty small photographs in four rows: airplanes, automobiles, birds, cats, deer, "
-    "dogs, frogs, horses, ships and trucks, four of each in reading order, most of "
+    "dogs, frogs, horses, ships and trucks, four of each in reading order, many of "
     "them easily named, with strong colours.",
 )
 
@@ -1034,7 +1034,7 @@ show(
         row_labels=list(rows),
         size=0.75,
     ),
-    "Three rows: a digit whose middle is a grey box, and eight fillings. By "
+    "Three rows: a digit whose upper part is a grey box, and eight fillings. By "
     "replacement strokes often do not meet at the border of the box; by resampling "
     "and by gradient most digits are whole.",
 )
@@ -1092,8 +1092,9 @@ show(
     image_grid(
         torch.cat(remade), titles=["original", *(f"t = {t}" for t in levels)], size=1.1
     ),
-    "A seven, and five nines made of it from falling noise levels: the first has "
-    "nothing of it, the last is nearly the seven itself.",
+    "A seven, and five pictures made of it, asked to be nines, from falling noise "
+    "levels: the first are nines and have little of it, the last is nearly the seven "
+    "itself.",
 )
 
 # %% [markdown]

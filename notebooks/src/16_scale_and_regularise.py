@@ -273,7 +273,7 @@ show(
     figure,
     "Two panels of three rising curves. Against the log-SNR they are far apart: small "
     "digits need much less noise to be named. Shifted by (16.3) the curves of 28 and "
-    "14 nearly coincide, and that of 7 stays somewhat behind.",
+    "14 come near each other, and that of 7 stays somewhat behind.",
 )
 
 
@@ -863,7 +863,7 @@ for step, run in train_on(few_digits, few_labels, at=(50, 150, 300, 500), ema=0.
         ).cpu()
     story.append((step, x, ratio_test(x, few_digits)))
 for step, _, found in story:
-    varies(f"after {step:3} steps: copies {found} of 100")
+    varies(f"after {step:3} steps: share of copies {found}, of 100")
 
 # %% tags=["figure", "fold"]
 # @title Ten samples on the way, and the training digits nearest to the last

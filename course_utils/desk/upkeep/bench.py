@@ -83,7 +83,7 @@ def repository_size() -> Iterator[str]:
     """The size of what git tracks."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     files = [ROOT / f for f in listed.stdout.split("\0") if f and (ROOT / f).is_file()]
-    yield f"repository: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB in {len(files)} files (limit 48)"
+    yield f"repository: {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB in {len(files)} files"
 
 
 TRAINING = """
