@@ -13,7 +13,7 @@ nothing of it. This picture is the one list of the floors: tests and pages read 
   learn    run_folder · metrics/                           a recipe's training in a folder; how good a network is
            pretrained · recipes/                           what ships trained; a whole training by name
            training · tasks/ · paths                       the one loop for all; what it minimises, and measures
-           runs · losses · classifier                      what a step changes
+           runs · muon · losses · classifier               what a step changes
            adversarial/ · autoencoders                     a generator and its critic; pictures as codes
            checkpoints · data/ · runtime · files           images and batches; devices; files, whole or not at all
   sample   text/ · sound · film                            blanks for noise; notes; digits that move

@@ -4,6 +4,7 @@ A file holds the averaged weights in float16 and, as text, the recipe they were 
 `course ship` writes it from a run of `course train`, and notes its size and SHA-256 in `manifest.json` beside it.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -124,21 +125,26 @@ def _recipe_in(content: bytes) -> Recipe:
     return recipe_from(json.loads(header["__metadata__"]["recipe"]))
 
 
-def ship(run: Training, recipe: Recipe, folder: str | os.PathLike[str] | None = None) -> Path:
+def ship(
+    run: Training, recipe: Recipe, folder: str | os.PathLike[str] | None = None, decay: float | None = None
+) -> Path:
     """Write a run's averaged weights, in float16, to the folder of shipped networks, and its entry in the manifest.
 
+    Of a run that kept several averages, `decay` names the one: the first unless told. The file's recipe has it alone.
+
     Raises:
+        ValueError: the run kept no average of that decay.
         CheckpointError: the run is not done, or a weight does not fit into float16.
         DataError: a file cannot be written.
     """
     folder = Path(folder or data_dir() / FOLDER)
     if run.step < recipe.steps:
         raise CheckpointError(f"{recipe.name}: {run.step} of {recipe.steps} steps are done. Train to the end first")
-    model = run.averaged()
+    model = run.averaged(decay)
     if finish := getattr(make_task(recipe), "finish", None):  # what is measured on all the data, and kept with weights
         finish(model, recipe.dataset)
     weights = {key: _halved(key, value) for key, value in model.state_dict().items()}
-    settings = settings_of(recipe)
+    settings = settings_of(dataclasses.replace(recipe, ema=run.ema.decay if decay is None else decay))
     content = safetensors.torch.save(weights, {"recipe": json.dumps(settings)})
     path = folder / f"{recipe.name}.safetensors"
     write_atomically(path, content)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
-from course_utils.checkpoints import CheckpointError
+from course_utils.checkpoints import CheckpointError, load_checkpoint
 from course_utils.files import DataError, parse_json, read, write_atomically
 from course_utils.pretrained import load_network
 from course_utils.recipes import Recipe, make_model, make_task, recipe_from, settings_of
@@ -31,9 +31,9 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     """
     folder = Path(folder)
     settings = settings_of(recipe)
-    settled = {key: getattr(recipe, key) for key in ("lr", "weight_decay", "ema", "seed", "parts")}
+    settled = {key: getattr(recipe, key) for key in ("optimizer", "lr", "weight_decay", "ema", "seed", "parts")}
     frozen = {role: load_network(name) for role, name in (recipe.frozen or {}).items()}
-    run = Training(starting_model(recipe), frozen=frozen, **settled, **options)
+    run = Training(starting_model(recipe, folder.parent), frozen=frozen, **settled, **options)
     checkpoint = folder / CHECKPOINT
     if run.writes:
         for part in folder.glob(f".{CHECKPOINT}.*.part"):  # a write that was killed
@@ -57,16 +57,31 @@ def begin(recipe: Recipe, folder: str | os.PathLike[str], *, fresh: bool = False
     return run
 
 
-def starting_model(recipe: Recipe) -> Any:
-    """The recipe's network as its training finds it. Raises ValueError if nothing of what it starts from fits."""
+def starting_model(recipe: Recipe, runs: Path | None = None) -> Any:
+    """The recipe's network as its training finds it.
+
+    What it starts from is a run in the folder `runs`, whose averaged weights are taken, or else a shipped network.
+
+    Raises ValueError if nothing of that fits, or if there is neither; CheckpointError if that run is not done.
+    """
     model = make_model(recipe)
     if recipe.start:
-        own, theirs = model.state_dict(), load_network(recipe.start).state_dict()
+        own = model.state_dict()
+        theirs = _averaged_in(runs / recipe.start) if runs and (runs / recipe.start / CHECKPOINT).exists() else None
+        theirs = theirs or load_network(recipe.start).state_dict()
         fits = {name: value for name, value in theirs.items() if name in own and value.shape == own[name].shape}
         if not fits:
             raise ValueError(f"start: no weights of {recipe.start} fit into {recipe.name}")
         model.load_state_dict(fits, strict=False)
     return model
+
+
+def _averaged_in(folder: Path) -> dict[str, Tensor]:
+    """The averaged weights of a run that is done. Raises CheckpointError if it is not."""
+    content, steps = load_checkpoint(folder / CHECKPOINT), _recipe_in(folder / SETTINGS).steps
+    if content["step"] < steps:
+        raise CheckpointError(f"{folder}: {content['step']} of {steps} steps are done. Train it to the end first")
+    return content["ema"]
 
 
 def _recipe_in(path: Path) -> Recipe:

@@ -5,17 +5,19 @@ There is no random state in it: data order, times, noise and dropout are functio
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from course_utils._validate import as_device, require_count, require_dtype, require_in, require_type
+from course_utils._validate import as_device, require_count, require_dtype, require_in, require_one_of, require_type
 from course_utils.checkpoints import CheckpointError, load_checkpoint, load_weights, require_fit, save_checkpoint
+from course_utils.muon import Muon, hidden_matrices
 from course_utils.runtime import keep_freed_memory, pick_precision
 
 WHOLE = "model"  # the name of the one part of a model that has no others
+OPTIMIZERS = ("adamw", "muon")
 
 
 class EMA:
@@ -55,9 +57,11 @@ class Training:
     Args:
         model: a `denoisers.Denoiser`, or whatever the `task` of `train` knows; moved to `device`, and to channels-last
             memory, which convolutions like.
-        lr: peak learning rate of AdamW.
-        ema: decay of the averaged weights.
+        lr: peak learning rate.
+        ema: decay of the averaged weights; or several, whose averages are all kept, so that one may choose afterwards.
+            The first is `run.ema`.
         seed: of data order, times, noise and dropout; 0 or more. The weights' start is the model's own affair.
+        optimizer: "adamw"; or "muon" for the matrices of hidden layers, with AdamW for all else (`muon`).
         parts: children of the model, such as a generator and its critic, that each descend on a loss of their own; by
             name, with the settings of AdamW (lr, betas, weight_decay) in which they differ. Weights in none of them
             stay as they are. None: the whole model is one part, called "model".
@@ -78,7 +82,8 @@ class Training:
         *,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
-        ema: float = 0.999,
+        ema: float | Sequence[float] = 0.999,
+        optimizer: str = "adamw",
         seed: int = 0,
         parts: Mapping[str, Mapping[str, Any]] | None = None,
         frozen: Mapping[str, nn.Module] | None = None,
@@ -90,7 +95,12 @@ class Training:
         require_type("model", model, nn.Module, "a network")
         require_in("lr", lr, "[0, inf)")
         require_in("weight_decay", weight_decay, "[0, inf)")
-        require_in("ema", ema, "[0, 1)")
+        decays = tuple(ema) if isinstance(ema, list | tuple) else (ema,)
+        for decay in decays:
+            require_in("ema", decay, "[0, 1)")
+        if not decays:
+            raise ValueError("ema: wanted a decay or several, got none")
+        require_one_of("optimizer", optimizer, OPTIMIZERS)
         if precision is not None:
             require_dtype("precision", precision)
         if any(weight.is_inference() for weight in model.parameters()):
@@ -115,21 +125,27 @@ class Training:
         self.seed, self.step = require_count("seed", seed, least=0), 0
         self.parts = _weights_of(self.model, parts)
         common: dict[str, Any] = {"lr": lr, "betas": (0.9, 0.99), "weight_decay": weight_decay}
-        groups: list[dict[str, Any]] = [
-            {"params": w} | common | dict((parts or {}).get(name, {})) for name, w in self.parts.items()
+        groups = [
+            which | common | dict((parts or {}).get(name, {}))
+            for name, weights in self.parts.items()
+            for which in _groups(self.model if name == WHOLE else getattr(self.model, name), weights, optimizer)
         ]
-        self.peaks = [group["lr"] for group in groups]  # a rate for each part, before warm-up and fall
-        self.optimizer = torch.optim.AdamW(groups)
+        self.peaks = [group["lr"] for group in groups]  # a rate for each group, before warm-up and fall
+        orthogonal_in = self.precision if self.precision == torch.bfloat16 else torch.float32
+        self.optimizer = torch.optim.AdamW(groups) if optimizer == "adamw" else Muon(groups, orthogonal_in)
         self.scaler = self._new_scaler()
-        self.ema = EMA(self.model, ema)
+        self.averages = [EMA(self.model, decay) for decay in decays]
+        self.ema = self.averages[0]
         # What a step calls. It shares its weights with the model, whose names in checkpoints stay as they are.
         self.forward: nn.Module = torch.compile(self.model) if compile else self.model  # type: ignore[assignment]
 
     def state(self) -> dict[str, Any]:
         """All of it as tensors and plain data."""
+        more = {"averages": [average.weights for average in self.averages[1:]]} if len(self.averages) > 1 else {}
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.weights,
+            **more,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
@@ -148,13 +164,22 @@ class Training:
         content = load_checkpoint(path)
         if content.keys() != self.state().keys():
             raise CheckpointError(f"{path}: wanted a training run with {', '.join(self.state())}, got {list(content)}")
-        require_fit(self.model, content["ema"], str(path))
-        sizes = [len(group["params"]) for group in content["optimizer"]["param_groups"]]
-        if sizes != [len(weights) for weights in self.parts.values()]:
-            raise CheckpointError(f"{path}: was trained in other parts than {', '.join(self.parts)}")
+        averages = [content["ema"], *content.get("averages", [])]
+        if len(averages) != len(self.averages):
+            raise CheckpointError(f"{path}: wanted {len(self.averages)} averages of the weights, got {len(averages)}")
+        for weights in averages:
+            require_fit(self.model, weights, str(path))
+        saved, own = (
+            [len(group["params"]) for group in groups]
+            for groups in (content["optimizer"]["param_groups"], self.optimizer.param_groups)
+        )
+        if saved != own:
+            words = f"in other parts than {', '.join(self.parts)}, or by another optimizer"
+            raise CheckpointError(f"{path}: was trained {words}")
         load_weights(self.model, content["model"], str(path))
-        for name, value in self.ema.weights.items():
-            value.copy_(content["ema"][name])
+        for average, weights in zip(self.averages, averages, strict=True):
+            for name, value in average.weights.items():
+                value.copy_(weights[name])
         self.optimizer.load_state_dict(content["optimizer"])
         if content["scaler"]:  # empty if the run so far was not in float16
             self.scaler.load_state_dict(content["scaler"])
@@ -192,9 +217,18 @@ class Training:
         """Whether files are this process's to write: of several, only the first one's."""
         return not self.accelerator or self.accelerator.is_main_process
 
-    def averaged(self) -> Any:
-        """A copy of the model with the averaged weights, in eval mode: what one samples from."""
-        return self.ema.copy_to(copy.deepcopy(self.model))
+    def averaged(self, decay: float | None = None) -> Any:
+        """A copy of the model with the averaged weights, in eval mode: what one samples from.
+
+        Of several averages it is the first, unless the decay of another is named; ValueError if there is none of it.
+        """
+        if decay is None:
+            return self.ema.copy_to(copy.deepcopy(self.model))
+        require_in("decay", decay, "[0, 1)")
+        kept = {average.decay: average for average in self.averages}
+        if decay not in kept:
+            raise ValueError(f"decay: wanted one of {', '.join(f'{one:g}' for one in kept)}, got {decay:g}")
+        return kept[decay].copy_to(copy.deepcopy(self.model))
 
 
 def _channels_last(model: nn.Module) -> nn.Module:
@@ -203,6 +237,15 @@ def _channels_last(model: nn.Module) -> nn.Module:
         if value.ndim == 4:
             value.data = value.data.to(memory_format=torch.channels_last)
     return model
+
+
+def _groups(part: nn.Module, weights: list[Tensor], optimizer: str) -> list[dict[str, Any]]:
+    """The weights of a part in the groups of its optimizer: one, or the matrices of hidden layers and the rest."""
+    if optimizer == "adamw":
+        return [{"params": weights}]
+    chosen = {id(weight) for weight in hidden_matrices(part)}
+    hidden, rest = ([w for w in weights if (id(w) in chosen) is inner] for inner in (True, False))
+    return [{"params": hidden, "orthogonal": True}, {"params": rest, "orthogonal": False}]
 
 
 def _weights_of(model: nn.Module, parts: Mapping[str, Any] | None) -> dict[str, list[Tensor]]:

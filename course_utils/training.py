@@ -189,7 +189,8 @@ def _step(run: Training, x: Tensor, label: Tensor | None, rates: list[float], ta
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
     run.step += 1
-    run.ema.update(run.model, run.step)
+    for average in run.averages:
+        average.update(run.model, run.step)
     return Record(run.step, at[0], rates[0], norm, numbers[: len(first)], t, skipped=overflowed, parts=values)
 
 

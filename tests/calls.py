@@ -490,15 +490,17 @@ CALLS = {
     "runs.EMA.update": {"self": Fresh(lambda: runs.EMA(nn.Linear(3, 3))), "model": LINEAR, "step": 1},
     "runs.EMA.copy_to": {"self": Fresh(lambda: runs.EMA(nn.Linear(3, 3))), "model": LINEAR},
     "training.learning_rate": {"step": 3, "steps": 10, "peak": 1e-3, "warmup": 2},
+    "muon.orthogonalised": {"matrices": normal(2, 3, 4), "steps": 2},
+    **dict.fromkeys(("muon.Muon", "muon.Muon.step", "muon.hidden_matrices")),  # tests/test_muon.py
     "runs.Training": {
-        "model": MODEL, "lr": 1e-3, "weight_decay": 0.1, "ema": 0.9, "seed": 1, "device": "cpu",
+        "model": MODEL, "lr": 1e-3, "weight_decay": 0.1, "ema": 0.9, "optimizer": "muon", "seed": 1, "device": "cpu",
         "precision": torch.float32,
     },
     "runs.Training.state": {"self": RUN},
     "runs.Training.save": {"self": RUN, "path": Fresh(lambda: Path(scratch()) / "checkpoint.pt")},
     "runs.Training.resume": {"self": RUN, "path": Fresh(saved_run)},
     "runs.Training.forget_step": {"self": RUN},
-    "runs.Training.averaged": {"self": RUN},
+    "runs.Training.averaged": {"self": RUN, "decay": 0.999},
     "training.train": {
         "run": RUN, "images": BYTES, "labels": LABELS, "steps": 2, "batch_size": 2, "weighting": "v", "times": "cosine",
         "warmup": 1, "clip": 1.0, "label_drop": 0.1, "flip": True,
@@ -547,7 +549,7 @@ CALLS = {
         "sampler": samplers.sample_ddim, "seed": 0, "device": "cpu", "precision": torch.float32,
     },
     "tasks.task.known_classes": {"model": CNN},
-    "tasks.denoising.draw_log_snr": {"n": 3, "generator": GENERATOR},
+    "tasks.denoising.draw_log_snr": {"n": 3, "generator": GENERATOR, "times": "lognormal"},
     "tasks.denoising.draw_t": {"schedule": S, "n": 3, "generator": GENERATOR, "times": "cosine"},
     "classifier.Classifier": {"channels": 1, "widths": (8, 8), "num_classes": 3, "stem": 2},
     "classifier.Classifier.features": {"self": CLASSIFIER, "x": IMAGES},
@@ -744,7 +746,14 @@ CALLS = {
         f"leaderboard.architectures.{one}"
         for one in (
             "plans", "recipe_for", "shape_of", "step_flops", "held_out_loss", "seconds_a_step", "chosen_rate",
-            "measure_architecture", "load_architectures", "run_architectures",
+            "measure_architecture", "load_architectures", "run_architectures", "held_out_losses",
+        )
+    ),
+    **dict.fromkeys(  # tests/test_photographs.py
+        f"leaderboard.photographs.{one}"
+        for one in (
+            "trainings", "training_flops", "trained", "compared", "measure_photographs", "load_photographs",
+            "run_photographs", "table",
         )
     ),
     "leaderboard.memory.small_digits": {"n": 3, "seed": 0},
@@ -960,6 +969,7 @@ FINE = {
     "*(shape)": "huge, backwards",
     "*(widths)": "huge, backwards",
     "denoisers.unet.UNet(attention)": "none, huge, backwards",
+    "denoisers.unet.UNet(blocks)": "a list",
     "denoisers.costs.*(shape)": "huge, backwards",
     "_contract.times.check_grid(timesteps)": "huge",
     "samplers.step_selection.*(timesteps)": "huge, backwards",

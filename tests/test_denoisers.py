@@ -638,3 +638,15 @@ def test_a_frozen_network_is_described_like_any_other():
     frozen = describe(network.requires_grad_(False), (1, 8, 8), batch=2)
     assert frozen.activation_bytes == wanted.activation_bytes > 0
     assert not any(weight.requires_grad for weight in network.parameters())
+
+
+def test_a_unet_has_as_many_blocks_at_each_level_as_it_is_told():
+    deep = UNet(1, (16, 32), (1, 3))
+    assert [len(level) for level in deep.down] == [len(level) for level in deep.up] == [1, 3]
+    x, level = draw(2, 1, 8, 8, dtype=torch.float32), torch.zeros(2)
+    assert stirred(deep)(x, level).shape == x.shape
+    one, each = stirred(UNet(1, (16, 32), 2)), UNet(1, (16, 32), [2, 2])
+    each.load_state_dict(one.state_dict())
+    assert torch.equal(one.eval()(x, level), each.eval()(x, level))
+    with pytest.raises(ValueError, match=r"blocks: wanted one number, or one for each of 2 levels, got \(1, 2, 3\)"):
+        UNet(1, (16, 32), (1, 2, 3))

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from course_utils import metrics, pretrained, recipes, samplers, tasks, training
 from course_utils.checkpoints import CheckpointError, load_checkpoint
 from course_utils.classifier import Classifier
+from course_utils.data import load_images
 from course_utils.denoisers import Denoiser, PlainCNN, UNet
 from course_utils.files import data_dir
 from course_utils.recipes import Recipe, recipe_from, settings_of
@@ -461,6 +462,60 @@ def test_a_training_may_start_from_what_fits_of_a_shipped_network(tmp_path: Path
         assert torch.equal(value, own[name] if name in anew else theirs[name]), name
     with pytest.raises(ValueError, match="start: no weights of mnist-classifier fit into more"):
         begin(dataclasses.replace(more, start="mnist-classifier"), tmp_path)
+
+
+def test_a_training_may_start_from_a_run_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As large pictures may from small ones: the averaged weights, of a run that is done; before what is shipped."""
+    monkeypatch.setattr(recipes.parts, "pixel_moments", lambda name: (0.0, 0.5))
+    network = {"channels": 1, "width": 8, "depth": 2}
+    small = Recipe("mnist-cnn", "mnist", architecture="cnn", network=network, steps=3, batch_size=8, ema=0.5)
+    large = dataclasses.replace(small, name="large", start="mnist-cnn", seed=1)
+    run = begin(small, tmp_path / "mnist-cnn")
+    halves = train_recipe(run, small, (IMAGES[..., ::2, ::2], None), tmp_path / "mnist-cnn", every=1)
+    drain(itertools.islice(halves, 2))
+    with pytest.raises(CheckpointError, match=r"mnist-cnn: 1 of 3 steps are done\. Train it to the end first"):
+        begin(large, tmp_path / "large")
+    drain(halves)
+    begun = begin(large, tmp_path / "large")
+    assert same(dict(begun.model.state_dict()), run.ema.weights)
+    assert not same(dict(begun.model.state_dict()), dict(run.model.state_dict()))
+    drain(train_recipe(begun, large, (IMAGES, None), tmp_path / "large"))
+    assert same(begin(large, tmp_path / "large").state(), begun.state())
+
+
+def test_of_several_averages_one_is_shipped_and_its_recipe_has_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes.parts, "pixel_moments", lambda name: (0.0, 0.5))
+    network = {"channels": 1, "width": 8, "depth": 2}
+    recipe = Recipe("two", "mnist", architecture="cnn", network=network, steps=3, batch_size=8, ema=[0.9, 0.0])
+    run = begin(recipe, tmp_path / "run")
+    drain(train_recipe(run, recipe, (IMAGES, None), tmp_path / "run"))
+    folder = tmp_path / "data" / "checkpoints"
+    monkeypatch.setenv("COURSE_DATA_DIR", str(tmp_path / "data"))
+    for decay, average in ((None, 0.9), (0.0, 0.0)):
+        pretrained.ship(run, recipe, folder, decay=decay)
+        assert pretrained.recipe_of("two").ema == average
+        for name, value in pretrained.load_denoiser("two").state_dict().items():
+            torch.testing.assert_close(value, run.averaged(average).state_dict()[name], rtol=1e-3, atol=1e-6)
+
+
+def test_photographs_of_16_pixels_are_means_of_the_whole_or_the_embedded_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe("small", "cifar10-16", network={"channels": 3, "num_classes": 10})
+    images, labels = recipes.load_data(recipe)
+    whole, of_whole = load_images("cifar10")
+    means = whole[:50].double().unflatten(2, (16, 2)).unflatten(4, (16, 2)).mean((3, 5)) / 127.5 - 1
+    torch.testing.assert_close(images[:50].double(), means, rtol=0, atol=1e-6)
+    assert torch.equal(labels, of_whole)
+    mean, std = recipes.pixel_moments("cifar10-16")
+    assert mean == pytest.approx(recipes.pixel_moments("cifar10")[0], abs=1e-6)
+    assert 0.8 * recipes.pixel_moments("cifar10")[1] < std < recipes.pixel_moments("cifar10")[1]
+    asked = []
+    monkeypatch.setattr(recipes.parts, "load_images", lambda name, full=False: asked.append(full) or (whole, of_whole))
+    recipes.parts.small_images.cache_clear()
+    recipes.load_data(dataclasses.replace(recipe, full=True))
+    recipes.parts.small_images.cache_clear()
+    assert asked == [True]
 
 
 def test_a_recipe_may_name_a_stream_a_continuous_schedule_and_u(

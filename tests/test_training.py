@@ -12,6 +12,7 @@ import random
 import re
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -181,6 +182,19 @@ def test_times_of_a_cosine_schedule_are_spread_over_log_snr_as_it_spreads_them(s
         draw_t(schedule, n, generator, "sometimes")
 
 
+@pytest.mark.parametrize("schedule", [linear(), VPLinear(), FlowMatching()], ids=lambda it: type(it).__name__)
+def test_times_of_lognormal_noise_are_those_of_the_paper(schedule: Schedule) -> None:
+    """log (sigma / alpha) is normal, of mean -1.2 and deviation 1.2: P(log SNR > -2 x) is its distribution function."""
+    generator, n, batches = torch.Generator().manual_seed(0), 50, 20
+    log_snr = schedule.log_snr(torch.stack([draw_t(schedule, n, generator, "lognormal") for _ in range(batches)]))
+    for x in (-3.0, -1.2, 0.0, 1.0):  # of log (sigma / alpha)
+        below = statistics.NormalDist(-1.2, 1.2).cdf(x)
+        step = 0 if schedule.T is None else 0.02  # a table's levels lie apart
+        share = (log_snr > -2 * x).double().mean(1)
+        assert share.mean().item() == pytest.approx(below, abs=step + 4.5 * 0.5 / (n * math.sqrt(batches)))
+        assert (share - below).abs().max() < 1 / n + step
+
+
 # ---------------------------------------------------------------- it learns
 
 
@@ -264,6 +278,30 @@ def test_a_resumed_run_is_one_that_never_stopped(tmp_path: Path, stop: int, prec
     assert seen == wanted
     assert same(second.state(), whole.state())
     assert same(dict(second.averaged().state_dict()), whole.ema.weights)
+
+
+def test_several_averages_are_those_of_runs_that_keep_one_each(tmp_path: Path) -> None:
+    decays = [0.9, 0.5, 0.0]
+    run, alone = tiny_run(ema=decays), {decay: tiny_run(ema=decay) for decay in decays}
+    drain(itertools.islice(steps_of(run, 8), 3))
+    run.save(tmp_path / "c.pt")
+    run = tiny_run(ema=decays, seed=4).resume(tmp_path / "c.pt")
+    for one in (run, *alone.values()):
+        drain(steps_of(one, 8))
+    for decay, one in alone.items():
+        assert same(dict(run.averaged(decay).state_dict()), one.ema.weights)
+    assert same(dict(run.averaged().state_dict()), alone[0.9].ema.weights)
+    assert same(dict(run.averaged(0.0).state_dict()), dict(run.model.state_dict()))
+    with pytest.raises(ValueError, match=r"decay: wanted one of 0\.9, 0\.5, 0, got 0\.7"):
+        run.averaged(0.7)
+    with pytest.raises(CheckpointError, match=r"c\.pt: wanted .*"):
+        tiny_run().resume(tmp_path / "c.pt")
+    with pytest.raises(CheckpointError, match="wanted 2 averages of the weights, got 3"):
+        tiny_run(ema=(0.9, 0.5)).resume(tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="ema: wanted a decay or several, got none"):
+        tiny_run(ema=[])
+    with pytest.raises(ValueError, match=r"ema: wanted a number in \[0, 1\)"):
+        tiny_run(ema=[0.9, 1.0])
 
 
 def test_a_finished_run_has_nothing_to_do() -> None:

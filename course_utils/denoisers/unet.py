@@ -46,7 +46,7 @@ class UNet(nn.Module):
     Args:
         channels: of the images, 1 or 3.
         widths: channels at each level, finest first; each level halves height and width.
-        blocks: residual blocks per level, as many on the way up as on the way down.
+        blocks: residual blocks per level, as many on the way up as on the way down; one number, or one for each level.
         attention: levels (counted from 0) whose blocks are followed by self-attention.
         num_classes: 0, or the number of classes for `label`.
         stem: side of the pixel blocks that become channels first (space-to-depth). 2 makes everything about four times
@@ -63,7 +63,7 @@ class UNet(nn.Module):
         self,
         channels: Count = 1,
         widths: Annotated[Sequence[int], Sizes()] = (96, 160),
-        blocks: Count = 2,
+        blocks: Annotated[int | Sequence[int], Sizes(square=True)] = 2,
         attention: Annotated[Sequence[int], Sizes(least=0)] = (1,),
         num_classes: Annotated[int, Whole(0)] = 0,
         stem: Count = 2,
@@ -72,6 +72,9 @@ class UNet(nn.Module):
         beside: Annotated[int, Whole(0)] = 0,
     ):
         super().__init__()
+        depths = tuple(blocks) * (len(widths) if len(blocks) == 1 else 1)  # type: ignore[arg-type]
+        if len(depths) != len(widths):
+            raise ValueError(f"blocks: wanted one number, or one for each of {len(widths)} levels, got {blocks}")
         self.channels, self.stem, self.multiple = channels, stem, stem * 2 ** (len(widths) - 1)
         self.beside = beside
         dim = 2 * widths[0]
@@ -83,15 +86,15 @@ class UNet(nn.Module):
 
         below = [widths[0], *widths[:-1]]
         self.down = nn.ModuleList(
-            level([before, *[width] * (blocks - 1)], width, i in attention)
-            for i, (before, width) in enumerate(zip(below, widths, strict=True))
+            level([before, *[width] * (depth - 1)], width, i in attention)
+            for i, (before, width, depth) in enumerate(zip(below, widths, depths, strict=True))
         )
         self.shrink = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for width in widths[:-1])
         self.middle = level([widths[-1]], widths[-1], True)
         # On the way up every block also gets what the block of the same size made on the way down.
         self.up = nn.ModuleList(
-            level([above + width, *[2 * width] * (blocks - 1)], width, i in attention)
-            for i, (above, width) in enumerate(zip([*widths[1:], widths[-1]], widths, strict=True))
+            level([above + width, *[2 * width] * (depth - 1)], width, i in attention)
+            for i, (above, width, depth) in enumerate(zip([*widths[1:], widths[-1]], widths, depths, strict=True))
         )
         self.last_norm = group_norm(widths[0])
         self.last = zeroed(nn.Conv2d(widths[0], channels * stem**2, 3, padding=1))

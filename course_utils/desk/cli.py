@@ -48,7 +48,7 @@ SHIPPED = (
 )
 PARTS = (
     "size, imports, forward, attention, training, sampling, lessons; if named: book, steps, onestep, distillations, "
-    "guidance, gan, scale, memory, architectures, grading, faults, race, robust"
+    "guidance, gan, scale, memory, architectures, photographs, grading, faults, race, robust"
 )
 
 app = typer.Typer(
@@ -304,35 +304,44 @@ class Precision(str, enum.Enum):
 @app.command(rich_help_panel=MAKE, epilog="Example: course bench sampling")
 def bench(
     parts: Annotated[list[str] | None, typer.Argument(help=f"Of {PARTS}.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="For robust: this one alone; may be repeated.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="For robust and photographs: this one alone; may be repeated.")
+    ] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="For robust, likewise.")] = None,
     precision: Annotated[list[Precision] | None, typer.Option(help="For robust, likewise.")] = None,
     write: Annotated[bool, typer.Option("--write", help="For lessons: put the seconds into README.")] = False,
+    photographs: Annotated[int | None, typer.Option(min=128, help="For photographs: how many are seen.")] = None,
 ) -> None:
     """Measure what docs/measured.md says, on an idle machine; what takes long only if named.
 
     `course bench robust 11 13` tries the assertions of lessons with other seeds, threads and precisions.
     `course bench lessons 11 13` takes the time of these lessons alone.
+    `course bench photographs muon-4e-3 deeper` tries two ways to train beside the baseline.
     """
     from course_utils.desk.lesson import LessonError
     from course_utils.desk.upkeep.bench import LONG, PARTS
 
     chosen, lessons = parts or [part for part in PARTS if part not in LONG], []
-    if chosen[0] in ("robust", "lessons"):
+    if chosen[0] in ("robust", "lessons", "photographs"):
         chosen, lessons = chosen[:1], chosen[1:]
     if unknown := [part for part in chosen if part not in PARTS]:
         _stop(f"no part is called {unknown[0]!r}; there are {', '.join(PARTS)}")
     among = {"seeds": seed or (), "threads": threads or (), "precisions": [one.value for one in precision or ()]}
-    if any(among.values()) and chosen != ["robust"]:
+    if any(among.values()) and chosen not in (["robust"], ["photographs"]):
         _stop("--seed, --threads and --precision are for `course bench robust`")
+    if (threads or precision) and chosen != ["robust"]:
+        _stop("--threads and --precision are for `course bench robust`")
+    if photographs and chosen != ["photographs"]:
+        _stop("--photographs is for `course bench photographs`")
     if write and chosen != ["lessons"]:
         _stop("--write is for `course bench lessons`")
     options: dict[str, dict] = {"robust": among, "lessons": {"write": write}}
+    options["photographs"] = {"seeds": seed or (), "photographs": photographs}
     try:
         for part in chosen:
             for row in PARTS[part](*lessons, **options.get(part, {})):
                 typer.echo(row)
-    except LessonError as error:
+    except (LessonError, DataError, ValueError) as error:
         _stop(str(error))
 
 
@@ -453,6 +462,7 @@ def _accelerator() -> Any:
 def ship(
     recipe: Annotated[str, typer.Argument(help=f"One of {RECIPES}.")],
     run: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of the average, of a run that kept several.")] = None,
 ) -> None:
     """Put a trained network into data/checkpoints, for the lessons to load: averaged weights, float16."""
     from course_utils import pretrained, run_folder
@@ -462,8 +472,8 @@ def ship(
     try:
         if not (folder / run_folder.CHECKPOINT).exists():
             _stop(f"{folder}: no run is there. Train it first: course train {recipe} --out {folder}")
-        path = pretrained.ship(run_folder.begin(plan, folder), plan)
-    except (CheckpointError, DataError) as error:
+        path = pretrained.ship(run_folder.begin(plan, folder), plan, decay=ema)
+    except (CheckpointError, DataError, ValueError) as error:
         _stop(str(error))
     typer.echo(f"{path}: {path.stat().st_size:,} bytes. Measure it: course evaluate {recipe} --record")
 
@@ -481,6 +491,7 @@ def evaluate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise; 0 if not given.")] = None,
     run: Annotated[Path | None, typer.Option(help="Measure the run of this folder instead, as far as it is.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of that run's average, where it kept several.")] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Note the result of a shipped network in data/checkpoints.")
     ] = False,
@@ -510,7 +521,7 @@ def evaluate(
         takes = inspect.signature(task.measure).parameters
         if odd := [f"--{option}" for option in options if option not in takes]:
             _stop(f"{', '.join(odd)}: the task {kind} is measured without")
-        model = run_folder.begin(plan, run).averaged() if run else pretrained.load_network(name)
+        model = run_folder.begin(plan, run).averaged(ema) if run else pretrained.load_network(name)
         total = options.get("n") or (takes["n"].default if "n" in takes else None)
         with tqdm(total=total, unit="image", disable=not sys.stderr.isatty()) as bar:
             machine = {"precision": runtime.pick_precision(device), "progress": bar.update}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from course_utils import metrics, runtime
 from course_utils._validate import require_one_of
@@ -142,10 +143,15 @@ def step_flops(denoiser: Denoiser, dataset: str) -> int:
     return 3 * BATCH * count_flops(denoiser.network, shape_of(dataset))
 
 
-@torch.no_grad()
 def held_out_loss(denoiser: Denoiser, dataset: str, n: int = N) -> float:
     """The loss on n images of the test split, told their classes, always with the same noises and at the same times."""
-    device, generator = next(denoiser.parameters()).device, torch.Generator().manual_seed(0)
+    return held_out_losses(denoiser, dataset, n).mean().item()
+
+
+@torch.no_grad()
+def held_out_losses(denoiser: Denoiser, dataset: str, n: int = N, seed: int = 0) -> Tensor:
+    """The loss on each of these images, in their order; for each seed at times, and with noises, of its own."""
+    device, generator = next(denoiser.parameters()).device, torch.Generator().manual_seed(seed)
     images, labels = load_images(dataset, "test", n=n)
     order, losses = torch.randperm(n, generator=generator), []
     t = draw_t(denoiser.schedule, n, generator, "cosine")
@@ -155,7 +161,7 @@ def held_out_loss(denoiser: Denoiser, dataset: str, n: int = N) -> float:
         x_0, eps = (x.to(device, memory_format=torch.channels_last) for x in (x_0, eps))
         how: dict[str, Any] = {"label": labels[chosen].to(device), "data_std": denoiser.data_std}
         losses.append(denoising_loss(denoiser, x_0, times.to(device), denoiser.schedule, eps, **how))
-    return torch.cat(losses).mean().item()
+    return torch.cat(losses).cpu()[order.argsort()]
 
 
 def seconds_a_step(dataset: str, names: Sequence[str], turns: int = 9) -> dict[str, float]:

@@ -51,20 +51,20 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "ve": schedules.VE,
     "flow": schedules.FlowMatching,
 }
-SMALL = {"mnist-7": ("mnist", 4), "mnist-14": ("mnist", 2)}
+SMALL = {"mnist-7": ("mnist", 4), "mnist-14": ("mnist", 2), "cifar10-16": ("cifar10", 2)}
 """Images made small: those of a dataset, averaged over squares of so many pixels (lesson 16)."""
 
 
 @functools.lru_cache(maxsize=2)
-def small_images(name: str) -> tuple[Tensor, Tensor]:
-    """The training split of SMALL[name], floats in [-1, 1], and its labels."""
+def small_images(name: str, full: bool = False) -> tuple[Tensor, Tensor]:
+    """The training split of SMALL[name], floats in [-1, 1], and its labels; all official images if `full`."""
     dataset, k = SMALL[name]
-    images, labels = load_images(dataset)
+    images, labels = load_images(dataset, full=full)
     return torch.cat([downsample(normalize(chunk), k) for chunk in images.split(5000)]), labels
 
 
 def _small(recipe: Recipe) -> tuple[Tensor, Tensor | None]:
-    images, labels = small_images(recipe.dataset)
+    images, labels = small_images(recipe.dataset, recipe.full)
     return images, labels if recipe.network.get("num_classes") else None
 
 
@@ -106,7 +106,7 @@ def pixel_moments(dataset: str) -> tuple[float, float]:
     images made small, too: their mean is the same, their deviation smaller.
     """
     if dataset in SMALL:
-        x = small_images(dataset)[0].double()
+        x = small_images(dataset, False)[0].double()
         return x.mean().item(), x.std(correction=0).item()
     images, _ = load_images(dataset)
     counts = sum(chunk.flatten().bincount(minlength=256) for chunk in images.split(1000)).double()

@@ -23,18 +23,19 @@ class Recipe:
     # network
     architecture: str = "unet"
     network: dict[str, Any] = field(default_factory=dict)  # the architecture's arguments
-    start: str | None = None  # a shipped network to begin with: its weights, as far as names and shapes agree
+    start: str | None = None  # shipped, or a run beside this one: its averaged weights, where names and shapes agree
     # schedule: a network that has one is a denoiser, and predicts what is said
     schedule: dict[str, Any] | None = field(default_factory=lambda: {"kind": "linear", "T": 1000})
     predict: str = "v"
     # task
     task: dict[str, Any] = field(default_factory=lambda: {"kind": "denoising"})
     frozen: dict[str, str] | None = None  # shipped networks that help and do not learn: "teacher" -> "mnist-unet"
-    # optimizer: AdamW, and where parts of the network differ from it, see `runs.Training`
+    # optimizer, and where parts of the network differ from it, see `runs.Training`
+    optimizer: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.0
     parts: dict[str, dict[str, Any]] | None = None
-    ema: float = 0.999
+    ema: float | list[float] = 0.999
     steps: int = 4000
     batch_size: int = 128
     warmup: int = 200

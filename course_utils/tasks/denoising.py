@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_utils._contract import Count, checked
+from course_utils._contract import Count, OneOf, checked
 from course_utils._validate import require_count, require_generator, require_in, require_one_of
 from course_utils.data import CLASSES, random_flip
 from course_utils.forward import noise_like
@@ -19,7 +19,7 @@ from course_utils.samplers import uniform_grid
 from course_utils.schedules import Schedule, require_schedule
 from course_utils.tasks.task import known_classes
 
-TIMES = ("uniform", "cosine")
+TIMES = ("uniform", "cosine", "lognormal")
 
 
 @dataclass(frozen=True)
@@ -116,20 +116,26 @@ def named(way: Any, sampler: Callable[..., Tensor], how: str) -> Any:
 
 
 @checked
-def draw_log_snr(n: Count, generator: torch.Generator) -> Float[Tensor, "n"]:
-    """n log-SNRs to train at, -2 log tan(pi u / 2) as on a cosine schedule (Nichol & Dhariwal 2021), float64, falling:
+def draw_log_snr(
+    n: Count, generator: torch.Generator, times: Annotated[str, OneOf(TIMES[1:])] = "cosine"
+) -> Float[Tensor, "n"]:
+    """n log-SNRs to train at, float64, falling, for one u in each nth of [0, 1] (Kingma et al. 2021, app. I.1):
 
-    one u in each nth of [0, 1] (Kingma et al. 2021, app. I.1).
+    * "cosine": -2 log tan(pi u / 2), as on a cosine schedule (Nichol & Dhariwal 2021);
+    * "lognormal": normal, of mean 2.4 and deviation 2.4, as where log (sigma / alpha) has mean -1.2 and deviation 1.2
+      (Karras et al. 2022, table 1).
     """
-    u = (torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(n)) / n
-    return -2 * torch.tan(torch.pi / 2 * u.clamp(1e-3, 1 - 1e-3)).log()
+    u = ((torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(n)) / n).clamp(1e-3, 1 - 1e-3)
+    if times == "lognormal":
+        return 2.4 - 2.4 * torch.special.ndtri(u)
+    return -2 * torch.tan(torch.pi / 2 * u).log()
 
 
 def draw_t(schedule: Schedule, n: int, generator: torch.Generator, times: str = "uniform") -> Tensor:
     """n times to train at: among 1 … T, or in [0.001, 0.999) if time is continuous, where both ends can be singular.
 
     * "uniform": each as often, independently: what papers write;
-    * "cosine": where the log-SNR is as `draw_log_snr` says.
+    * "cosine", "lognormal": where the log-SNR is as `draw_log_snr` says.
 
     The second trains the same network for the same schedule, only more where there is more to learn: a third of the
     times of `linear()` have an SNR below 1/100, where almost nothing is; this way it is one in sixteen.
@@ -138,8 +144,8 @@ def draw_t(schedule: Schedule, n: int, generator: torch.Generator, times: str = 
     require_count("n", n)
     require_generator(generator)
     require_one_of("times", times, TIMES)
-    if times == "cosine":
-        t = schedule.t_at_log_snr(draw_log_snr(n, generator))
+    if times != "uniform":
+        t = schedule.t_at_log_snr(draw_log_snr(n, generator, times))
         return t if schedule.T else t.clamp(0.001, 0.999).float()
     if schedule.T is None:
         return 0.001 + 0.998 * torch.rand(n, generator=generator, dtype=torch.float32)

@@ -607,6 +607,39 @@ def scale() -> Iterator[str]:
         )
 
 
+def photographs(*ways: str, seeds: Sequence[int] = (), photographs: int | None = None) -> Iterator[str]:
+    """What lets a network of photographs learn more from as many: what is missing in the stored table, then the table.
+
+    All ideas, or those named, each against the baseline. A row is in `data/leaderboard/photographs.csv` before the next
+    begins, and runs lie in `.cache/photographs`: stop it whenever you like. Needs the whole of CIFAR-10.
+    """
+    from tqdm import tqdm
+
+    from course_utils.leaderboard import photographs as board
+
+    with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
+
+        def watch(name: str, step: int, steps: int) -> None:
+            bar.total, bar.n = steps, step
+            bar.set_postfix_str(name, refresh=False)
+            bar.refresh()
+
+        for row in board.run_photographs(
+            ROOT / ".cache" / board.TABLE,
+            ways or tuple(board.WAYS),
+            seeds=seeds or (0,),
+            photographs=photographs or board.PHOTOGRAPHS,
+            watch=watch,
+        ):
+            less = f"{row.difference:+.4f} [{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
+            yield (
+                f"{row.way}, average {row.average:g}, seed {row.seed}, {row.steps} steps, {row.seconds:.0f} core s: "
+                f"held-out loss {row.loss:.4f}, less the baseline's {less}, FID {row.fid:.3f} [{row.low:.3f}, "
+                f"{row.high:.3f}] (real {row.floor:.3f}, n = {row.n:,}), agreement {row.agreement:.1%}"
+            )
+    yield board.table(board.load_photographs())
+
+
 HOSTILE = (
     "while True: pass",
     "import os; os._exit(0)",
@@ -722,6 +755,7 @@ PARTS: dict[str, Callable[..., Iterator[str]]] = {
     "scale": scale,
     "memory": memory,
     "architectures": architectures,
+    "photographs": photographs,
     "grading": grading,
     "faults": faults,
     "race": race,
@@ -737,6 +771,7 @@ LONG = (
     "scale",
     "memory",
     "architectures",
+    "photographs",
     "grading",
     "faults",
     "race",

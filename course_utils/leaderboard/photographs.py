@@ -1,0 +1,268 @@
+"""What lets a network of photographs learn more from as many of them: one idea at a time, against one recipe.
+
+`run_photographs` trains what is missing in `data/leaderboard/photographs.csv` and writes each row before it goes on;
+`course bench photographs` calls it. A training goes on where it was stopped, too: its run lies in the folder `work`.
+
+* A way is `BASELINE` with what `WAYS` says: the same number of photographs seen and the same seed, so the same start,
+  order and noises where networks are alike. The rate rises over a tenth of the steps and falls to zero at the end.
+* Held-out loss: of v, on 1,000 photographs of the embedded test split, told their classes, each at `REPEATS` times.
+  Every way meets the same noises at the same times, so that the difference to the baseline is known far better than
+  either loss. Its interval is for other photographs; it does not cover another training.
+* FID against the 50,000 photographs in the course's own features, n = `N`, DPM-Solver++ 2M on `CALLS` uniform steps.
+* Of each run several averages of the weights are kept. Samples are drawn from the first; of the baseline, from all.
+  A decay of 0.999 is not reached by step 9,000: until then it is (1 + step) / (10 + step), see `runs.EMA`.
+* "progressive" spends half of its operations on photographs of 16 × 16, in the same network. It is told the log-SNR of
+  what it sees, at either size, so that to its convolutions a share of noise in a pixel is always called the same.
+  (Means over 2 × 2 pixels have log 4 more: a network that looked at whole pictures might rather be told that.)
+"""
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from course_utils import metrics, runtime
+from course_utils._validate import require_count, require_one_of
+from course_utils.checkpoints import load_checkpoint, save_checkpoint
+from course_utils.denoisers.costs import count_flops
+from course_utils.files import write_atomically
+from course_utils.leaderboard import rows
+from course_utils.leaderboard.architectures import held_out_losses
+from course_utils.recipes import Recipe, load_data, make_model
+from course_utils.run_folder import begin, train_recipe
+from course_utils.samplers import sample_dpmpp_2m, uniform_grid
+from course_utils.training import Training
+
+TABLE = "photographs"  # its file, in data/leaderboard
+
+BASELINE = Recipe(  # "cifar10-unet", as the sweep found it
+    "baseline",
+    "cifar10",
+    full=True,
+    network={"channels": 3, "widths": [96, 144, 144], "blocks": 1, "attention": [1, 2], "num_classes": 10},
+    task={"kind": "denoising", "times": "cosine", "flip": True},
+    batch_size=64,
+    lr=2e-3,
+    ema=[0.999, 0.98, 0.9],
+)
+WAYS: dict[str, dict[str, Any]] = {
+    "baseline": {},
+    "muon-2e-3": {"optimizer": "muon"},
+    "muon-4e-3": {"optimizer": "muon", "lr": 4e-3},
+    "muon-8e-3": {"optimizer": "muon", "lr": 8e-3},
+    "adamw-1e-3": {"lr": 1e-3},
+    "adamw-4e-3": {"lr": 4e-3},
+    "progressive": {},
+    "deeper": {"network": {"widths": [96, 128, 144], "blocks": [1, 1, 2]}},
+    "deeper-narrow": {"network": {"widths": [80, 112, 144], "blocks": [1, 2, 2]}},
+    "stem-1": {"network": {"widths": [32, 64, 144, 160], "attention": [2, 3], "stem": 1}},
+    "lognormal": {"task": {"times": "lognormal"}},
+    "uniform": {"task": {"times": "uniform"}},
+    "batch-32": {"batch_size": 32},
+    "batch-128": {"batch_size": 128},
+    "dropout": {"network": {"dropout": 0.1}},
+}
+"""In which settings a way differs from BASELINE; networks at about as many operations. What matters most first."""
+PHOTOGRAPHS, N, CALLS, REPEATS = 64_000, 2000, 20, 4
+SHAPE, SMALLER = (3, 32, 32), ("cifar10-16", (3, 16, 16))
+Watch = Callable[[str, int, int], object]  # told a training's name, the steps done and all of them
+
+
+class PhotographPlan(NamedTuple):
+    """A training to be made and measured."""
+
+    way: str  # one of WAYS
+    seed: int = 0
+    photographs: int = PHOTOGRAPHS  # that a step costs: those of 16 × 16 count as their operations do
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotographRow:
+    """One average of a training's weights, what was measured of it, and all that it depends on."""
+
+    way: str
+    seed: int
+    photographs: int
+    average: float  # decay
+    optimizer: str
+    lr: float
+    steps: int
+    batch: int
+    parameters: int
+    training_flops: float  # of all steps: backward costs twice what forward does
+    seconds: float  # processor seconds of all threads: the median step, times the steps
+    loss: float  # of v, held out
+    difference: float  # of it, to the baseline's of the same seed and photographs, first average
+    difference_low: float  # a 95 % interval of that, for other held-out photographs
+    difference_high: float
+    fid: float  # not a number where nothing was drawn
+    low: float  # a 95 % interval of it, for other draws of n samples
+    high: float
+    floor: float  # the same figure for n real photographs of the test split
+    agreement: float
+    n: int
+    device: str
+    precision: str
+
+    @property
+    def key(self) -> tuple:
+        """What makes a measurement another one."""
+        return self.way, self.seed, self.photographs, self.average
+
+
+def trainings(plan: PhotographPlan) -> list[Recipe]:
+    """The recipes of a plan, to be trained one after the other: one, or for "progressive" two."""
+    require_one_of("way", plan.way, WAYS)
+    changes = {
+        key: getattr(BASELINE, key) | value if isinstance(value, dict) else value
+        for key, value in WAYS[plan.way].items()
+    }
+    name = f"{plan.way}-{plan.photographs}-{plan.seed}"
+    recipe = dataclasses.replace(BASELINE, name=name, seed=plan.seed, **changes)
+    steps = require_count("photographs", plan.photographs // recipe.batch_size)
+    if plan.way != "progressive":
+        return [_for_steps(recipe, steps)]
+    network = make_model(recipe, (0.0, 1.0)).network
+    cheaper = count_flops(network, SHAPE) / count_flops(network, SMALLER[1])
+    small = dataclasses.replace(recipe, name=f"{name}-small", dataset=SMALLER[0])
+    late = (steps + 1) // 2
+    return [
+        _for_steps(small, max(1, round((steps - late) * cheaper))),
+        _for_steps(dataclasses.replace(recipe, start=small.name), late),
+    ]
+
+
+def _for_steps(recipe: Recipe, steps: int) -> Recipe:
+    return dataclasses.replace(recipe, steps=steps, warmup=max(1, steps // 10))
+
+
+def training_flops(recipe: Recipe) -> float:
+    """Floating-point operations of a training."""
+    shape = SMALLER[1] if recipe.dataset == SMALLER[0] else SHAPE
+    return float(recipe.calls * count_flops(make_model(recipe, (0.0, 1.0)).network, shape))
+
+
+def trained(recipe: Recipe, work: Path, watch: Watch | None = None) -> tuple[Training, float]:
+    """A recipe's run, gone on with in its folder until it is done; and the processor seconds of a step, the median."""
+    folder = work / recipe.name
+    run, note, taken = begin(recipe, folder, device=runtime.pick_device()), folder / "seconds.txt", list[float]()
+    records = train_recipe(run, recipe, load_data(recipe), folder) if run.step < recipe.steps else ()
+    last = time.process_time()
+    for record in records:
+        now = time.process_time()
+        taken.append(now - last)
+        last = now
+        if watch:
+            watch(recipe.name, record.step, recipe.steps)
+    if taken:
+        write_atomically(note, f"{statistics.median(taken)}".encode())
+    return run, float(note.read_text(encoding="ascii")) if note.exists() else math.nan
+
+
+def compared(losses: Tensor, baseline: Tensor) -> metrics.Estimate:
+    """The mean difference of losses on the same photographs, with its interval of 95 % for other photographs."""
+    difference = (losses - baseline).double()
+    mean, half = difference.mean().item(), 1.96 * (difference.std() / math.sqrt(len(difference))).item()
+    return metrics.Estimate(mean, mean - half, mean + half)
+
+
+def measure_photographs(plan: PhotographPlan, run: Training, decay: float, seconds: float, work: Path) -> PhotographRow:
+    """What one average of a plan's run is worth."""
+    model, recipes = run.averaged(decay), trainings(plan)
+    with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
+        each = [held_out_losses(model, BASELINE.dataset, seed=seed) for seed in range(REPEATS)]
+    losses, first = torch.stack(each).mean(0), run.ema.decay
+    save_checkpoint(_losses_of(plan, decay, work), {"losses": losses})
+    reference = _losses_of(plan._replace(way="baseline"), first, work)
+    baseline = load_checkpoint(reference)["losses"] if reference.exists() else losses * math.nan
+    difference = compared(losses, baseline)
+    drawn: dict[str, Any] = dict.fromkeys(("fid", "low", "high", "floor", "agreement"), math.nan)
+    if decay == first or plan.way == "baseline":
+        how: dict[str, Any] = {"n": N, "full": BASELINE.full, "sampler": sample_dpmpp_2m, "precision": run.precision}
+        score = metrics.evaluate(model, BASELINE.dataset, timesteps=uniform_grid(model.schedule, CALLS), **how)
+        assert score.agreement is not None
+        low, high = score.interval
+        drawn = {"fid": score.fid, "low": low, "high": high, "floor": score.floor, "agreement": score.agreement.value}
+    return PhotographRow(
+        *plan,
+        average=decay,
+        optimizer=recipes[-1].optimizer,
+        lr=recipes[-1].lr,
+        steps=sum(recipe.steps for recipe in recipes),
+        batch=recipes[-1].batch_size,
+        parameters=sum(weight.numel() for weight in model.parameters()),
+        training_flops=sum(map(training_flops, recipes)),
+        seconds=seconds,
+        loss=losses.mean().item(),
+        difference=difference.value,
+        difference_low=difference.low,
+        difference_high=difference.high,
+        **drawn,
+        n=N,
+        device=runtime.device_name(run.device),
+        precision=str(run.precision).removeprefix("torch."),
+    )
+
+
+def _losses_of(plan: PhotographPlan, decay: float, work: Path) -> Path:
+    return work / trainings(plan)[-1].name / f"losses-{decay:g}.pt"
+
+
+def load_photographs(folder: Path | None = None) -> list[PhotographRow]:
+    """The stored rows. Raises DataError if the file is damaged."""
+    return rows.read(rows.path_of(TABLE, folder), PhotographRow)
+
+
+def run_photographs(
+    work: Path,
+    ways: Sequence[str] = tuple(WAYS),
+    *,
+    seeds: Sequence[int] = (0,),
+    photographs: int = PHOTOGRAPHS,
+    folder: Path | None = None,
+    watch: Watch | None = None,
+) -> Iterator[PhotographRow]:
+    """Train and measure what is missing, the baseline first, and yield each row once it is in the file.
+
+    Args:
+        work: where the runs lie, with their checkpoints and the losses of each photograph.
+    """
+    averages = BASELINE.ema if isinstance(BASELINE.ema, list) else [BASELINE.ema]
+    for plan in [
+        PhotographPlan(way, seed, photographs) for seed in seeds for way in dict.fromkeys(("baseline", *ways))
+    ]:
+        require_one_of("way", plan.way, WAYS)
+        there = {row.key for row in load_photographs(folder)}
+        if not (todo := [decay for decay in averages if (*plan, decay) not in there]):
+            continue
+        seconds = 0.0
+        for recipe in trainings(plan):
+            run, step_seconds = trained(recipe, work, watch)
+            seconds += step_seconds * recipe.steps
+        for decay in todo:
+            row = measure_photographs(plan, run, decay, seconds, work)
+            rows.write(rows.path_of(TABLE, folder), PhotographRow, [*load_photographs(folder), row])
+            yield row
+
+
+def table(found: Sequence[PhotographRow]) -> str:
+    """Rows as text, those of equal photographs and seed together, the lowest held-out loss first."""
+    lines = [
+        f"{'way':<14}{'average':>8}{'seed':>5}{'photographs':>12}{'TFLOP':>7}{'core s':>8}{'loss':>8}"
+        f"  {'less the baseline':<26}{'FID':<20}{'agreement':>9}"
+    ]
+    for row in sorted(found, key=lambda row: (row.photographs, row.seed, row.loss)):
+        less = f"{row.difference:+.4f} [{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
+        fid = "" if math.isnan(row.fid) else f"{row.fid:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        agreement = "" if math.isnan(row.agreement) else f"{row.agreement:.1%}"
+        lines.append(
+            f"{row.way:<14}{row.average:>8g}{row.seed:>5}{row.photographs:>12,}{row.training_flops / 1e12:>7.1f}"
+            f"{row.seconds:>8.0f}{row.loss:>8.4f}  {less:<26}{fid:<20}{agreement:>9}"
+        )
+    return "\n".join(lines)
