@@ -17,7 +17,7 @@ def with_seconds(page: str, seconds: Mapping[str, float], precision: str) -> str
         if not found or found[1] not in seconds:
             return line
         cells = line.split("|")  # begins and ends with one
-        cells[1 + COLUMNS[precision]] = f" {seconds[found[1]]:.0f} s "
+        cells[1 + COLUMNS[precision]] = f" {seconds[found[1]]:.0f} "
         return "|".join(cells)
 
     return "\n".join(map(row, page.split("\n")))
