@@ -778,8 +778,12 @@ CALLS = {
     "leaderboard.measuring.measure": {
         "name": "mnist-cnn", "denoiser": DENOISER, "plan": PLAN, "n": 2, "seed": 0, "precision": torch.float32,
     },
-    "leaderboard.measuring.missing": {"name": "mnist-cnn", "n": 10, "seed": 0, "budgets": (5,), "folder": FOLDER},
-    "leaderboard.measuring.run": {"name": "mnist-cnn", "n": 10, "seed": 0, "budgets": (5,), "folder": FOLDER},
+    **{
+        f"leaderboard.measuring.{what}": {
+            "name": "mnist-cnn", "n": 10, "seed": 0, "budgets": (5,), "samplers": ("ddim",), "folder": FOLDER,
+        }
+        for what in ("missing", "run")
+    },
     "leaderboard.measuring.add": {
         "label": "mine", "sample": samplers.sample_ddim, "grid": "uniform", "budget": 2, "n": 2, "seed": 0,
         "name": "mnist-cnn",

@@ -299,6 +299,9 @@ def test_the_leaderboard_says_which_network_and_which_calls_it_wants() -> None:
         code, said = course("leaderboard", "--calls", calls)
         assert code == 1
         assert wanted in said
+    code, said = course("leaderboard", "--sampler", "unipc")
+    assert code == 1
+    assert "samplers: wanted one of ddpm, ddim, " in said
 
 
 def test_a_column_that_was_measured_is_shown_and_not_measured_again() -> None:

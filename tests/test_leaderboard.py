@@ -276,6 +276,15 @@ def test_progress_is_told_of_every_call(board):
     assert sum(plan.nfe for plan in plans) == sum(row.nfe for row in rows)
 
 
+def test_of_all_samplers_some_are_asked_for(tmp_path):
+    every = leaderboard.missing(n=20, budgets=(10, 100), folder=tmp_path)
+    some = leaderboard.missing(n=20, budgets=(10, 100), samplers=("unipc_3", "ddpm"), folder=tmp_path)
+    assert [plan.contender for plan in some] == [
+        p.contender for p in every if p.contender.sampler in ("ddpm", "unipc_3")
+    ]
+    assert {plan.contender.grid for plan in some} == {"uniform", "quadratic"}
+
+
 ROW = Row(
     "mnist-unet", "a" * 12, "ddim", "uniform", 5, 5, 1000, 0, 0.25, 0.2, 0.31, 0.01, 0.04, "mnist-classifier", 0.0033,
     "cpu (1 threads)", "float32",

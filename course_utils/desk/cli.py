@@ -543,6 +543,7 @@ def leaderboard(
     calls: Annotated[
         str, typer.Option(help="Network calls a sample; from 1000 on for DDPM alone.")
     ] = "5,10,20,50,100,1000",
+    sampler: Annotated[list[str] | None, typer.Option(help="Only this one, such as unipc_3; may be repeated.")] = None,
 ) -> None:
     """Measure every sampler on one network, row by row; stop it whenever you like, the same command goes on."""
     from tqdm import tqdm
@@ -559,9 +560,10 @@ def leaderboard(
     except ValueError:
         _stop(f"{calls}: wanted whole numbers, such as 5,10")
     try:
-        total = n * sum(plan.nfe for plan in board.missing(name, n=n, seed=seed, budgets=budgets))
+        what: dict[str, Any] = {"n": n, "seed": seed, "budgets": budgets, "samplers": sampler or ()}
+        total = n * sum(plan.nfe for plan in board.missing(name, **what))
         with tqdm(total=total, unit=" calls", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-            for row in board.run(name, n=n, seed=seed, budgets=budgets, progress=bar.update):
+            for row in board.run(name, **what, progress=bar.update):
                 bar.set_postfix_str(f"{row.sampler}, {row.nfe} calls: FID {row.fid:.3f}", refresh=False)
         typer.echo(board.table(board.stored(name, n=n, seed=seed)))
     except KeyboardInterrupt:

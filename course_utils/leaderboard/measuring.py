@@ -23,7 +23,7 @@ from course_utils._validate import require_one_of
 from course_utils.classifier import look_at
 from course_utils.data import load_images
 from course_utils.denoisers import Denoiser
-from course_utils.leaderboard.plans import BUDGETS, GRIDS, Contender, Counted, Plan, plan_within, planned
+from course_utils.leaderboard.plans import BUDGETS, CONTENDERS, GRIDS, Contender, Counted, Plan, plan_within, planned
 from course_utils.leaderboard.rows import Row, load, save, weights
 from course_utils.metrics import draw_images, fid_interval, floor_of, reference
 
@@ -145,10 +145,13 @@ def missing(
     n: Many = 1000,
     seed: Seed = 0,
     budgets: Sequence[int] = BUDGETS,
+    samplers: Sequence[str] = (),
     folder: Path | None = None,
 ) -> list[Plan]:
-    """What is still to be measured: no row has the same weights, sampler, grid, steps, n and seed."""
+    """What is still to be measured: no row has the same weights, sampler, grid, steps, n and seed; see `run`."""
     require_one_of("name", name, pretrained.read_manifest())
+    for sampler in samplers:
+        require_one_of("samplers", sampler, dict.fromkeys(contender.sampler for contender in CONTENDERS))
     sha256 = weights(name)
     there = {row.key for row in load(name, folder)}
     schedule = pretrained.load_denoiser(name).schedule
@@ -156,7 +159,8 @@ def missing(
     def key(plan: Plan) -> tuple:
         return sha256, plan.contender.sampler, plan.contender.grid, len(plan.timesteps) - 1, n, seed
 
-    return [plan for plan in planned(schedule, budgets) if key(plan) not in there]
+    wanted = [plan for plan in planned(schedule, budgets) if not samplers or plan.contender.sampler in samplers]
+    return [plan for plan in wanted if key(plan) not in there]
 
 
 def run(
@@ -165,6 +169,7 @@ def run(
     n: int = 1000,
     seed: int = 0,
     budgets: Sequence[int] = BUDGETS,
+    samplers: Sequence[str] = (),
     folder: Path | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Row]:
@@ -177,11 +182,12 @@ def run(
         n: samples a row. Figures of another n cannot be compared; their rows stand beside these in the file.
         seed: of the noise that every sampler starts from.
         budgets: network calls a sample; from LONGEST on for DDPM alone.
+        samplers: of CONTENDERS these alone; all if none are named.
         folder: of the table; `data/leaderboard` unless told.
         progress: called with the number of images after each network call: sum(plan.nfe) n of them in all.
     """
     denoiser = pretrained.load_denoiser(name, runtime.pick_device())
-    for plan in missing(name, n=n, seed=seed, budgets=budgets, folder=folder):
+    for plan in missing(name, n=n, seed=seed, budgets=budgets, samplers=samplers, folder=folder):
         row = measure(name, denoiser, plan, n=n, seed=seed, progress=progress)
         save([*load(name, folder), row], name, folder)
         yield row
