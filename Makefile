@@ -83,7 +83,7 @@ lint: $(VENV)/.all
 	$(BIN)/mypy
 
 quick: $(VENV)/.all
-	$(PYTEST) -q $(WORKERS) -m "not slow and not bank" $(BARE:%=--ignore %)
+	$(PYTEST) -q $(WORKERS) --no-shape-hook -m "not slow and not bank" $(BARE:%=--ignore %)
 
 unit: $(VENV)/.all
 	$(PYTEST) -q $(WORKERS) $(BARE:%=--ignore %)
