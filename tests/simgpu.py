@@ -33,7 +33,6 @@ PROPERTIES = {Tensor.device.__get__: GPU, Tensor.is_cuda.__get__: True, Tensor.i
 READ = {"item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__format__", "__repr__"}
 READ |= {"equal", "allclose", "nonzero", "unique", "bincount"}  # what comes out, or its size, depends on the numbers
 COPY = {"to", "cpu", "cuda", "copy_", "__setitem__", "__getitem__", "as_tensor"}  # two devices may meet
-COPY |= {"__deepcopy__"}  # its memo holds what else was copied
 STRICT = {"cat", "stack", "concat", "matmul", "mm", "bmm", "linear", "conv2d", "embedding", "clamp"}  # even 0-d refused
 
 
@@ -68,7 +67,7 @@ class Mode(TorchFunctionMode):
 
     def run(self, func: Callable, args: tuple, kwargs: dict) -> Any:
         name = getattr(func, "__name__", "")
-        given = list(tensors((args, kwargs)))
+        given = list(tensors(args[:1] if name == "__deepcopy__" else (args, kwargs)))  # its memo has other things
         there = [x for x in given if isinstance(x, Cuda)]
         if there and func in PROPERTIES:
             return PROPERTIES[func]
