@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from course_utils._contract import FINITE, Count, In, Whole, checked
+from course_utils._contract import ANYWHERE, FINITE, Count, In, Whole, checked
 from course_utils._contract.times import Grid
 from course_utils.forward import noise_like, posterior, q_sample
 from course_utils.protocols import Denoise, Schedule, answer
@@ -27,9 +27,9 @@ from course_utils.schedules.jumps import coeffs_for
 from course_utils.tensors import broadcast, nonzero
 from course_utils.toy import GaussianMixture
 
-Known = Annotated[Float[Tensor, "..."], FINITE]
-Mask = Bool[Tensor, "..."]
-"""True where the picture is known."""
+Known = Annotated[Float[Tensor, "..."], FINITE, ANYWHERE]
+Mask = Annotated[Bool[Tensor, "..."], ANYWHERE]
+"""True where the picture is known. Mask and picture may lie on any device."""
 
 
 def _spread(y: Tensor, mask: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,10 +13,11 @@ import torch
 from simgpu import Wait
 from torch.nn import functional as F
 
-from course_utils import data, metrics, pretrained, recipes, runtime, samplers
+from course_utils import data, inpainting, metrics, pretrained, recipes, runtime, samplers
 from course_utils.classifier import look_at
 from course_utils.exercises import check
 from course_utils.samplers import step_selection
+from course_utils.schedules import linear
 from course_utils.training import Training, train
 
 T4, A100 = (7, 5), (8, 0)
@@ -153,6 +154,20 @@ def test_times_are_learnt_for_noises_there(gpu: list[Wait]) -> None:
 
 
 # ---------------------------------------------------------------- two devices: words, or no matter
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_hole_is_filled_wherever_picture_and_mask_lie(gpu: list[Wait], device: str) -> None:
+    schedule, mask, known = linear(), inpainting.box_mask(28, 28, 5, 20, 5, 20), torch.randn(1, 28, 28)
+    there, denoise = torch.randn(2, 1, 28, 28).to("cuda"), lambda x_t, t: 0.9 * x_t
+    filled = inpainting.sample_repaint(
+        denoise, there, schedule, [900, 400, 0], known=known.to(device), mask=mask.to(device),
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    guess = inpainting.with_known(denoise, known.to(device), mask.to(device))(there, 500)
+    for x in (filled, guess):
+        assert x.device.type == "cuda"
+        assert torch.equal(x.cpu()[..., mask], known.expand(2, 1, 28, 28)[..., mask])
 
 
 ROWS, MORE = torch.randn(60, 6), torch.randn(80, 6)
