@@ -25,6 +25,7 @@ import torch
 import torch._dynamo  # now: its register of functions would not like those below
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 
 Wait = tuple[str, str]  # what Python waits for, and "file.py:line" of the course
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
@@ -205,7 +206,12 @@ def installed(capability: tuple[int, int] = (7, 5)) -> Iterator[list[Wait]]:
     def nothing(*_: Any, **__: Any) -> None:
         return None
 
-    autocast = torch.autocast
+    autocast, engine = torch.autocast, torch.autograd._engine_run_backward
+
+    def run_backward(*args: Any, **kwargs: Any) -> Any:
+        with MODE:  # what is computed again on the way back is on the GPU, too
+            return engine(*args, **kwargs)
+
     answers = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
@@ -225,6 +231,11 @@ def installed(capability: tuple[int, int] = (7, 5)) -> Iterator[list[Wait]]:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         stack.enter_context(mock.patch.object(torch, "autocast", lambda kind, *a, **k: autocast("cpu", *a, **k)))
+        stack.enter_context(mock.patch.object(torch.autograd, "_engine_run_backward", run_backward))
+        metadata = {
+            "default": lambda x: (x.shape, x.dtype)
+        }  # not its device: it was kept as it is
+        stack.enter_context(mock.patch.dict(checkpoint._allowed_determinism_checks_to_fns, metadata))
         for name in ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"):  # old PyTorch, new
             if hasattr(torch.optim.Optimizer, name):
                 stack.enter_context(mock.patch.object(torch.optim.Optimizer, name, nothing))

@@ -12,6 +12,7 @@ import simgpu
 import torch
 from simgpu import Wait
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from course_utils import data, inpainting, metrics, pretrained, recipes, runtime, samplers
 from course_utils.classifier import look_at
@@ -78,6 +79,19 @@ def test_a_network_there_can_be_copied(gpu: list[Wait]) -> None:
         assert old.data_ptr() != new.data_ptr()
     assert torch.equal(twin[0].weight.grad, network[0].weight.grad)
     assert next(twin.cpu().parameters()).device.type == "cpu"
+
+
+def test_what_is_computed_again_on_the_way_back_is_there_too(gpu: list[Wait]) -> None:
+    asked = []
+
+    def square(x: torch.Tensor) -> torch.Tensor:
+        asked.append(x.is_cuda)
+        return x.square().sin()
+
+    x = torch.arange(3.0).to("cuda").requires_grad_()
+    checkpoint(square, x, use_reentrant=False).sum().backward()
+    assert asked == [True, True]
+    torch.testing.assert_close(x.grad.cpu(), 2 * torch.arange(3.0) * torch.arange(3.0).square().cos())
 
 
 def test_it_counts_what_makes_python_wait(gpu: list[Wait]) -> None:

@@ -1034,8 +1034,8 @@ assert min(row.high for row in stored) > max(
 
 # %% tags=["varies"]
 many = leaderboard.stored("mnist-unet", n=10_000)
-print(leaderboard.table(many))
 at_ten = leaderboard.at(many, 10)
+print(leaderboard.table([*at_ten.values()]))
 assert at_ten["ddim", "uniform"].high < at_ten["unipc_3", "quadratic"].low
 
 # %% [markdown]
@@ -1094,13 +1094,30 @@ show(
 # nearest, and have the highest FIDs; on the uniform grid the figures are too close to tell.
 #
 # Why? One explanation comes to mind: the end of the path is the end of *this network's* path, with all the network's errors
-# in it, and a coarse solver leaves some of them out. Look whether the first table supports it. Follow UniPC-3 on the
-# quadratic grid to the right. With twenty calls or more it is nearer to the end still, and its FID is not higher but lower:
-# 0.058 with ten calls, 0.051, 0.050 and 0.050 after them, where all the others arrive as well. So the end of the path is not
-# to blame, if one may believe differences of that size at $n = 1000$ (from ten calls to twenty it is one and a half
-# standard errors, noise by noise). A distance counts all directions of a picture alike, and FID those that the classifier
-# looks at; what ten calls leave of UniPC-3's error is small, and need not be small *there*. More the tables do not say.
-# What would is `course leaderboard --n 10000 --calls 20`, and half an hour.
+# in it, and a coarse solver leaves some of them out. Then the end itself must have a high FID. Has it? Follow UniPC-3 on
+# the quadratic grid to it, with as many digits.
+
+# %% tags=["varies"]
+follow = [row for row in many if (row.sampler, row.grid) == ("unipc_3", "quadratic")]
+for row in follow:
+    print(f"{row.nfe:3} calls: FID {row.fid:.4f} [{row.low:.4f}, {row.high:.4f}]")
+ten, *_, end = follow
+for name, other in (("DDIM", at_ten["ddim", "uniform"]), ("UniPC-3", ten)):
+    apart = end.fid - other.fid
+    error = math.hypot(*((row.high - row.low) / (2 * 1.96) for row in (end, other)))
+    print(
+        f"the end less {name}, ten calls: {apart:+.4f}, "
+        f"{apart / error:+.1f} standard errors"
+    )
+
+# %% [markdown]
+# It comes to rest at 0.021. **That is the end of the path, and DDIM, which stops short of it after ten calls, has less.** By two
+# standard errors as if the digits had nothing to do with each other; they come from the same noises, which makes the
+# difference rather surer. So there is something in the explanation: followed faithfully, this network's path leads past the
+# best pictures. But it does not explain UniPC-3 with *ten* calls, which by distance is nearly there, and whose FID is higher than
+# both, if that is not chance (one and a half standard errors). A distance counts all directions of a picture alike, and FID
+# those that the classifier looks at; what ten calls leave of UniPC-3's error is small, and need not be small *there*. More
+# the tables do not say.
 #
 # So two errors stand between you and a good picture: the solver's, which this lesson makes small, and the network's, which
 # no solver can. On digits, for this network, FID hardly sees either.
