@@ -232,9 +232,7 @@ def installed(capability: tuple[int, int] = (7, 5)) -> Iterator[list[Wait]]:
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         stack.enter_context(mock.patch.object(torch, "autocast", lambda kind, *a, **k: autocast("cpu", *a, **k)))
         stack.enter_context(mock.patch.object(torch.autograd, "_engine_run_backward", run_backward))
-        metadata = {
-            "default": lambda x: (x.shape, x.dtype)
-        }  # not its device: it was kept as it is
+        metadata = {"default": lambda x: (x.shape, x.dtype)}  # not its device: it was kept as it is
         stack.enter_context(mock.patch.dict(checkpoint._allowed_determinism_checks_to_fns, metadata))
         for name in ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"):  # old PyTorch, new
             if hasattr(torch.optim.Optimizer, name):
