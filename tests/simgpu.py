@@ -212,6 +212,16 @@ def installed(capability: tuple[int, int] = (7, 5)) -> Iterator[list[Wait]]:
         with MODE:  # what is computed again on the way back is on the GPU, too
             return engine(*args, **kwargs)
 
+    apply, swap = torch.nn.Module._apply, torch.__future__.set_swap_module_params_on_conversion
+
+    def moved(self: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        before = torch.__future__.get_swap_module_params_on_conversion()
+        swap(True)  # a parameter that moves gets its label so; one that is loaded is filled, as everywhere
+        try:
+            return apply(self, *args, **kwargs)
+        finally:
+            swap(before)
+
     answers = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
@@ -237,9 +247,7 @@ def installed(capability: tuple[int, int] = (7, 5)) -> Iterator[list[Wait]]:
         for name in ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check"):  # old PyTorch, new
             if hasattr(torch.optim.Optimizer, name):
                 stack.enter_context(mock.patch.object(torch.optim.Optimizer, name, nothing))
-        before = torch.__future__.get_swap_module_params_on_conversion()
-        torch.__future__.set_swap_module_params_on_conversion(True)  # a parameter that moves gets its label so
-        stack.callback(torch.__future__.set_swap_module_params_on_conversion, before)
+        stack.enter_context(mock.patch.object(torch.nn.Module, "_apply", moved))
         MODE.waits = []
         stack.enter_context(MODE)
         yield MODE.waits

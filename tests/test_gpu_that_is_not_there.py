@@ -81,6 +81,15 @@ def test_a_network_there_can_be_copied(gpu: list[Wait]) -> None:
     assert next(twin.cpu().parameters()).device.type == "cpu"
 
 
+def test_weights_are_loaded_there_while_somebody_holds_them(gpu: list[Wait]) -> None:
+    network = torch.nn.Linear(2, 3).to("cuda")
+    loss = network(torch.ones(1, 2, device="cuda")).sum()  # whose graph holds the weights
+    network.load_state_dict({"weight": torch.ones(3, 2), "bias": torch.zeros(3).to("cuda")})
+    assert network.weight.device.type == "cuda"
+    assert network(torch.ones(1, 2, device="cuda")).sum().item() == 6
+    del loss
+
+
 def test_what_is_computed_again_on_the_way_back_is_there_too(gpu: list[Wait]) -> None:
     asked = []
 
