@@ -1114,7 +1114,7 @@ for name, other in (("DDIM", at_ten["ddim", "uniform"]), ("UniPC-3", ten)):
 # It comes to rest at 0.021. **That is the end of the path, and DDIM, which stops short of it after ten calls, has less.** By two
 # standard errors as if the digits had nothing to do with each other; they come from the same noises, which makes the
 # difference rather surer. So there is something in the explanation: followed faithfully, this network's path leads past the
-# best pictures. But it does not explain UniPC-3 with *ten* calls, which by distance is nearly there, and whose FID is higher than
+# best pictures. But it does not explain UniPC-3 with ten calls, which by distance is nearly there, and whose FID is higher than
 # both, if that is not chance (one and a half standard errors). A distance counts all directions of a picture alike, and FID
 # those that the classifier looks at; what ten calls leave of UniPC-3's error is small, and need not be small *there*. More
 # the tables do not say.
