@@ -753,9 +753,10 @@ CALLS = {
         f"leaderboard.photographs.{one}"
         for one in (
             "trainings", "training_flops", "trained", "compared", "measure_photographs", "load_photographs",
-            "run_photographs", "table",
+            "run_photographs",
         )
     ),
+    "leaderboard.show.table_of_photographs": None,  # tests/test_photographs.py
     "leaderboard.memory.small_digits": {"n": 3, "seed": 0},
     "leaderboard.memory.unseen_digits": {"n": 3},
     **dict.fromkeys(  # tests/test_sweeps.py

@@ -33,6 +33,24 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[list[Wait]]:
 # ---------------------------------------------------------------- the simulation itself
 
 
+@pytest.mark.parametrize(("gpu", "rounds"), [(T4, torch.float16), (A100, torch.bfloat16)], indirect=["gpu"])
+def test_a_product_of_halves_is_exact_but_for_its_roundings(gpu: list[Wait], rounds: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(0)
+    x, w = torch.randn(3, 40, generator=g).to("cuda"), torch.randn(5, 40, generator=g).to("cuda")
+    w.requires_grad_()
+    with torch.autocast("cuda", dtype=rounds):
+        y = F.linear(x, w)
+    y.sum().backward()
+    assert y.dtype == rounds
+    assert w.grad is not None
+    given, weight = x.cpu().double(), w.detach().cpu().double()
+    rounded, ulp = given.to(rounds).double(), torch.finfo(rounds).eps
+    seen = y.detach().cpu().double()
+    assert torch.allclose(seen, rounded @ weight.to(rounds).double().T, rtol=ulp, atol=1e-5)
+    assert (seen - given @ weight.T).abs().max() > 1e-4  # what went in was rounded, too
+    assert torch.allclose(w.grad[0].cpu().double(), rounded.sum(0), rtol=ulp, atol=ulp)
+
+
 def test_it_refuses_what_cuda_refuses(gpu: list[Wait]) -> None:
     x, y, one = torch.ones(3, device="cuda"), torch.ones(3), torch.tensor(1.0)
     calls = {

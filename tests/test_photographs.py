@@ -18,11 +18,11 @@ from course_utils.leaderboard.photographs import (
     compared,
     load_photographs,
     run_photographs,
-    table,
     trained,
     training_flops,
     trainings,
 )
+from course_utils.leaderboard.show import table_of_photographs
 from course_utils.recipes import make_model, settings_of
 
 
@@ -121,7 +121,7 @@ def test_a_sweep_goes_on_where_it_was_and_ends_as_one_that_never_stopped(tmp_pat
         assert row.seconds > 0
     assert others[0].optimizer == "muon"
     assert others[-1].steps == late + cheaper
-    assert len(table(before + rest).splitlines()) == 7
+    assert len(table_of_photographs(before + rest).splitlines()) == 7
 
 
 def cost_ratio():

@@ -1,11 +1,13 @@
-"""The table as text and as a figure."""
+"""The tables as text, and that of samplers as a figure."""
 
+import math
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from course_utils._validate import require_count, require_type
+from course_utils.leaderboard.photographs import PhotographRow
 from course_utils.leaderboard.plans import BUDGETS
 from course_utils.leaderboard.rows import Row
 from course_utils.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW
@@ -89,6 +91,23 @@ def figure(rows: Sequence[Row], own: Sequence[Row] = ()) -> Figure:
     axis.minorticks_off()
     figure.legend(fontsize=8, loc="outside right upper")
     return figure
+
+
+def table_of_photographs(rows: Sequence[PhotographRow]) -> str:
+    """Ways to train, those of equal photographs and seed together, the lowest held-out loss first."""
+    lines = [
+        f"{'way':<14}{'average':>8}{'seed':>5}{'photographs':>12}{'TFLOP':>7}{'core s':>8}{'loss':>8}"
+        f"  {'less the baseline':<26}{'FID':<20}{'agreement':>9}"
+    ]
+    for row in sorted(rows, key=lambda row: (row.photographs, row.seed, row.loss)):
+        less = f"{row.difference:+.4f} [{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
+        fid = "" if math.isnan(row.fid) else f"{row.fid:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        agreement = "" if math.isnan(row.agreement) else f"{row.agreement:.1%}"
+        lines.append(
+            f"{row.way:<14}{row.average:>8g}{row.seed:>5}{row.photographs:>12,}{row.training_flops / 1e12:>7.1f}"
+            f"{row.seconds:>8.0f}{row.loss:>8.4f}  {less:<26}{fid:<20}{agreement:>9}"
+        )
+    return "\n".join(lines)
 
 
 def at(rows: Sequence[Row], budget: int) -> dict[tuple[str, str], Row]:

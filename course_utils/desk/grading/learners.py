@@ -87,13 +87,14 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
         return next((owner for owner in tried if owner), None)
 
     found: dict[str, Owner] = {}
-    guessed: dict[tuple[str, ...], tuple[str, str]] = {}  # a path without one folder of its -> that folder, and who
     heads: dict[tuple[str, str], str] = {}
+    guessed: dict[str, list[str]] = {}  # rows of what no pattern has named
     for name, row in rows.items():
         if pattern and (own := re.search(pattern, INSIDE.sub(".zip", name))) and own["student"]:
             attempt = own.groupdict().get("attempt") or ""
             found[name] = Owner(own["student"], tuple(map(int, re.findall(r"\d+", attempt))))
             continue
+        guessed[name] = row
         at = min(level, len(row) - 1)
         while at < len(row) - 1 and GENERIC.fullmatch(row[at]) and said(row, at + 1):
             at += 1  # a week's folder around what a platform named
@@ -106,16 +107,23 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
             key = name.rpartition(part)[0], found[name].who
             if heads.setdefault(key, blackboard["head"]) != blackboard["head"]:
                 raise IntakeError(f"{name}: who is {found[name].who}? Say so by --pattern (docs/grading.md shows how)")
+    _refuse_surnames(guessed, found)
+    return found
+
+
+def _refuse_surnames(rows: dict[str, list[str]], found: dict[str, Owner]) -> None:
+    """Raise IntakeError where two paths differ only in a folder that may be a surname, and are one learner's so far."""
+    seen: dict[tuple[str, ...], tuple[str, str]] = {}  # a path without one folder of its -> that folder, and who
+    for name, row in rows.items():
         for depth, folder in enumerate(row[:-1]):
             if SURNAMES.fullmatch(folder):
                 rest = (*row[:depth], "", *row[depth + 1 :])
-                other, who = guessed.setdefault(rest, (folder, found[name].who))
+                other, who = seen.setdefault(rest, (folder, found[name].who))
                 if other != folder and who == found[name].who:
                     raise IntakeError(
                         f"{name}: are {other} and {folder} two learners, or one called {who}? Say so by --pattern "
                         "(docs/grading.md shows how)"
                     )
-    return found
 
 
 def _row(name: str, skipped: set[str]) -> list[str]:

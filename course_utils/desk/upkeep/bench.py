@@ -616,6 +616,7 @@ def photographs(*ways: str, seeds: Sequence[int] = (), photographs: int | None =
     from tqdm import tqdm
 
     from course_utils.leaderboard import photographs as board
+    from course_utils.leaderboard.show import table_of_photographs
 
     with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
 
@@ -637,7 +638,7 @@ def photographs(*ways: str, seeds: Sequence[int] = (), photographs: int | None =
                 f"held-out loss {row.loss:.4f}, less the baseline's {less}, FID {row.fid:.3f} [{row.low:.3f}, "
                 f"{row.high:.3f}] (real {row.floor:.3f}, n = {row.n:,}), agreement {row.agreement:.1%}"
             )
-    yield board.table(board.load_photographs())
+    yield table_of_photographs(board.load_photographs())
 
 
 HOSTILE = (
