@@ -491,11 +491,14 @@ check("00.mix", mix)
 # | $\lambda$ | log-SNR (02, 04, 08, 11) · variance along a principal axis (05, 12, 16) · eigenvalue of a game (18) · weight of the bound in a mixed loss (12) |
 # | $m$ | mean (02, 03, 10, 12) · the best denoiser, a conditional mean (03, 05) · a head (06) · mean of past gradients, digits of a float (07) · size of the second set (09) · mean squared error of a guess (13) · mean of two densities (18) |
 # | $\nu$ | place of a step's variance between two logarithms (12) |
+# | $r$ | factor of the picture before its schedule is stretched (02) · probability of a part of a mixture, given $x_t$ (03, 13) · pixels that a layer can see (04) · side of the squares that become channels (06) · one of several processes (08) · as index, of the real pictures (09) · noise against picture, $\sigma_t/\alpha_t$ (11, 15) · a variance against the best one (12, 13) · the time at which a jump ends (14) · noise level of the small picture (16) · place of a token (17) · a width against the right one (18) · share of the letters that are hidden (19) |
 # | $s$ | a time before $t$ (00, 03, 10 to 13, 15, 19) · runs over steps (01) · offset of the cosine schedule (02) · standard deviation of the data (04, 06, 07, 08, 14) · the score (05) · place on an arc between two noises (14) · shift of windows (17) · share of the data that is covered (18) |
 # | $S$ | variance or covariance of the data (03, 05, 10, 12, 13, 15) · covariance of features (09) · scale of a loss in half precision (08) · how bent paths are (14) |
+# | $\tau$ | steepness of the sigmoid schedule (02) · standard deviation of a gradient's noise (07) · a time of the grid (10), under an integral (14) · temperature of a coupling (14) · standard deviation of what is left unknown of $x_0$ (15) · the error that a code allows (16) |
 # | $u$ | flow from data to noise, with a bar its mean over a jump (00, 11, 14) · share of the time, $t/T$ (02) · variance of a step or of a part (03, 12) · a principal axis (05) · mean of past squared gradients (07) · a time between $s$ and $t$ (11, 13) · unknown coordinates (15) |
 # | $v$ | velocity (00, 02, 03, 04, 05, 07, 14) · a value (06) · variance of a step (12, 13) · of a code (16) · $\epsilon - x_0$ (14) |
 # | $w$ | guidance weight (00, 14, 15, 19) · weight of a part (03) · attention weight (06) · weight of a loss (07) · factor of a wave (08) · place between two pictures (10) · side of a window (17) · weight of a mode, of a noise level, of a critic (18) |
+# | $y$ | picture and noise as they reach the network, and a number under an integral (04) · what a layer gives (06, 17) · the number to be predicted (07) · a sample of the other distribution (09) · $x_t/\alpha_t$ (11, 15) · what is known of the picture (15) · the small picture (16) |
 #
 # ## What machine am I on?
 
