@@ -58,7 +58,8 @@ def load_network(
         raise ValueError(f"name: no {what} {name!r} is shipped; there are {', '.join(offered)}")
     path = data_dir() / FOLDER / f"{name}.safetensors"
     content = read_verified(path, manifest[name])
-    model = make_model(_recipe_in(content), tuple(manifest[name]["pixel_moments"]) or None).float()
+    recipe = dataclasses.replace(_recipe_in(content), critic=None)  # it stayed at home
+    model = make_model(recipe, tuple(manifest[name]["pixel_moments"]) or None).float()
     load_weights(model, safetensors.torch.load(content), str(path))  # copied into float32 as they are
     return model.to(device).eval().requires_grad_(False)
 
@@ -141,6 +142,8 @@ def ship(
     if run.step < recipe.steps:
         raise CheckpointError(f"{recipe.name}: {run.step} of {recipe.steps} steps are done. Train to the end first")
     model = run.averaged(decay)
+    if recipe.critic:
+        model = model.generator  # what is drawn with
     if finish := getattr(make_task(recipe), "finish", None):  # what is measured on all the data, and kept with weights
         finish(model, recipe.dataset)
     weights = {key: _halved(key, value) for key, value in model.state_dict().items()}

@@ -66,13 +66,14 @@ def starting_model(recipe: Recipe, runs: Path | None = None) -> Any:
     """
     model = make_model(recipe)
     if recipe.start:
-        own = model.state_dict()
+        learner = model.generator if recipe.critic else model
+        own = learner.state_dict()
         theirs = _averaged_in(runs / recipe.start) if runs and (runs / recipe.start / CHECKPOINT).exists() else None
         theirs = theirs or load_network(recipe.start).state_dict()
         fits = {name: value for name, value in theirs.items() if name in own and value.shape == own[name].shape}
         if not fits:
             raise ValueError(f"start: no weights of {recipe.start} fit into {recipe.name}")
-        model.load_state_dict(fits, strict=False)
+        learner.load_state_dict(fits, strict=False)
     return model
 
 

@@ -6,9 +6,10 @@ hidden layers, so that they can be compared.
 """
 
 import itertools
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -120,37 +121,48 @@ class DigitGenerator(nn.Module):
 
 
 class DigitCritic(nn.Module):
-    """Logits (b / pack,) of grey images 28 × 28, `pack` of them judged together."""
+    """Logits (b / pack,) of grey images 28 × 28, `pack` of them judged together.
+
+    With `num_classes` it is told what an image should be, and adds <e_class, h> / sqrt(d) to what the last layer makes
+    of its d features h (Miyato & Koyama 2018, Eq. 3).
+    """
 
     @checked
-    def __init__(self, width: Count = 32, pack: Count = 1):
+    def __init__(self, width: Count = 32, pack: Count = 1, num_classes: Count | None = None):
         super().__init__()
+        if num_classes and pack > 1:
+            raise ValueError(f"pack: wanted 1 where the critic is told classes, got {pack}")
         self.pack = pack
         self.first = nn.Conv2d(4 * pack, width, 3, padding=1)
         self.second = nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)
         self.more = nn.Conv2d(2 * width, 2 * width, 3, padding=1)
         self.third = nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)
         self.last = nn.Linear(4 * width * 16, 1)
+        self.classes = nn.Embedding(num_classes, 4 * width * 16) if num_classes else None
 
-    def forward(self, x: Float[Tensor, "b 1 28 28"]) -> Float[Tensor, "n"]:
+    def forward(self, x: Float[Tensor, "b 1 28 28"], label: Int64[Tensor, "b"] | None = None) -> Float[Tensor, "n"]:
         h = self.second(F.leaky_relu(self.first(F.pixel_unshuffle(packed(x, self.pack), 2)), 0.2))
         h = h + self.more(F.leaky_relu(h, 0.2))
-        h = F.leaky_relu(self.third(F.leaky_relu(h, 0.2)), 0.2)
-        return self.last(h.flatten(1))[:, 0]
+        h = F.leaky_relu(self.third(F.leaky_relu(h, 0.2)), 0.2).flatten(1)
+        answer = self.last(h)[:, 0]
+        if self.classes is None or label is None:
+            return answer
+        return answer + (self.classes(label) * h).sum(1) / h.shape[1] ** 0.5
 
 
 class Rivals(nn.Module):
-    """A generator, which has a `latent` shape and makes rows of noises, and the critic that tells them from real ones.
+    """A generator, which makes rows of noises, and the critic that tells them from real ones.
 
-    `rivals(z)` are the generator's, so that it can be drawn from as any network.
+    `rivals(z)` are the generator's, so that it can be drawn from as any network: one of lesson 18, with a `latent`
+    shape, or a denoiser, which is told times and classes too.
     """
 
     def __init__(self, generator: nn.Module, critic: nn.Module):
         super().__init__()
         self.generator, self.critic = generator, critic
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.generator(z)
+    def forward(self, z: Tensor, *times: Any, **cond: Any) -> Tensor:
+        return self.generator(z, *times, **cond)
 
 
 @checked

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from course_utils import schedules
 from course_utils._validate import require_one_of, require_type
-from course_utils.adversarial import digit_rivals
+from course_utils.adversarial import DigitCritic, Rivals, digit_rivals
 from course_utils.autoencoders import Autoencoder
 from course_utils.cascades import downsample
 from course_utils.classifier import Classifier, NoisyClassifier
@@ -118,7 +118,8 @@ def pixel_moments(dataset: str) -> tuple[float, float]:
 def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> Any:
     """The recipe's network, a `Denoiser` if it has a schedule, with the weights that training starts from, float32.
 
-    They are the same for the same seed. `moments` are the `pixel_moments` of the dataset, where they are known already.
+    With a critic, the two are `Rivals`. The same seed gives the same weights. `moments` are the `pixel_moments` of the
+    dataset, where they are known already.
     Raises ValueError for a network or a schedule of a name that is not known.
     """
     require_type("recipe", recipe, Recipe, "a Recipe, such as RECIPES['mnist-unet']")
@@ -126,11 +127,13 @@ def make_model(recipe: Recipe, moments: tuple[float, float] | None = None) -> An
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(recipe.seed)
         network = ARCHITECTURES[recipe.architecture](**recipe.network)
+        critic = None if recipe.critic is None else DigitCritic(**recipe.critic)
     if recipe.schedule is None:
         return network
     if moments is None:
         moments = pixel_moments(recipe.dataset) if recipe.dataset in {*CLASSES, *SMALL} else (0.0, 1.0)
-    return Denoiser(network, _made(SCHEDULES, recipe.schedule), recipe.predict, *moments)
+    denoiser = Denoiser(network, _made(SCHEDULES, recipe.schedule), recipe.predict, *moments)
+    return denoiser if critic is None else Rivals(denoiser, critic)
 
 
 def make_task(recipe: Recipe) -> Task:
@@ -138,11 +141,21 @@ def make_task(recipe: Recipe) -> Task:
     return _made(TASKS, recipe.task)
 
 
+def one_of_each(labels: Tensor, classes: Tensor, seed: int = 0) -> Tensor:
+    """The index of an image of each class asked for, at random, from the labels of them all."""
+    generator, found = torch.Generator().manual_seed(seed), torch.empty_like(classes)
+    for one in classes.unique().tolist():
+        rows, of_it = (classes == one).nonzero()[:, 0], (labels == one).nonzero()[:, 0]
+        found[rows] = of_it[torch.randint(len(of_it), (len(rows),), generator=generator)]
+    return found
+
+
 def load_data(recipe: Recipe) -> tuple[Any, Tensor | None]:
     """Training images, uint8, and their labels, None if neither network nor task knows classes; or what a stream gives.
 
     For a recipe with `paths` these are drawn first, which takes minutes: `n` paths of the shipped network `of`, on a
-    uniform grid of `steps`, by DPM-Solver++(2M), with `guidance`; and the classes that they were asked to be.
+    uniform grid of `steps`, by DPM-Solver++(2M), with `guidance`; and the classes that they were asked to be. For a
+    critic, a training image of its class stands behind each path.
 
     Raises DataError if they cannot be had.
     """
@@ -157,5 +170,9 @@ def load_data(recipe: Recipe) -> tuple[Any, Tensor | None]:
         denoise = load_denoiser(how.pop("of"), device)
         grid = uniform_grid(denoise.schedule, how.pop("steps"))
         how |= {"labels": labels, "device": device, "precision": pick_precision(device)}
-        return draw_paths(denoise, denoise.schedule, how.pop("n"), tuple(images.shape[1:]), grid, **how)
+        paths, asked = draw_paths(denoise, denoise.schedule, how.pop("n"), tuple(images.shape[1:]), grid, **how)
+        if recipe.critic is not None:
+            beside = normalize(images[one_of_each(labels, asked, recipe.seed)]).to(paths.dtype)
+            paths = torch.cat([paths, beside[:, None]], 1)
+        return paths, asked
     return images, labels if recipe.schedule is None or recipe.network.get("num_classes") else None

@@ -23,6 +23,7 @@ class Recipe:
     # network
     architecture: str = "unet"
     network: dict[str, Any] = field(default_factory=dict)  # the architecture's arguments
+    critic: dict[str, Any] | None = None  # that judges its images while it trains: arguments of a DigitCritic
     start: str | None = None  # shipped, or a run beside this one: its averaged weights, where names and shapes agree
     # schedule: a network that has one is a denoiser, and predicts what is said
     schedule: dict[str, Any] | None = field(default_factory=lambda: {"kind": "linear", "T": 1000})

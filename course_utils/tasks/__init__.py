@@ -9,6 +9,7 @@ from course_utils.tasks.clips import Film, Notes
 from course_utils.tasks.coding import CodeDenoising, Reconstruction
 from course_utils.tasks.denoising import Denoising, draw_t
 from course_utils.tasks.distillation import Consistency, Jumping, MeanFlow, Reflow
+from course_utils.tasks.polishing import Polishing
 from course_utils.tasks.task import Losses, Measured, Task, known_classes
 from course_utils.tasks.tokens import NextToken, Unmasking
 from course_utils.tasks.upscaling import Upscaling
@@ -21,6 +22,7 @@ TASKS: dict[str, type] = {
     "mean_flow": MeanFlow,
     "reflow": Reflow,
     "jumping": Jumping,
+    "polishing": Polishing,
     "adversarial": Adversarial,
     "notes": Notes,
     "film": Film,
@@ -32,8 +34,9 @@ TASKS: dict[str, type] = {
 }
 """By the name that a recipe calls them."""
 DENOISERS = (
-    "denoising", "consistency", "mean_flow", "reflow", "jumping", "upscaling", "code_denoising", "notes", "film",
-)  # fmt: skip
+    *("denoising", "consistency", "mean_flow", "reflow", "jumping", "polishing", "upscaling", "code_denoising"),
+    *("notes", "film"),
+)
 """Those that make a denoiser."""
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "NextToken",
     "NoisyClassification",
     "Notes",
+    "Polishing",
     "Reconstruction",
     "Reflow",
     "Task",

@@ -205,7 +205,14 @@ class Jumping(_Jumps):
 
     def __call__(
         self, run: Training, paths: Tensor, label: Tensor | None, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Any, Tensor]:
+        losses, t, _ = self.jump(run, paths, label, generator)
+        return losses, t
+
+    def jump(
+        self, run: Training, paths: Tensor, label: Tensor | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses and times, row by row, and where the jumps ended."""
         last, n = len(self.times) - 1, len(paths)
         later = torch.randint(1, max(last, 2), (n,), generator=generator) * (last > 1)
         start = torch.where(torch.rand(n, generator=generator) < self.whole, 0, later)[run.rows]
@@ -222,7 +229,7 @@ class Jumping(_Jumps):
             if whole.sum() > 1:
                 means = [torch.cat([p.float().mean((2, 3))[whole] for p in layers], 1) for layers in (a, b)]
                 losses = losses + self.spread * energy_distance(*means)
-        return losses, t
+        return losses, t, found
 
 
 def _jumped(x_t: Tensor, x0_hat: Tensor, t: Tensor, r: Tensor, schedule: Schedule) -> Tensor:
