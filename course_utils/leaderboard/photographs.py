@@ -11,8 +11,8 @@
 * FID against the 50,000 photographs in the course's own features, n = `N`, DPM-Solver++ 2M on `CALLS` uniform steps.
 * Of each run several averages of the weights are kept. Samples are drawn from the first; of the baseline, from all.
   A decay of 0.999 is not reached by step 9,000: until then it is (1 + step) / (10 + step), see `runs.EMA`.
-* "progressive" spends half of its operations on photographs of 16 × 16, in the same network. It is told the log-SNR of
-  what it sees, at either size, so that to its convolutions a share of noise in a pixel is always called the same.
+* "progressive" spends half of its operations on photographs of 16 × 16 first, in the same network. It is told the
+  log-SNR of what it sees, at either size, so that to its convolutions a share of noise in a pixel is called the same.
   (Means over 2 × 2 pixels have log 4 more: a network that looked at whole pictures might rather be told that.)
 """
 
@@ -51,14 +51,15 @@ BASELINE = Recipe(  # "cifar10-unet", as the sweep found it
     lr=2e-3,
     ema=[0.999, 0.98, 0.9],
 )
+_MUON: dict[str, Any] = {"optimizer": "muon", "lr": 4e-3}
 WAYS: dict[str, dict[str, Any]] = {
     "baseline": {},
     "muon-2e-3": {"optimizer": "muon"},
-    "muon-4e-3": {"optimizer": "muon", "lr": 4e-3},
+    "muon-4e-3": _MUON,
     "muon-8e-3": {"optimizer": "muon", "lr": 8e-3},
     "adamw-1e-3": {"lr": 1e-3},
     "adamw-4e-3": {"lr": 4e-3},
-    "progressive": {},
+    "progressive": {"small": 0.5},
     "deeper": {"network": {"widths": [96, 128, 144], "blocks": [1, 1, 2]}},
     "deeper-narrow": {"network": {"widths": [80, 112, 144], "blocks": [1, 2, 2]}},
     "stem-1": {"network": {"widths": [32, 64, 144, 160], "attention": [2, 3], "stem": 1}},
@@ -67,8 +68,13 @@ WAYS: dict[str, dict[str, Any]] = {
     "batch-32": {"batch_size": 32},
     "batch-128": {"batch_size": 128},
     "dropout": {"network": {"dropout": 0.1}},
+    "muon-progressive": {**_MUON, "small": 0.5},
+    "muon-deeper": {**_MUON, "network": {"widths": [96, 128, 144], "blocks": [1, 1, 2]}},
+    "muon-stem-1": {**_MUON, "network": {"widths": [32, 64, 144, 160], "attention": [2, 3], "stem": 1}},
+    "muon-batch-128": {**_MUON, "batch_size": 128},
 }
-"""In which settings a way differs from BASELINE; networks at about as many operations. What matters most first."""
+"""In which settings a way differs from BASELINE; networks at about as many operations. What matters most first, and
+then on top of what won. "small" is no setting: the share of operations that is spent first on small photographs."""
 PHOTOGRAPHS, N, CALLS, REPEATS = 64_000, 2000, 20, 4
 SHAPE, SMALLER = (3, 32, 32), ("cifar10-16", (3, 16, 16))
 Watch = Callable[[str, int, int], object]  # told a training's name, the steps done and all of them
@@ -117,21 +123,23 @@ class PhotographRow:
 
 
 def trainings(plan: PhotographPlan) -> list[Recipe]:
-    """The recipes of a plan, to be trained one after the other: one, or for "progressive" two."""
+    """The recipes of a plan, to be trained one after the other: one, or two if small photographs come first."""
     require_one_of("way", plan.way, WAYS)
     changes = {
         key: getattr(BASELINE, key) | value if isinstance(value, dict) else value
         for key, value in WAYS[plan.way].items()
+        if key != "small"
     }
+    share = WAYS[plan.way].get("small")
     name = f"{plan.way}-{plan.photographs}-{plan.seed}"
     recipe = dataclasses.replace(BASELINE, name=name, seed=plan.seed, **changes)
     steps = require_count("photographs", plan.photographs // recipe.batch_size)
-    if plan.way != "progressive":
+    if share is None:
         return [_for_steps(recipe, steps)]
     network = make_model(recipe, (0.0, 1.0)).network
     cheaper = count_flops(network, SHAPE) / count_flops(network, SMALLER[1])
     small = dataclasses.replace(recipe, name=f"{name}-small", dataset=SMALLER[0])
-    late = (steps + 1) // 2
+    late = steps - int(share * steps)
     return [
         _for_steps(small, max(1, round((steps - late) * cheaper))),
         _for_steps(dataclasses.replace(recipe, start=small.name), late),
