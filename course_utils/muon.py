@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from course_utils._contract import Count, checked
 
 QUINTIC = 3.4445, -4.7750, 2.0315  # Jordan et al. 2024: steep at 0, and near 1 on average afterwards, not exactly
-# What the course's networks call their two ends, and what tells them the time and the class:
-OUTER = {"first", "last", "head", "embed"}
+# What networks call their two ends, and what tells them the time and the class:
+FIRST, LAST, EMBED = {"first"}, {"last", "head"}, {"embed"}
 
 
 @checked
@@ -53,6 +53,9 @@ class Muon(torch.optim.AdamW):
         super().__init__(groups, **settings)
         self.precision, self.momentum = precision, momentum
 
+    def __getstate__(self) -> dict[str, Any]:  # what a copy gets
+        return super().__getstate__() | {"precision": self.precision, "momentum": self.momentum}
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; the gradients of matrices are used up."""
@@ -72,6 +75,7 @@ class Muon(torch.optim.AdamW):
         for weight in weights:
             state, gradient = self.state[weight], weight.grad
             assert gradient is not None
+            gradient = -gradient if group["maximize"] else gradient
             if not state:  # by the names of Adam's, which asks every weight for its "step"
                 state |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(weight)}
             mean = state["exp_avg"].lerp_(gradient, 1 - self.momentum)
@@ -85,7 +89,14 @@ class Muon(torch.optim.AdamW):
 
 
 def hidden_matrices(network: nn.Module) -> list[Tensor]:
-    """The weights of a network that Muon is for: of linear layers and convolutions, but for those in `OUTER`."""
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    inner = (layer for name, layer in network.named_modules() if not OUTER & set(name.split(".")))
-    return [layer.weight for layer in inner if isinstance(layer, layers)]
+    """The weights of a network that Muon is for: of linear layers and convolutions between its two ends.
+
+    An end that is not called so is the first of its layers, or the last, in the order in which they were made.
+    """
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+    found = [(set(name.split(".")), layer) for name, layer in network.named_modules() if isinstance(layer, layers)]
+    found = [(names, layer) for names, layer in found if not names & EMBED]
+    called = set[str]().union(*(names for names, _ in found))
+    found = found[0 if called & FIRST else 1 : None if called & LAST else -1]
+    inner = [layer for names, layer in found if not names & (FIRST | LAST)]
+    return [layer.weight for layer in inner if not isinstance(layer, nn.Embedding)]  # of which each row is one's own

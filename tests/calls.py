@@ -511,6 +511,9 @@ CALLS = {
         for one in ("classification.Classification", "classification.NoisyClassification", "denoising.Denoising")
         for method in ("__call__", "measure")
     ),
+    **dict.fromkeys(  # tests/test_polishing.py, test_distillation.py
+        ("tasks.polishing.Polishing.__call__", "tasks.polishing.Polishing.measure", "tasks.distillation.Jumping.jump")
+    ),
     **dict.fromkeys(  # tests/test_distillation.py
         f"tasks.distillation.{one}.__call__" for one in ("Consistency", "MeanFlow", "Reflow", "Jumping")
     ),
@@ -690,12 +693,14 @@ CALLS = {
     "recipes.recipe.recipe_from": {"settings": recipes.settings_of(RECIPE)},
     "recipes.parts.make_task": {"recipe": RECIPE},
     "recipes.parts.make_model": {"recipe": RECIPE, "moments": (0.0, 1.0)},
+    "recipes.parts.one_of_each": {"labels": LABELS, "classes": LABELS, "seed": 0},
     "recipes.parts.load_data": {"recipe": RECIPE},
     "run_folder.begin": None,  # the command line's; tests/test_training.py and test_cli.py
     "run_folder.train_recipe": None,
     # --- figures of quality
     "metrics.estimates.subset": {"features": FEATURES, "n": 3, "generator": GENERATOR},
     "metrics.estimates.over_seeds": {"values": [1.0, 2.0, 4.0], "level": 0.95},
+    "metrics.estimates.mean_difference": {"values": LOG_SNR, "others": LOG_SNR.abs()},
     "metrics.modes.reverse_kl": {"counts": torch.tensor([1, 0, 4]), "shares": torch.tensor([0.2, 0.3, 0.5])},
     "metrics.modes.mode_coverage": {"x": normal(4, 2), "mixture": toy.grid_of_spots(), "within": 3.0},
     **dict.fromkeys(  # tests/test_adversarial.py
@@ -752,7 +757,7 @@ CALLS = {
     **dict.fromkeys(  # tests/test_photographs.py
         f"leaderboard.photographs.{one}"
         for one in (
-            "trainings", "training_flops", "trained", "compared", "measure_photographs", "load_photographs",
+            "trainings", "training_flops", "trained", "measure_photographs", "load_photographs",
             "run_photographs",
         )
     ),
@@ -986,6 +991,7 @@ FINE = {
     "reverse_steps.bounds.*(variances)": "twice as many, an axis more, an axis fewer, infinity, bytes, bools",
     "*(labels)": "huge, negative",
     "paths.draw_paths(labels)": "twice as many",  # a pool to draw from
+    "recipes.parts.one_of_each(*)": "twice as many",  # a pool, and as many as one likes of it
     "*(test_labels)": "huge",
     "plotting.to_pixels(images)": "infinity",  # as white as a screen can
     "data.pixels.denormalize(x)": "infinity",

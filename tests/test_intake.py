@@ -291,6 +291,50 @@ def test_folders_that_may_be_surnames_are_never_made_one_learner_in_silence(one,
     assert {owner.who for owner in owners(weeks).values()} == {"ada"}
 
 
+@pytest.mark.parametrize(
+    "own",
+    ["{}/", "{}.zip/", "Ann {}_12_assignsubmission_file_/", "{}_101_900_stuff.zip/", "submitted/{}/01/", "week 1/{}/"],
+)
+def test_what_a_learner_calls_the_folders_of_their_own_stops_nobody(own):
+    mine = [f"{own.format('ada')}{folder}/{N1}" for folder in ("work", "class")]
+    others = [f"{own.format(who)}{N1}" for who in ("bob", "cy")]
+    said = [owner.who for owner in owners([*mine, *others]).values()]
+    assert said[0] == said[1]
+    assert len(set(said)) == 3
+
+
+def test_two_who_may_be_surnames_are_not_one_by_different_lessons_either():
+    for paths in ([f"Day/x/{N1}", f"Work/x/{N2}"], [f"x/Day/{N1}", f"x/Work/{N2}"], [f"Day/x/{N1}", f"Week/x/{N1}"]):
+        with pytest.raises(intake.IntakeError, match="two learners, or one called x"):
+            owners(paths)
+    numbered = [f"{day}/Ann Poe_12_assignsubmission_file_/{N1}" for day in ("day", "work")]  # whom a platform has named
+    assert {owner.who for owner in owners(numbered).values()} == {"Ann Poe_12"}
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        [f"Section A/Poe/{N1}", f"Section A/Lee/{N1}", f"Section B/Zed/{N1}", f"Section B/Day/{N1}"],
+        [f"Group A/Poe_{N1}", f"Group A/Lee_{N1}"] + [f"Group B/{who}_{N1}" for who in ("Zed", "Day")],
+        [f"week 1/Poe/{N1}", f"week 1/Lee/{N1}", f"extra/Zed/{N1}"],
+        [f"week1.zip/Poe.zip/{N1}", f"week1.zip/Lee.zip/{N1}"],
+        [f"submissions.zip/{who}_{N1}" for who in ("poe_1_2", "lee_3_4")],
+        [f"{zip}.zip/{who}_assignsubmission_file_/{N1}" for zip in "ab" for who in ("Ann Poe_1", "Bo Lee_2")],
+    ],
+    ids=lambda paths: paths[0],
+)
+def test_folders_that_each_hold_a_class_are_not_taken_for_learners_in_silence(paths):
+    with pytest.raises(intake.IntakeError, match=r"are (Poe|Ann Poe|poe)\S* and (Lee|Bo Lee|lee)\S* two "):
+        owners(paths)
+
+
+def test_a_few_learners_with_the_work_of_others_in_their_folders_stop_nobody():
+    mine = [f"ada/{inside}{N1}" for inside in ("bob/", "cy/", "", "week 1/", "old_")]
+    others = [f"{who}/{inside}{N1}" for who in ("bob", "cy") for inside in ("", "notebooks/solutions/", "work/")]
+    said = owners([*mine, *others])
+    assert [said[name].who for name in [*mine, *others]] == ["ada"] * 5 + ["bob"] * 3 + ["cy"] * 3
+
+
 def test_two_readings_of_a_name_of_blackboards_stop_and_a_pattern_says_which(tmp_path, quick):
     names = [f"gradebook_Lesson1_{who}_poe_attempt_2024-03-01-12-30-4{i}_{N1}" for i, who in enumerate("ej")]
     path = folder(tmp_path / "in", {name: notebook(MARK + RIGHT) for name in names})

@@ -1,8 +1,11 @@
 """Muon: its orthogonal matrices are those of linear algebra, its steps PyTorch's, and runs by it go on as others do."""
 
+import copy
 import dataclasses
 import itertools
 import math
+import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 
 from course_utils.checkpoints import CheckpointError
 from course_utils.muon import QUINTIC, Muon, hidden_matrices, orthogonalised
-from course_utils.recipes import recipe_from, settings_of
+from course_utils.recipes import RECIPES, make_model, recipe_from, settings_of
 from course_utils.run_folder import begin
 from course_utils.training import Training
 
@@ -152,6 +155,54 @@ def test_hidden_are_the_matrices_between_the_ends() -> None:
     assert matrices_left == {
         f"network.{name}.weight" for name in ("first", "last", "embed.layers.0", "embed.layers.2", "embed.classes")
     }
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_of_every_network_in_the_course_the_ends_are_adamws(name: str) -> None:
+    """The ends are told from what goes through them: who sees the input, and who makes the output."""
+    model = make_model(RECIPES[name], (0.0, 1.0))
+    for part in [getattr(model, name) for name in RECIPES[name].parts or ()] or [model]:
+        kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
+        layers = {name: layer for name, layer in part.named_modules() if isinstance(layer, kinds)}
+        hidden = {id(weight) for weight in hidden_matrices(part)}
+        body = [layer for name, layer in layers.items() if "embed" not in name.split(".")]
+        last = next((layer for name, layer in layers.items() if re.search(r"(^|\.)(last|head)\b", name)), body[-1])
+        assert hidden
+        assert not {id(body[0].weight), id(last.weight)} & hidden
+
+
+def test_the_ends_of_a_network_that_names_none_are_its_first_layer_and_its_last() -> None:
+    layers = [nn.Linear(2, 8), nn.SiLU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 2)]
+    found = hidden_matrices(nn.Sequential(*layers))
+    assert [id(weight) for weight in found] == [id(layers[2].weight), id(layers[4].weight)]
+    assert hidden_matrices(nn.Sequential(*layers[:1])) == hidden_matrices(nn.SiLU()) == []
+    words = nn.Sequential(nn.Embedding(5, 8), *layers[2:])
+    assert [id(weight) for weight in hidden_matrices(words)] == [id(layers[2].weight), id(layers[4].weight)]
+
+
+def test_it_goes_up_where_adamw_does() -> None:
+    (down, up), _ = twins([(6, 10), (6, 10)])
+    up.data.copy_(down)
+    for weight, which in ((down, {}), (up, {"maximize": True})):
+        weight.grad = torch.full((6, 10), -1.0 if which else 1.0)
+        Muon([{"params": [weight], "orthogonal": True} | which], lr=0.1).step()
+    assert torch.equal(down, up)
+
+
+def test_a_copy_of_it_goes_on_as_it_does() -> None:
+    (mine,), _ = twins([(6, 10)])
+    muon = Muon([{"params": [mine], "orthogonal": True}], torch.bfloat16, momentum=0.5, lr=0.1)
+    with_gradients(0, [mine])
+    muon.step()
+    for other in (copy.deepcopy(muon), pickle.loads(pickle.dumps(muon))):
+        (theirs,) = other.param_groups[0]["params"]
+        with_gradients(1, [mine], [theirs])
+        other.step()
+        before = mine.detach().clone(), copy.deepcopy(muon.state_dict())
+        muon.step()
+        assert torch.equal(mine, theirs)
+        mine.data.copy_(before[0])
+        muon.load_state_dict(before[1])
 
 
 # ---------------------------------------------------------------- runs

@@ -7,15 +7,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from course_utils import metrics
 from course_utils._validate import require_one_of
+from course_utils.checkpoints import CheckpointError
 from course_utils.data import load_images, normalize
 from course_utils.denoisers.costs import count_flops
 from course_utils.desk import cli
-from course_utils.leaderboard import photographs
+from course_utils.files import DataError
+from course_utils.leaderboard import photographs, rows
 from course_utils.leaderboard.architectures import held_out_loss, held_out_losses
 from course_utils.leaderboard.photographs import (
     PhotographPlan,
-    compared,
     load_photographs,
     run_photographs,
     trained,
@@ -57,7 +59,7 @@ def test_a_difference_is_that_of_pairs():
     generator = torch.Generator().manual_seed(0)
     hard = torch.rand(4000, generator=generator) * 10  # how hard each photograph is matters most, and to both alike
     noise = 0.3 * torch.randn(4000, generator=generator)
-    found = compared(hard + 0.05 + noise, hard)
+    found = metrics.mean_difference(hard + 0.05 + noise, hard)
     assert found.value == pytest.approx(0.05 + noise.mean().item(), abs=1e-5)
     assert found.high - found.low == pytest.approx(2 * 1.96 * 0.3 / math.sqrt(4000), rel=0.05)
 
@@ -124,6 +126,52 @@ def test_a_sweep_goes_on_where_it_was_and_ends_as_one_that_never_stopped(tmp_pat
     assert others[0].optimizer == "muon"
     assert others[-1].steps == late + cheaper
     assert len(table_of_photographs(before + rest).splitlines()) == 7
+
+
+@pytest.mark.slow(20)
+@pytest.mark.usefixtures("small")
+def test_where_the_table_has_a_baseline_whose_losses_are_elsewhere_it_is_trained_again(tmp_path):
+    """As in a fresh clone: a difference to nothing would stand in the table for good."""
+    (tmp_path / "table").mkdir()
+    how = {"photographs": 64, "folder": tmp_path / "table"}
+    before = list(run_photographs(tmp_path / "there", ["baseline"], **how))
+    assert list(run_photographs(tmp_path / "here", ["baseline"], **how)) == []
+    assert not (tmp_path / "here").exists()
+    found = list(run_photographs(tmp_path / "here", ["muon"], **how))
+    assert [row.way for row in found] == ["muon", "muon"]
+    for row in found:
+        assert row.difference == pytest.approx(row.loss - before[0].loss, abs=1e-5)
+        assert row.difference_low < row.difference < row.difference_high
+    assert [row.way for row in load_photographs(tmp_path / "table")] == ["baseline"] * 2 + ["muon"] * 2
+
+
+@pytest.mark.usefixtures("small")
+def test_a_way_that_is_none_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ValueError, match="way: wanted one of baseline, muon, progressive, got 'magic'"):
+        next(run_photographs(tmp_path / "work", ["magic"], photographs=64, folder=tmp_path))
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_table_whose_last_row_was_cut_off_is_damaged(tmp_path):
+    table = tmp_path / "photographs.csv"
+    whole = rows.path_of("photographs").read_text()
+    table.write_text(whole[: whole.rindex(",")])
+    with pytest.raises(DataError, match="cannot be read as a leaderboard"):
+        load_photographs(tmp_path)
+    table.write_text(whole.rstrip() + ",1\n")
+    with pytest.raises(DataError, match="cannot be read as a leaderboard"):
+        load_photographs(tmp_path)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_command_tells_of_damaged_losses_in_words(monkeypatch):
+    def run(work, ways, **how):
+        raise CheckpointError("losses-0.99.pt: is damaged")
+
+    monkeypatch.setattr(photographs, "run_photographs", run)
+    done = CliRunner().invoke(cli.app, ["bench", "photographs"])
+    assert (done.exit_code, "is damaged" in done.output) == (1, True)
 
 
 def cost_ratio():

@@ -318,6 +318,7 @@ def bench(
     `course bench lessons 11 13` takes the time of these lessons alone.
     `course bench photographs muon-4e-3 deeper` tries two ways to train beside the baseline.
     """
+    from course_utils.checkpoints import CheckpointError
     from course_utils.desk.lesson import LessonError
     from course_utils.desk.upkeep.bench import LONG, PARTS
 
@@ -341,7 +342,7 @@ def bench(
         for part in chosen:
             for row in PARTS[part](*lessons, **options.get(part, {})):
                 typer.echo(row)
-    except (LessonError, DataError, ValueError) as error:
+    except (LessonError, CheckpointError, DataError, ValueError) as error:
         _stop(str(error))
 
 

@@ -173,23 +173,13 @@ def trained(recipe: Recipe, work: Path, watch: Watch | None = None) -> tuple[Tra
     return run, float(note.read_text(encoding="ascii")) if note.exists() else math.nan
 
 
-def compared(losses: Tensor, baseline: Tensor) -> metrics.Estimate:
-    """The mean difference of losses on the same photographs, with its interval of 95 % for other photographs."""
-    difference = (losses - baseline).double()
-    mean, half = difference.mean().item(), 1.96 * (difference.std() / math.sqrt(len(difference))).item()
-    return metrics.Estimate(mean, mean - half, mean + half)
-
-
 def measure_photographs(plan: PhotographPlan, run: Training, decay: float, seconds: float, work: Path) -> PhotographRow:
     """What one average of a plan's run is worth."""
-    model, recipes = run.averaged(decay), trainings(plan)
-    with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
-        each = [held_out_losses(model, BASELINE.dataset, seed=seed) for seed in range(REPEATS)]
-    losses, first = torch.stack(each).mean(0), run.ema.decay
-    save_checkpoint(_losses_of(plan, decay, work), {"losses": losses})
+    model, recipes, first = run.averaged(decay), trainings(plan), run.ema.decay
+    losses = _measure_losses(plan, run, decay, work)
     reference = _losses_of(plan._replace(way="baseline"), first, work)
     baseline = load_checkpoint(reference)["losses"] if reference.exists() else losses * math.nan
-    difference = compared(losses, baseline)
+    difference = metrics.mean_difference(losses, baseline)
     drawn: dict[str, Any] = dict.fromkeys(("fid", "low", "high", "floor", "agreement"), math.nan)
     if decay == first or plan.way == "baseline":
         how: dict[str, Any] = {"n": N, "full": BASELINE.full, "sampler": sample_dpmpp_2m, "precision": run.precision}
@@ -218,6 +208,16 @@ def measure_photographs(plan: PhotographPlan, run: Training, decay: float, secon
     )
 
 
+def _measure_losses(plan: PhotographPlan, run: Training, decay: float, work: Path) -> Tensor:
+    """The held-out loss on each photograph, which is written beside the run, too."""
+    model = run.averaged(decay)
+    with torch.autocast(run.device.type, run.precision, enabled=run.precision != torch.float32):
+        each = [held_out_losses(model, BASELINE.dataset, seed=seed) for seed in range(REPEATS)]
+    losses = torch.stack(each).mean(0)
+    save_checkpoint(_losses_of(plan, decay, work), {"losses": losses})
+    return losses
+
+
 def _losses_of(plan: PhotographPlan, decay: float, work: Path) -> Path:
     return work / trainings(plan)[-1].name / f"losses-{decay:g}.pt"
 
@@ -242,17 +242,26 @@ def run_photographs(
         work: where the runs lie, with their checkpoints and the losses of each photograph.
     """
     averages = BASELINE.ema if isinstance(BASELINE.ema, list) else [BASELINE.ema]
-    for plan in [
-        PhotographPlan(way, seed, photographs) for seed in seeds for way in dict.fromkeys(("baseline", *ways))
-    ]:
-        require_one_of("way", plan.way, WAYS)
+    for way in ways:
+        require_one_of("way", way, WAYS)
+    plans = [PhotographPlan(way, seed, photographs) for seed in seeds for way in dict.fromkeys(("baseline", *ways))]
+
+    def missing(plan: PhotographPlan) -> list[float]:
         there = {row.key for row in load_photographs(folder)}
-        if not (todo := [decay for decay in averages if (*plan, decay) not in there]):
+        return [decay for decay in averages if (*plan, decay) not in there]
+
+    for plan in plans:
+        todo, compared_to = missing(plan), any(missing(other) for other in plans if other.seed == plan.seed)
+        # The baseline's row may be another machine's, which has kept the losses that others are compared with
+        lost = plan.way == "baseline" and compared_to and not _losses_of(plan, averages[0], work).exists()
+        if not (todo or lost):
             continue
         seconds = 0.0
         for recipe in trainings(plan):
             run, step_seconds = trained(recipe, work, watch)
             seconds += step_seconds * recipe.steps
+        if lost and averages[0] not in todo:
+            _measure_losses(plan, run, averages[0], work)
         for decay in todo:
             row = measure_photographs(plan, run, decay, seconds, work)
             rows.write(rows.path_of(TABLE, folder), PhotographRow, [*load_photographs(folder), row])

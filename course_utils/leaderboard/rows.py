@@ -63,7 +63,10 @@ def read(path: Path, kind: type[R]) -> list[R]:
         lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")), strict=True)
         if lines.fieldnames != names:
             raise ValueError(f"its columns are {lines.fieldnames}")
-        return [kind(**{name: kinds[name](line[name]) for name in names}) for line in lines]
+        found = list(lines)
+        if cut := next((line for line in found if None in line or None in line.values()), None):  # DictReader's filling
+            raise ValueError(f"a row has not one value for each column: {list(cut.values())}"[:200])
+        return [kind(**{name: kinds[name](line[name]) for name in names}) for line in found]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(
             f"{path}: cannot be read as a leaderboard ({type(error).__name__}: {error}). "

@@ -7,7 +7,7 @@ KID, precision and recall, nearest training images, a classifier that has seen n
 
 from course_utils.metrics.distances import chance_fid, fid, fid_interval, gaussian_chance_fid, kid
 from course_utils.metrics.drawing import draw_images
-from course_utils.metrics.estimates import Estimate, over_seeds, share, subset
+from course_utils.metrics.estimates import Estimate, mean_difference, over_seeds, share, subset
 from course_utils.metrics.evaluation import GRIDS, SAMPLERS, Accuracy, Score, accuracy, evaluate, noisy_accuracy
 from course_utils.metrics.modes import Modes, SetScore, draw_generated, mode_coverage, reverse_kl, score_images
 from course_utils.metrics.neighbours import Coverage, copied, nearest, precision_recall, ratio_test, two_nearest
@@ -35,6 +35,7 @@ __all__ = [
     "floor_of",
     "gaussian_chance_fid",
     "kid",
+    "mean_difference",
     "mode_coverage",
     "nearest",
     "noisy_accuracy",

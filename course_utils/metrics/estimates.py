@@ -83,6 +83,17 @@ def over_seeds(values: Sequence[float], *, level: Level = 0.95) -> Estimate:
 
 
 @checked
+def mean_difference(values: Float[Tensor, "n"], others: Float[Tensor, "n"]) -> Estimate:
+    """The mean of values less others, pair by pair, with its interval of 95 % for the mean of all pairs.
+
+    What makes a pair large in both falls out of it: 1.96 standard errors of the differences, not of the values.
+    """
+    difference = (values - others).double()
+    mean, half = difference.mean().item(), 1.96 * (difference.std() / math.sqrt(len(difference))).item()
+    return Estimate(mean, mean - half, mean + half)
+
+
+@checked
 def subset(
     features: Annotated[Tensor, Is("a tensor")],
     n: Annotated[int, Whole(1, lambda features: len(features))],

@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from course_utils import schedules
+from course_utils._contract import Whole, checked
 from course_utils._validate import require_one_of, require_type
 from course_utils.adversarial import DigitCritic, Rivals, digit_rivals
 from course_utils.autoencoders import Autoencoder
@@ -141,12 +143,20 @@ def make_task(recipe: Recipe) -> Task:
     return _made(TASKS, recipe.task)
 
 
-def one_of_each(labels: Tensor, classes: Tensor, seed: int = 0) -> Tensor:
-    """The index of an image of each class asked for, at random, from the labels of them all."""
+@checked
+def one_of_each(
+    labels: Int64[Tensor, "n"], classes: Int64[Tensor, "m"], seed: Annotated[int, Whole(0)] = 0
+) -> Int64[Tensor, "m"]:
+    """The index of an image of each class asked for, at random, from the labels of them all.
+
+    Raises ValueError for a class that no image has.
+    """
     generator, found = torch.Generator().manual_seed(seed), torch.empty_like(classes)
     for one in classes.unique().tolist():
-        rows, of_it = (classes == one).nonzero()[:, 0], (labels == one).nonzero()[:, 0]
-        found[rows] = of_it[torch.randint(len(of_it), (len(rows),), generator=generator)]
+        asked, there = (classes == one).nonzero()[:, 0], (labels == one).nonzero()[:, 0]
+        if not len(there):
+            raise ValueError(f"classes: wanted some of the labels, {labels.unique().tolist()}, got {one}")
+        found[asked] = there[torch.randint(len(there), (len(asked),), generator=generator)]
     return found
 
 

@@ -30,7 +30,9 @@ GENERIC = re.compile(  # folders and files whose name says nothing about a perso
     r"set|class|course|group|batch|exports?|downloads?|submissions?|submitted|solutions?|hand-?ins?|notebooks?|work|src|"
     r"inbound|zip|attempt|answers?|final|untitled|new folder|[ _.-]|(?<!\d)(\d{1,3}|(19|20)\d\d)(?!\d))+"
 )  # a year or a short number; a long one may be a learner's
-SURNAMES = re.compile(r"(?i)the|my|all|day|works?|class|course|group|batch|set|sheet|problem")  # of those, people's too
+SURNAMES = re.compile(  # of those, people's too
+    r"(?i)the|my|all|day|week|works?|class|course|group|batch|set|sheet|problem"
+)
 COPY = re.compile(r" ?\((\d+)\)$|-Copy(\d+)$")  # a browser's second download; JupyterLab's duplicate
 PREFIX = re.compile(r"(?i)(^|(?<= - ))(copy[ _]of[ _])+")  # Google Drive's and Colab's
 INSIDE = re.compile(r"(?i)\.zip/.*")  # of a path, what a learner has put into a zip
@@ -72,8 +74,8 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
             but not in what is inside a learner's zip, and comes before all else where it is found.
         submitters: the text of Gradescope's `submission_metadata.yml`.
 
-    Raises IntakeError if two of Blackboard's names can be read in more than one way, or if nothing but folders that may
-    be surnames, such as `Day` and `Work`, tells two hand-ins apart.
+    Raises IntakeError if two of Blackboard's names can be read in more than one way; if nothing but folders that may be
+    surnames, such as `Day` and `Work`, tells two hand-ins apart; or if what seem to be learners hold a class each.
     """
     slugs = [source.stem for source in lessons()]
     skipped = {"submitted", "solutions", *slugs, *(slug[:2] for slug in slugs)}
@@ -88,42 +90,75 @@ def owners(names: Sequence[str], pattern: str | None = None, submitters: str = "
 
     found: dict[str, Owner] = {}
     heads: dict[tuple[str, str], str] = {}
-    guessed: dict[str, list[str]] = {}  # rows of what no pattern has named
+    above: dict[str, list[str]] = {}  # rows of what nothing has named, but for what is in a learner's own folder
+    theirs: dict[str, tuple[list[str], list[str]]] = {}  # the way to that folder, and on to the file
     for name, row in rows.items():
         if pattern and (own := re.search(pattern, INSIDE.sub(".zip", name))) and own["student"]:
             attempt = own.groupdict().get("attempt") or ""
             found[name] = Owner(own["student"], tuple(map(int, re.findall(r"\d+", attempt))))
             continue
-        guessed[name] = row
         at = min(level, len(row) - 1)
         while at < len(row) - 1 and GENERIC.fullmatch(row[at]) and said(row, at + 1):
             at += 1  # a week's folder around what a platform named
         part = row[at]
         owner = said(row, at)
         if owner is None and part is row[-1]:
-            owner = _of_a_file(part, row[:-1], slugs, alone=len(rows) == 1)
+            above[name], owner = row, _of_a_file(part, row[:-1], slugs, alone=len(rows) == 1)
+        elif owner is None:
+            above[name], theirs[name] = [*row[:at], ""], (row[: at + 1], row[at + 1 :])
         found[name] = owner or Owner(*_without_copy(re.sub(r"(?i)\.zip$", "", part)))
         if platform == "Blackboard" and (blackboard := re.fullmatch(PLATFORMS[platform], part)) is not None:
             key = name.rpartition(part)[0], found[name].who
             if heads.setdefault(key, blackboard["head"]) != blackboard["head"]:
                 raise IntakeError(f"{name}: who is {found[name].who}? Say so by --pattern (docs/grading.md shows how)")
-    _refuse_surnames(guessed, found)
+    _refuse_surnames(above, found)
+    _refuse_classes(theirs, found, slugs)
     return found
 
 
 def _refuse_surnames(rows: dict[str, list[str]], found: dict[str, Owner]) -> None:
     """Raise IntakeError where two paths differ only in a folder that may be a surname, and are one learner's so far."""
-    seen: dict[tuple[str, ...], tuple[str, str]] = {}  # a path without one folder of its -> that folder, and who
-    for name, row in rows.items():
-        for depth, folder in enumerate(row[:-1]):
+    seen: dict[tuple[str, ...], str] = {}  # a path without one folder of its, and who -> that folder
+    for name, (*folders, file) in rows.items():
+        who = found[name].who
+        for depth, folder in enumerate(folders):
             if SURNAMES.fullmatch(folder):
-                rest = (*row[:depth], "", *row[depth + 1 :])
-                other, who = seen.setdefault(rest, (folder, found[name].who))
-                if other != folder and who == found[name].who:
-                    raise IntakeError(
-                        f"{name}: are {other} and {folder} two learners, or one called {who}? Say so by --pattern "
-                        "(docs/grading.md shows how)"
-                    )
+                rest = (*folders[:depth], "", *folders[depth + 1 :], "" if who in folders else file, who)
+                if (other := seen.setdefault(rest, folder)) != folder:
+                    raise _two_or_one(name, other, folder, who)
+
+
+def _refuse_classes(rows: dict[str, tuple[list[str], list[str]]], found: dict[str, Owner], slugs: list[str]) -> None:
+    """Raise IntakeError where most learners, or a folder such as `week 1`, have one lesson under two people's names.
+
+    Then they are sections of a class, or exports of a platform. What a few have in their folders stops nobody.
+    """
+    inside: dict[tuple[str, ...], str] = {}  # such a folder and a lesson -> whose it is
+    crowds: dict[str, IntakeError] = {}
+    for name, (way, (*folders, file)) in rows.items():
+        slug = next((slug for slug in slugs if slug in file), None)
+        named = [folder for folder in (re.sub(r"(?i)\.zip$", "", folder) for folder in folders) if _names(folder)]
+        who = _of_a_file(file, named, slugs, alone=False).who
+        if slug is None or who == "unknown" or not _names(who):
+            continue
+        if (other := inside.setdefault((*way, slug), who)) != who:
+            crowds[found[name].who] = error = _two_or_one(name, other, who, found[name].who)
+            if not way[-1].lower().endswith(".zip") and not _names(way[-1]):
+                raise error
+    if 2 * len(crowds) > len({owner.who for owner in found.values()}):
+        raise next(iter(crowds.values()))
+
+
+def _names(part: str) -> bool:
+    """Whether it may be what somebody is called."""
+    return not GENERIC.fullmatch(part) or SURNAMES.fullmatch(part) is not None
+
+
+def _two_or_one(name: str, one: str, other: str, who: str) -> IntakeError:
+    return IntakeError(
+        f"{name}: are {one} and {other} two learners, or one called {who}? Say so by --pattern (docs/grading.md shows "
+        "how), with a class's zips unpacked"
+    )
 
 
 def _row(name: str, skipped: set[str]) -> list[str]:
@@ -191,7 +226,7 @@ def _attempt(platform: str, text: str) -> tuple[int, ...]:
     return int(found[2]), month, int(found[1]), clock
 
 
-def _of_a_file(file: str, folders: list[str], slugs: list[str], alone: bool) -> Owner | None:
+def _of_a_file(file: str, folders: list[str], slugs: list[str], alone: bool) -> Owner:
     """The learner in the name of a file beside the lesson's; or else the nearest folder above that names anybody."""
     stem, copy = _without_copy(PREFIX.sub("", NOTEBOOK.sub("", re.sub(r"(?i)\.zip$", "", file))))
     if inside := re.search(r"(?i)\.ipynb ?\((\d+)\)", file):
