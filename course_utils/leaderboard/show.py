@@ -97,7 +97,7 @@ def table_of_photographs(rows: Sequence[PhotographRow]) -> str:
     """Ways to train, those of equal photographs and seed together, the lowest held-out loss first."""
     lines = [
         f"{'way':<14}{'average':>8}{'seed':>5}{'photographs':>12}{'TFLOP':>7}{'core s':>8}{'loss':>8}"
-        f"  {'less the baseline':<26}{'FID':<20}{'agreement':>9}"
+        f"  {'less the baseline':<28}{'FID':<20}{'agreement':>9}"
     ]
     for row in sorted(rows, key=lambda row: (row.photographs, row.seed, row.loss)):
         less = f"{row.difference:+.4f} [{row.difference_low:+.4f}, {row.difference_high:+.4f}]"
@@ -105,7 +105,7 @@ def table_of_photographs(rows: Sequence[PhotographRow]) -> str:
         agreement = "" if math.isnan(row.agreement) else f"{row.agreement:.1%}"
         lines.append(
             f"{row.way:<14}{row.average:>8g}{row.seed:>5}{row.photographs:>12,}{row.training_flops / 1e12:>7.1f}"
-            f"{row.seconds:>8.0f}{row.loss:>8.4f}  {less:<26}{fid:<20}{agreement:>9}"
+            f"{row.seconds:>8.0f}{row.loss:>8.4f}  {less:<28}{fid:<20}{agreement:>9}"
         )
     return "\n".join(lines)
 
