@@ -1054,7 +1054,7 @@ show(
 # are there, and some of the things: a car, a horse on its legs, a ship on the water. Most animals are blotches of the right colours. The network has seen one sixtieth of what
 # DDPM's had; a GPU can go further, with `course train cifar10-unet --steps 50000` (from the start: the course ships averaged weights, and no checkpoint to go on from). What a number can say about such a wall is lesson
 # 09's subject. One thing we can see now: the spectrum of the samples beside that of photographs. Rings below a line are contrast
-# that the network does not dare; rings above it would be grain that it has left. *Which of the three axes will it be shyest of?* (Sixty pictures are few, and a single
+# that the network does not dare; rings above it would be grain that it has left. *Will it be shy on one of the three axes, or on all?* (Sixty pictures are few, and a single
 # gaudy one could tip their sum. The geometric mean asks what a typical picture has.)
 
 # %%
@@ -1073,7 +1073,7 @@ def typical(x: Tensor) -> Tensor:
 kept = dict(zip(AXES, (typical(drawn) / typical(turned)).tolist(), strict=True))
 shares = ", ".join(f"{axis} {share:.0%}" for axis, share in kept.items())
 varies(f"a sample's power, of a photograph's: {shares}")
-assert kept["magenta–green"] < kept["brightness"]
+assert math.prod(kept.values()) < 1
 
 # %% tags=["figure", "fold"]
 # @title The spectrum of samples and of photographs
@@ -1092,11 +1092,14 @@ plt.legend(fontsize=8)
 show(
     figure,
     "Power spectra of photographs as lines and of samples as rings, which run along "
-    "below the lines, furthest on magenta–green.",
+    "below the lines on every axis.",
 )
 
 # %% [markdown]
-# The axis whose waves the noise drowns first is the one that it paints most timidly.
+# It is shy on all of them. On which one most, a single wall cannot say: in five walls of sixty, from five seeds
+# (`course bench robust 08`), brightness kept 79 to 87 % of a photograph's power, warm against cold 74 to 80 %, magenta against green
+# anything from 56 to 93 %. In four of the five that was the least, as one would expect of the axis whose waves the noise drowns first;
+# in one it was the most.
 #
 # ## 7 · What usually goes wrong
 #
