@@ -512,7 +512,11 @@ CALLS = {
         for method in ("__call__", "measure")
     ),
     **dict.fromkeys(  # tests/test_polishing.py, test_distillation.py
-        ("tasks.polishing.Polishing.__call__", "tasks.polishing.Polishing.measure", "tasks.distillation.Jumping.jump")
+        f"tasks.{one}"
+        for one in (
+            *("adversarial.played", "polishing.Polishing.__call__", "polishing.Polishing.measure"),
+            "distillation.Jumping.jump",
+        )
     ),
     **dict.fromkeys(  # tests/test_distillation.py
         f"tasks.distillation.{one}.__call__" for one in ("Consistency", "MeanFlow", "Reflow", "Jumping")

@@ -43,15 +43,8 @@ class Adversarial:
         made, critic = (getattr(run.model, part) for part in ("generator", "critic"))
         z = torch.randn(len(x), *made.latent, generator=generator, dtype=torch.float32)
         fake = made(moved(z[run.rows], run.device).to(x.dtype)).to(x.dtype)
-        real = x[run.rows].detach().requires_grad_(self.r1 > 0)
-        frozen = fake.detach().requires_grad_(self.r2 > 0)
-        of_real, of_frozen = critic(real), critic(frozen)
-        loss = _a_row(critic_loss(of_real, of_frozen, self.game))
-        if self.r1:
-            loss = loss + self.r1 / 2 * gradient_penalty(of_real, real)
-        if self.r2:
-            loss = loss + self.r2 / 2 * gradient_penalty(of_frozen, frozen)
-        return {"critic": loss, "generator": _a_row(generator_loss(of_real.detach(), critic(fake), self.game))}, None
+        of_critic, of_generator = played(critic, x[run.rows], fake, self.game, self.r1, self.r2)
+        return {"critic": of_critic, "generator": of_generator}, None
 
     def measure(
         self,
@@ -67,6 +60,23 @@ class Adversarial:
 
         images = draw_generated(model, n, seed=seed, progress=progress)
         return score_images(images, dataset, seed=seed)
+
+
+def played(
+    critic: Any, x: Tensor, made: Tensor, game: str = "relativistic", r1: float = 0.0, r2: float = 0.0, **cond: Any
+) -> tuple[Tensor, Tensor]:
+    """The critic's loss of real points and made ones, penalties included, and the generator's: a number a row each.
+
+    What the critic is told beside the points is `cond`, such as their classes.
+    """
+    real, frozen = x.detach().requires_grad_(r1 > 0), made.detach().requires_grad_(r2 > 0)
+    of_real, of_frozen = critic(real, **cond), critic(frozen, **cond)
+    loss = _a_row(critic_loss(of_real, of_frozen, game))
+    if r1:
+        loss = loss + r1 / 2 * gradient_penalty(of_real, real)
+    if r2:
+        loss = loss + r2 / 2 * gradient_penalty(of_frozen, frozen)
+    return loss, _a_row(generator_loss(of_real.detach(), critic(made, **cond), game))
 
 
 def _a_row(losses: Tensor) -> Tensor:

@@ -206,8 +206,7 @@ class Jumping(_Jumps):
     def __call__(
         self, run: Training, paths: Tensor, label: Tensor | None, generator: torch.Generator
     ) -> tuple[Any, Tensor]:
-        losses, t, _ = self.jump(run, paths, label, generator)
-        return losses, t
+        return self.jump(run, paths, label, generator)[:2]
 
     def jump(
         self, run: Training, paths: Tensor, label: Tensor | None, generator: torch.Generator

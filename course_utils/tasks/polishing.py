@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from course_utils._validate import require_count, require_in
-from course_utils.adversarial import critic_loss, generator_loss, gradient_penalty
 from course_utils.runs import Training
+from course_utils.tasks.adversarial import played
 from course_utils.tasks.distillation import Jumping
 
 
@@ -47,16 +47,11 @@ class Polishing(Jumping):
         losses, t, made = self.jump(run, paths, label, generator)
         if run.step < self.alone:
             return {"generator": losses}, t
-        critic: Any = run.model.critic
-        cond = {} if label is None else {"label": label[run.rows]}
-        real, frozen = (image.detach().to(x.dtype).requires_grad_(self.penalty > 0) for image in (x, made))
-        of_real, of_frozen = critic(real, **cond), critic(frozen, **cond)
-        loss = critic_loss(of_real, of_frozen).float()
-        if self.penalty:
-            slopes = gradient_penalty(of_real, real) + gradient_penalty(of_frozen, frozen)
-            loss = loss + self.penalty / 2 * slopes
-        game = generator_loss(of_real.detach(), critic(made.to(x.dtype), **cond)).float()
-        return {"generator": losses + self.weight * game, "critic": loss}, t
+        cond: dict[str, Any] = {} if label is None else {"label": label[run.rows]}
+        of_critic, of_generator = played(
+            run.model.critic, x, made.to(x.dtype), r1=self.penalty, r2=self.penalty, **cond
+        )
+        return {"generator": losses + self.weight * of_generator, "critic": of_critic}, t
 
     def measure(self, model: Any, dataset: str, **options: Any) -> object:
         """What the generator's jumps are worth, see `Jumping`."""
