@@ -215,10 +215,10 @@ def conditional(mixture: GaussianMixture, known: Annotated[Float[Tensor, "d"], F
     if mixture.axes is not None:
         S = mixture.axes @ S @ mixture.axes.mT
     S_kk, S_uk, S_uu = S[:, mask][..., mask], S[:, ~mask][..., mask], S[:, ~mask][..., ~mask]
-    gain = torch.linalg.solve(S_kk, S_uk.mT).mT
     surprise = known[mask] - mixture.means[:, mask]
+    seen = torch.distributions.MultivariateNormal(torch.zeros_like(surprise), S_kk)
+    gain = torch.cholesky_solve(S_uk.mT, seen.scale_tril).mT
     means = mixture.means[:, ~mask] + torch.einsum("kij,kj->ki", gain, surprise)
     covariances = S_uu - gain @ S_uk.mT
-    seen = torch.distributions.MultivariateNormal(torch.zeros_like(surprise), S_kk)
     weights = torch.softmax(mixture.weights.log() + seen.log_prob(surprise), 0)
     return GaussianMixture(means, (covariances + covariances.mT) / 2, weights)

@@ -40,6 +40,25 @@ def test_the_conditional_is_bayes_on_a_grid(mixture, mask):
     torch.testing.assert_close(conditional(mixture, y, mask).log_prob(u).exp(), wanted, rtol=1e-8, atol=1e-12)
 
 
+@pytest.fixture
+def two_threads():
+    """Asked of PyTorch itself, as a crowded container makes us do: there its batched LU is wrong (its issue 142815)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_conditional_of_many_coordinates_is_right_on_two_threads(two_threads):
+    d, mask, generator = 240, torch.arange(240) % 6 > 0, torch.Generator().manual_seed(0)
+    roots = torch.randn(2, d, d, generator=generator, dtype=torch.float64)
+    S = roots @ roots.mT / d + 0.1 * torch.eye(d)
+    mixture = GaussianMixture(torch.zeros(2, d).double(), S)
+    y = torch.randn(d, generator=generator, dtype=torch.float64)
+    wanted = torch.stack([part[~mask][:, mask] @ torch.linalg.solve(part[mask][:, mask], y[mask]) for part in S])
+    torch.testing.assert_close(conditional(mixture, y, mask).means, wanted, rtol=1e-8, atol=1e-10)
+
+
 def test_what_is_known_must_be_something_and_not_all():
     for mask in ([True, True], [False, False]):
         with pytest.raises(ValueError, match="mask"):

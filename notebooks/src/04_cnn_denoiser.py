@@ -206,7 +206,7 @@ def best_error(r: int, t: Tensor) -> Tensor:
     alpha, sigma = (c[:, None, None] for c in schedule.coeffs(t))
     of_noisy = alpha**2 * K + sigma**2 * torch.eye(r**2)
     of_centre = K[:, centre].expand(len(t), -1)[..., None]
-    known = torch.linalg.solve(of_noisy, of_centre)
+    known = torch.cholesky_solve(of_centre, torch.linalg.cholesky(of_noisy))
     return K[centre, centre] - alpha[:, 0, 0] ** 2 * (K[centre] @ known)[:, 0]
 
 
