@@ -1,4 +1,4 @@
-"""The sweeps of lesson 16: what copies, and what a way to large pictures costs; rows that can be gone on with."""
+"""The sweeps of lessons 14 and 16: ways to jump, what copies, what large pictures cost; all can be gone on with."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from course_utils import leaderboard
 from course_utils.denoisers import UNet
 from course_utils.denoisers.costs import count_flops
-from course_utils.leaderboard import memory, rows, scale
+from course_utils.leaderboard import distillations, memory, rows, scale
 from course_utils.metrics import ratio_test
 from course_utils.recipes import RECIPES, make_model
 
@@ -119,3 +119,28 @@ def test_a_row_of_scale_is_measured_once(tmp_path, monkeypatch):
     assert row.sample_flops == pytest.approx(2 * above + 3 * below)
     assert [one.plan for one in leaderboard.load_scale(tmp_path)] == [row.plan]
     assert not list(leaderboard.run_scale(tmp_path))
+
+
+@pytest.mark.slow(10)
+@pytest.mark.parametrize("way", distillations.WAYS)
+def test_each_way_to_jump_is_taught_once_and_measured_by_calls(way, tmp_path, monkeypatch):
+    for name, value in {"STEPS": 2, "BATCH": 2, "PATHS": 3, "N": 20, "CALLS": (1, 2)}.items():
+        monkeypatch.setattr(distillations, name, value)
+    told = []
+    found = list(distillations.run_distillations([way], folder=tmp_path, watch=lambda *what: told.append(what)))
+    assert [(row.way, row.nfe, row.n, row.steps) for row in found] == [(way, 1, 20, 2), (way, 2, 20, 2)]
+    assert told == [(way, 1, 2), (way, 2, 2)]
+    assert all(row.seconds > 0 and row.low <= row.fid for row in found)
+    assert [row.key for row in distillations.load_distillations(tmp_path)] == [row.key for row in found]
+    assert not list(distillations.run_distillations([way], folder=tmp_path))
+
+
+def test_the_untaught_teacher_stands_beside_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(distillations, "N", 20)
+    monkeypatch.setattr(distillations, "CALLS", (1, 8))
+    (one, eight) = distillations.run_distillations(["DDIM"], folder=tmp_path)
+    assert (one.steps, one.seconds, eight.steps) == (0, 0.0, 0)
+    assert eight.fid < one.fid
+    assert not list(distillations.run_distillations(["DDIM"], seeds=(0, 1), folder=tmp_path))
+    with pytest.raises(ValueError, match="way: "):
+        list(distillations.run_distillations(["by magic"], folder=tmp_path))

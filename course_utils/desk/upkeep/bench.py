@@ -3,6 +3,7 @@
 Nothing here is asserted; run it on an idle machine. Each figure is a median over fresh processes, unless it says other.
 """
 
+import contextlib
 import copy
 import functools
 import itertools
@@ -52,6 +53,21 @@ middle = time.perf_counter()
 from course_utils import schedules, forward, parameterizations, variational, toy
 print(middle - start, time.perf_counter() - middle)
 """
+
+
+@contextlib.contextmanager
+def _watched() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for trainings: what to tell their names, the steps done, and all of them."""
+    from tqdm import tqdm
+
+    with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
+
+        def watch(name: str, step: int, steps: int) -> None:
+            bar.total, bar.n = steps, step
+            bar.set_postfix_str(name, refresh=False)
+            bar.refresh()
+
+        yield watch
 
 
 def _medians(code: str, times: int) -> list[float]:
@@ -475,51 +491,22 @@ def one_step(n: int = 10_000, calls: Sequence[int] = (1, 2, 4, 8)) -> Iterator[s
     yield f"one digit a call, {runtime.device_name(device)}: {1 / statistics.median(times[20:]):.0f} a second"
 
 
-def distillations(steps: int = 600, n: int = 2000, calls: Sequence[int] = (1, 2, 4, 8)) -> Iterator[str]:
-    """Four ways to teach `mnist-unet` to jump, each for `steps` steps of 32 rows from its weights: FID by calls.
+def distillations(seeds: int = 1) -> Iterator[str]:
+    """Four ways to teach `mnist-unet` to jump, and the teacher untaught: what is missing in the stored table.
 
-    The teacher, guided as for `mnist-onestep`, serves all but consistency training, which knows only images. Mean flow
-    runs on the straight path, the others on the network's own. Regression first draws its 4,000 paths; that time is
-    told, too.
+    The rows of each way are in data/leaderboard/distillations.csv before the next begins: stop it whenever you like. On
+    one thread, since seconds are the processor's.
     """
-    import dataclasses
+    from course_utils.leaderboard.distillations import run_distillations
 
-    from course_utils import metrics, pretrained, recipes, run_folder, runtime, samplers, schedules, tasks
-    from course_utils.denoisers import Denoiser
-
-    device, shipped = runtime.pick_device(), recipes.RECIPES["mnist-onestep"]
-    precision = runtime.pick_precision(device)
-    images = recipes.load_data(recipes.RECIPES["mnist-unet"])
-    start = time.perf_counter()
-    walked = dataclasses.replace(shipped, paths={**(shipped.paths or {}), "n": 4000})
-    w = (shipped.paths or {})["guidance"]
-    paths, labels = recipes.load_data(walked)
-    drawing = time.perf_counter() - start
-    eyed = recipes.make_task(shipped)
-    ways: dict[str, tuple[Any, Any]] = {
-        "consistency distillation": (tasks.Consistency(guidance=w, steps=18), images),
-        "consistency training": (tasks.Consistency(steps=18), images),
-        "mean flow": (tasks.MeanFlow(guidance=w, same=0.25, whole=0.25), images),
-        "regression on ends": (eyed, (paths, labels)),
-    }
-    for name, (task, data) in ways.items():
-        begun = run_folder.starting_model(shipped)
-        if name == "mean flow":
-            begun = Denoiser(begun.network, schedules.FlowMatching(), "v", begun.data_mean, begun.data_std)
-        helper = "teacher" if data is images else "eyes"
-        frozen = {helper: pretrained.load_network("mnist-unet" if data is images else "mnist-eyes")}
-        frozen = {} if name == "consistency training" else frozen
-        run = Training(begun, lr=1e-3, ema=0.99, frozen=frozen, device=device, precision=precision)
-        start = time.perf_counter()
-        for _ in train(run, *data, steps=steps, batch_size=32, warmup=50, task=task):
-            pass
-        minutes = (time.perf_counter() - start + drawing * (data[0] is paths)) / 60
-        model = run.averaged()
-        sampler = samplers.sample_flow_map if name == "mean flow" else samplers.sample_consistency
-        for k in calls:
-            grid = samplers.uniform_grid(model.schedule, k)
-            score = metrics.evaluate(model, "mnist", n=n, sampler=sampler, timesteps=grid, precision=precision)
-            yield f"{name}, {minutes:.1f} min: {score}"
+    torch.set_num_threads(1)
+    with _watched() as watch:
+        for row in run_distillations(seeds=range(seeds), watch=watch):
+            yield (
+                f"{row.way}, seed {row.seed}, {row.steps:,} steps in {row.seconds:.0f} s, {row.nfe} calls: FID "
+                f"{row.fid:.4f} [{row.low:.4f}, {row.high:.4f}] (real {row.floor:.4f}, n = {row.n:,}), agreement "
+                f"{row.agreement:.1%}"
+            )
 
 
 def guided() -> Iterator[str]:
@@ -613,18 +600,10 @@ def photographs(*ways: str, seeds: Sequence[int] = (), photographs: int | None =
     All ideas, or those named, each against the baseline. A row is in `data/leaderboard/photographs.csv` before the next
     begins, and runs lie in `.cache/photographs`: stop it whenever you like. Needs the whole of CIFAR-10.
     """
-    from tqdm import tqdm
-
     from course_utils.leaderboard import photographs as board
     from course_utils.leaderboard.show import table_of_photographs
 
-    with tqdm(unit="step", disable=not sys.stderr.isatty()) as bar:
-
-        def watch(name: str, step: int, steps: int) -> None:
-            bar.total, bar.n = steps, step
-            bar.set_postfix_str(name, refresh=False)
-            bar.refresh()
-
+    with _watched() as watch:
         for row in board.run_photographs(
             ROOT / ".cache" / board.TABLE,
             ways or tuple(board.WAYS),

@@ -1,0 +1,157 @@
+"""Four ways to teach one network to jump, the same number of steps each, from the same weights: FID by network calls.
+
+`run_distillations` trains and measures what is missing in `data/leaderboard/distillations.csv` and writes the rows of a
+way before it goes on; `course bench distillations` calls it, and lesson 14 reads it.
+
+* Every way begins with the weights of `mnist-unet`, in the network of `mnist-onestep`, and takes `STEPS` steps of 32.
+  What its teacher is asked is paid for in `seconds`: so is drawing the `PATHS` paths that regression on ends learns.
+* The teacher is guided as for `mnist-onestep`. Consistency training has none: it knows only images.
+* Mean flow runs on the straight path, the others on the network's own.
+* Beside them the teacher itself, without any further training, by two samplers.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from course_utils import metrics, pretrained, recipes, run_folder, runtime, samplers, schedules, tasks
+from course_utils._validate import require_one_of
+from course_utils.denoisers import Denoiser
+from course_utils.leaderboard import rows
+from course_utils.training import Training, train
+
+TABLE = "distillations"  # its file, in data/leaderboard
+
+TEACHER, STUDENT = "mnist-unet", "mnist-onestep"
+STEPS, BATCH, LR, AVERAGE, PATHS = 1000, 32, 1e-3, 0.99, 4000
+N, CALLS = 2000, (1, 2, 4, 8)
+WAYS = ("regression on ends", "consistency distillation", "mean flow", "consistency training")
+UNTAUGHT: dict[str, Callable[..., Tensor]] = {"DDIM": samplers.sample_ddim, "UniPC-2": samplers.sample_unipc}
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationRow:
+    """One network at one number of calls, and all that it depends on."""
+
+    way: str  # of WAYS, or of UNTAUGHT
+    sha256: str  # of the teacher's file, its first twelve digits
+    seed: int  # of the training; the samples' is 0
+    steps: int  # of training, 32 rows each
+    seconds: float  # processor seconds of all threads that the training took, with the paths it learned from
+    nfe: int  # network calls a sample
+    n: int
+    fid: float
+    low: float  # a 95 % interval, for other draws of n samples; it does not cover another training
+    high: float
+    floor: float
+    agreement: float
+    device: str
+    precision: str
+
+    @property
+    def key(self) -> tuple:
+        """What makes a measurement another one."""
+        return self.way, self.seed, self.nfe, self.n
+
+
+def taught(way: str, seed: int = 0, watch: Callable[[str, int, int], object] | None = None) -> tuple[Any, float]:
+    """The averaged network of one way, and the processor seconds that it took.
+
+    Args:
+        way: one of `WAYS`.
+        watch: told the way, the steps done and all of them.
+    """
+    require_one_of("way", way, WAYS)
+    recipe, device = recipes.RECIPES[STUDENT], runtime.pick_device()
+    how, start = dict(recipe.paths or {}), time.process_time()
+    if way == "regression on ends":
+        task: Any = recipes.make_task(recipe)
+        data = recipes.load_data(dataclasses.replace(recipe, paths=how | {"n": PATHS}))
+        frozen = {name: pretrained.load_network(network) for name, network in (recipe.frozen or {}).items()}
+    else:
+        w = how["guidance"]
+        task = {
+            "consistency distillation": tasks.Consistency(guidance=w, steps=18),
+            "consistency training": tasks.Consistency(steps=18),
+            "mean flow": tasks.MeanFlow(guidance=w, same=0.25, whole=0.25),
+        }[way]
+        data = recipes.load_data(recipes.RECIPES[TEACHER])
+        frozen = {} if way == "consistency training" else {"teacher": pretrained.load_network(TEACHER)}
+    model: Any = run_folder.starting_model(recipe)
+    if way == "mean flow":
+        model = Denoiser(model.network, schedules.FlowMatching(), "v", model.data_mean, model.data_std)
+    kept: dict[str, Any] = {"device": device, "precision": runtime.pick_precision(device)}
+    run = Training(model, lr=LR, ema=AVERAGE, frozen=frozen, seed=seed, **kept)
+    for record in train(run, *data, steps=STEPS, batch_size=BATCH, warmup=50, task=task):
+        if watch:
+            watch(way, record.step, STEPS)
+    return run.averaged(), time.process_time() - start
+
+
+def measure_distillations(way: str, model: Any, seconds: float, seed: int = 0) -> list[DistillationRow]:
+    """A row for each of `CALLS`."""
+    device = runtime.pick_device()
+    precision = runtime.pick_precision(device)
+    sampler = UNTAUGHT.get(way, samplers.sample_flow_map if way == "mean flow" else samplers.sample_consistency)
+    found = []
+    for nfe in CALLS:
+        grid = samplers.uniform_grid(model.schedule, nfe)
+        score = metrics.evaluate(model, "mnist", n=N, sampler=sampler, timesteps=grid, precision=precision)
+        assert score.agreement is not None
+        found.append(
+            DistillationRow(
+                way=way,
+                sha256=rows.weights(TEACHER),
+                seed=seed,
+                steps=0 if way in UNTAUGHT else STEPS,
+                seconds=seconds,
+                nfe=nfe,
+                n=N,
+                fid=score.fid,
+                low=score.interval[0],
+                high=score.interval[1],
+                floor=score.floor,
+                agreement=score.agreement.value,
+                device=runtime.device_name(device),
+                precision=str(precision).removeprefix("torch."),
+            )
+        )
+    return found
+
+
+def load_distillations(folder: Path | None = None) -> list[DistillationRow]:
+    """The stored rows of the teacher that is shipped now. Raises DataError if the file is damaged."""
+    now = rows.weights(TEACHER)
+    return [row for row in rows.read(rows.path_of(TABLE, folder), DistillationRow) if row.sha256 == now]
+
+
+def run_distillations(
+    ways: Sequence[str] = (*UNTAUGHT, *WAYS),
+    *,
+    seeds: Sequence[int] = (0,),
+    folder: Path | None = None,
+    watch: Callable[[str, int, int], object] | None = None,
+) -> Iterator[DistillationRow]:
+    """Train and measure what is missing, and yield the rows of a way once they are in the file."""
+    for way in ways:
+        require_one_of("way", way, (*UNTAUGHT, *WAYS))
+    for seed in seeds:
+        for way in ways:
+            if way in UNTAUGHT and seed:  # nothing is trained
+                continue
+            there = {row.key for row in load_distillations(folder)}
+            if all((way, seed, nfe, N) in there for nfe in CALLS):
+                continue
+            if way in UNTAUGHT:
+                model, seconds = pretrained.load_denoiser(TEACHER, runtime.pick_device()), 0.0
+            else:
+                model, seconds = taught(way, seed, watch)
+            found = measure_distillations(way, model, seconds, seed)
+            keys = {row.key for row in found}
+            kept = [row for row in load_distillations(folder) if row.key not in keys]
+            rows.write(rows.path_of(TABLE, folder), DistillationRow, [*kept, *found])
+            yield from found
