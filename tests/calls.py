@@ -775,7 +775,7 @@ CALLS = {
             *("memory.missing_memory", "memory.run_memory", "memory.small_denoiser", "memory.train_on"),
             *("scale.forward_flops", "scale.load_scale", "scale.measure_scale", "scale.run_scale"),
             "scale.training_flops",
-            *("distillations.taught", "distillations.measure_distillations"),
+            *("distillations.taught", "distillations.measure_distillations", "distillations.chosen_rate"),
             *("distillations.load_distillations", "distillations.run_distillations"),
         )
     ),

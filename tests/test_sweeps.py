@@ -123,16 +123,22 @@ def test_a_row_of_scale_is_measured_once(tmp_path, monkeypatch):
 
 @pytest.mark.slow(10)
 @pytest.mark.parametrize("way", distillations.WAYS)
-def test_each_way_to_jump_is_taught_once_and_measured_by_calls(way, tmp_path, monkeypatch):
-    for name, value in {"STEPS": 2, "BATCH": 2, "PATHS": 3, "N": 20, "CALLS": (1, 2)}.items():
+def test_each_way_to_jump_is_taught_once_at_its_best_rate_and_measured_by_calls(way, tmp_path, monkeypatch):
+    small = {"STEPS": 2, "BATCH": 2, "PATHS": 3, "N": 20, "CALLS": (1, 2), "RATES": (1e-3, 3e-4), "RATE_SEED": 7}
+    for name, value in small.items():
         monkeypatch.setattr(distillations, name, value)
     told = []
     found = list(distillations.run_distillations([way], folder=tmp_path, watch=lambda *what: told.append(what)))
-    assert [(row.way, row.nfe, row.n, row.steps) for row in found] == [(way, 1, 20, 2), (way, 2, 20, 2)]
-    assert told == [(way, 1, 2), (way, 2, 2)]
+    best = min(found[:2], key=lambda row: row.fid).lr
+    wanted = [(7, 1e-3, 1), (7, 3e-4, 1), (0, best, 1), (0, best, 2)]
+    assert [(row.seed, row.lr, row.nfe) for row in found] == wanted
+    assert {(row.way, row.n, row.steps) for row in found} == {(way, 20, 2)}
+    assert told == [(way, 1, 2), (way, 2, 2)] * 3
     assert all(row.seconds > 0 and row.low <= row.fid for row in found)
     assert [row.key for row in distillations.load_distillations(tmp_path)] == [row.key for row in found]
     assert not list(distillations.run_distillations([way], folder=tmp_path))
+    with pytest.raises(ValueError, match=r"there: wanted .* at all rates of RATES, got none at \[0.0003\]"):
+        distillations.chosen_rate(way, found[:1])
 
 
 def test_the_untaught_teacher_stands_beside_them(tmp_path, monkeypatch):

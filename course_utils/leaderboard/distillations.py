@@ -4,6 +4,7 @@
 way before it goes on; `course bench distillations` calls it, and lesson 14 reads it.
 
 * Every way begins with the weights of `mnist-unet`, in the network of `mnist-onestep`, and takes `STEPS` steps of 32.
+* Each at the rate of `RATES` that was best for it in one call, in trainings of another seed.
   What its teacher is asked is paid for in `seconds`: so is drawing the `PATHS` paths that regression on ends learns.
 * The teacher is guided as for `mnist-onestep`. Consistency training has none: it knows only images.
 * Mean flow runs on the straight path, the others on the network's own.
@@ -27,10 +28,12 @@ from course_utils.training import Training, train
 TABLE = "distillations"  # its file, in data/leaderboard
 
 TEACHER, STUDENT = "mnist-unet", "mnist-onestep"
-STEPS, BATCH, LR, AVERAGE, PATHS = 1000, 32, 1e-3, 0.99, 4000
+STEPS, BATCH, AVERAGE, PATHS = 1000, 32, 0.99, 4000
+RATES, RATE_SEED = (1e-3, 2e-4, 5e-5), 100
 N, CALLS = 2000, (1, 2, 4, 8)
 WAYS = ("regression on ends", "consistency distillation", "mean flow", "consistency training")
 UNTAUGHT: dict[str, Callable[..., Tensor]] = {"DDIM": samplers.sample_ddim, "UniPC-2": samplers.sample_unipc}
+Watch = Callable[[str, int, int], object]  # told a way's name, the steps done and all of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,7 @@ class DistillationRow:
     way: str  # of WAYS, or of UNTAUGHT
     sha256: str  # of the teacher's file, its first twelve digits
     seed: int  # of the training; the samples' is 0
+    lr: float
     steps: int  # of training, 32 rows each
     seconds: float  # processor seconds of all threads that the training took, with the paths it learned from
     nfe: int  # network calls a sample
@@ -55,14 +59,15 @@ class DistillationRow:
     @property
     def key(self) -> tuple:
         """What makes a measurement another one."""
-        return self.way, self.seed, self.nfe, self.n
+        return self.way, self.seed, self.lr, self.nfe, self.n
 
 
-def taught(way: str, seed: int = 0, watch: Callable[[str, int, int], object] | None = None) -> tuple[Any, float]:
+def taught(way: str, lr: float, seed: int = 0, watch: Watch | None = None) -> tuple[Any, float]:
     """The averaged network of one way, and the processor seconds that it took.
 
     Args:
         way: one of `WAYS`.
+        lr: peak learning rate.
         watch: told the way, the steps done and all of them.
     """
     require_one_of("way", way, WAYS)
@@ -85,20 +90,22 @@ def taught(way: str, seed: int = 0, watch: Callable[[str, int, int], object] | N
     if way == "mean flow":
         model = Denoiser(model.network, schedules.FlowMatching(), "v", model.data_mean, model.data_std)
     kept: dict[str, Any] = {"device": device, "precision": runtime.pick_precision(device)}
-    run = Training(model, lr=LR, ema=AVERAGE, frozen=frozen, seed=seed, **kept)
+    run = Training(model, lr=lr, ema=AVERAGE, frozen=frozen, seed=seed, **kept)
     for record in train(run, *data, steps=STEPS, batch_size=BATCH, warmup=50, task=task):
         if watch:
             watch(way, record.step, STEPS)
     return run.averaged(), time.process_time() - start
 
 
-def measure_distillations(way: str, model: Any, seconds: float, seed: int = 0) -> list[DistillationRow]:
-    """A row for each of `CALLS`."""
+def measure_distillations(
+    way: str, model: Any, calls: Sequence[int] = CALLS, *, lr: float = 0.0, seed: int = 0, seconds: float = 0.0
+) -> list[DistillationRow]:
+    """A row for each number of calls. Rate, seed and seconds are those of the training, zero where there was none."""
     device = runtime.pick_device()
     precision = runtime.pick_precision(device)
     sampler = UNTAUGHT.get(way, samplers.sample_flow_map if way == "mean flow" else samplers.sample_consistency)
     found = []
-    for nfe in CALLS:
+    for nfe in calls:
         grid = samplers.uniform_grid(model.schedule, nfe)
         score = metrics.evaluate(model, "mnist", n=N, sampler=sampler, timesteps=grid, precision=precision)
         assert score.agreement is not None
@@ -107,6 +114,7 @@ def measure_distillations(way: str, model: Any, seconds: float, seed: int = 0) -
                 way=way,
                 sha256=rows.weights(TEACHER),
                 seed=seed,
+                lr=lr,
                 steps=0 if way in UNTAUGHT else STEPS,
                 seconds=seconds,
                 nfe=nfe,
@@ -129,29 +137,45 @@ def load_distillations(folder: Path | None = None) -> list[DistillationRow]:
     return [row for row in rows.read(rows.path_of(TABLE, folder), DistillationRow) if row.sha256 == now]
 
 
+def chosen_rate(way: str, there: Sequence[DistillationRow]) -> float:
+    """The rate that was best in one call, of the rows of `RATE_SEED`. Raises ValueError if some are not there."""
+    tried = {row.lr: row.fid for row in there if (row.way, row.seed, row.nfe) == (way, RATE_SEED, 1)}
+    if missing := [lr for lr in RATES if lr not in tried]:
+        raise ValueError(f"there: wanted {way} at all rates of RATES, got none at {missing}")
+    return min(RATES, key=tried.__getitem__)
+
+
 def run_distillations(
     ways: Sequence[str] = (*UNTAUGHT, *WAYS),
     *,
     seeds: Sequence[int] = (0,),
     folder: Path | None = None,
-    watch: Callable[[str, int, int], object] | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[DistillationRow]:
-    """Train and measure what is missing, and yield the rows of a way once they are in the file."""
+    """Train and measure what is missing, and yield the rows of a training once they are in the file."""
     for way in ways:
         require_one_of("way", way, (*UNTAUGHT, *WAYS))
-    for seed in seeds:
-        for way in ways:
-            if way in UNTAUGHT and seed:  # nothing is trained
-                continue
-            there = {row.key for row in load_distillations(folder)}
-            if all((way, seed, nfe, N) in there for nfe in CALLS):
-                continue
-            if way in UNTAUGHT:
-                model, seconds = pretrained.load_denoiser(TEACHER, runtime.pick_device()), 0.0
-            else:
-                model, seconds = taught(way, seed, watch)
-            found = measure_distillations(way, model, seconds, seed)
-            keys = {row.key for row in found}
-            kept = [row for row in load_distillations(folder) if row.key not in keys]
-            rows.write(rows.path_of(TABLE, folder), DistillationRow, [*kept, *found])
-            yield from found
+
+    def missing(way: str, lr: float, seed: int, calls: Sequence[int]) -> list[int]:
+        there = {row.key for row in load_distillations(folder)}
+        return [nfe for nfe in calls if (way, seed, lr, nfe, N) not in there]
+
+    def made(way: str, lr: float, seed: int, calls: Sequence[int]) -> Iterator[DistillationRow]:
+        if not (calls := missing(way, lr, seed, calls)):
+            return
+        if way in UNTAUGHT:
+            model, seconds = pretrained.load_denoiser(TEACHER, runtime.pick_device()), 0.0
+        else:
+            model, seconds = taught(way, lr, seed, watch)
+        found = measure_distillations(way, model, calls, lr=lr, seed=seed, seconds=seconds)
+        rows.write(rows.path_of(TABLE, folder), DistillationRow, [*load_distillations(folder), *found])
+        yield from found
+
+    for way in ways:
+        if way in UNTAUGHT:
+            yield from made(way, 0.0, 0, CALLS)
+            continue
+        for lr in RATES:
+            yield from made(way, lr, RATE_SEED, (1,))
+        for seed in seeds:
+            yield from made(way, chosen_rate(way, load_distillations(folder)), seed, CALLS)

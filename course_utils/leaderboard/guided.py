@@ -98,6 +98,7 @@ PLANS: dict[str, tuple[GuidancePlan, ...]] = {
         *_sweep(2000, "uniform", worse=True),
         *(GuidancePlan("classifier", w, 2000) for w in (1.0, 3.0, 5.0)),
         *(GuidancePlan("classifier-free", w, 10_000, "ddpm", "uniform", 25) for w in (1.0, 1.25, 1.5)),
+        *(GuidancePlan("autoguidance", w, 10_000, "ddpm", "uniform", 25) for w in (1.5, 2.0)),
     ),
     "cifar10-unet": (*_sweep(500, "quadratic", worse=False), *_sweep(1000, "quadratic", worse=False)),
 }

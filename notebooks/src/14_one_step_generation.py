@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from course_utils import leaderboard, samplers, schedules
 from course_utils.denoisers import Denoiser
 from course_utils.exercises import check, progress
+from course_utils.leaderboard.distillations import load_distillations
 from course_utils.plotting import (
     BLACK,
     BLUE,
@@ -753,6 +754,45 @@ print("its card:", read_manifest()["mnist-onestep"]["measured"])
 # of the paths, and a teacher guided more, had half as much again at one call.) The teacher was paid for, once, in those paths and
 # in the steps that learned from them. From then on a picture costs one call.
 # (The card has another interval for the same figure: both come of 200 resamples, and those were others.)
+#
+# And the other three ways? `course bench distillations` gave all four the same beginning, the weights of `mnist-unet` told a
+# second time, the same thousand steps of 32 digits, and two thousand digits to draw at the end. *Predict: which is best in one
+# call, and which in eight?*
+
+# %% tags=["figure", "fold"]
+# @title Four ways to jump, a thousand steps each
+LOOKS = {
+    "regression on ends": (BLUE, "o-"),
+    "consistency distillation": (ORANGE, "s-"),
+    "mean flow": (GREEN, "D-"),
+    "consistency training": (PINK, "^-"),
+    "DDIM": (BLACK, "o:"),
+    "UniPC-2": (BLACK, "s--"),
+}
+learned = load_distillations()
+figure, axis = plt.subplots(figsize=(7, 3.4))
+for way, (colour, look) in LOOKS.items():
+    mine = sorted((row for row in learned if row.way == way), key=lambda row: row.nfe)
+    calls, found = [row.nfe for row in mine], [row.fid for row in mine]
+    axis.plot(calls, found, look, color=colour, ms=4, label=way)
+    axis.vlines(calls, *zip(*((row.low, row.high) for row in mine)), colour, lw=1)
+    varies(
+        f"{way:26}{mine[0].seconds / 60:6.1f} min"
+        + "".join(f"{value:9.3f}" for value in found)
+    )
+axis.axhline(learned[0].floor, color=BLACK, ls=":", lw=0.8)
+axis.set(xscale="log", yscale="log", xlabel="network calls a digit")
+axis.set_ylabel(f"FID, n = {learned[0].n:,}")
+axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+axis.minorticks_off()
+figure.legend(fontsize=8, loc="outside right upper")
+show(
+    figure,
+    "TODO",
+)
+
+# %% [markdown]
+# TODO
 #
 # ## 6 · While you drag
 #
