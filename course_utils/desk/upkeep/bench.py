@@ -503,9 +503,9 @@ def distillations(seeds: int = 1) -> Iterator[str]:
     with _watched() as watch:
         for row in run_distillations(seeds=range(seeds), watch=watch):
             yield (
-                f"{row.way}, seed {row.seed}, rate {row.lr:g}, {row.steps:,} steps in {row.seconds:.0f} s, {row.nfe} calls: FID "
-                f"{row.fid:.4f} [{row.low:.4f}, {row.high:.4f}] (real {row.floor:.4f}, n = {row.n:,}), agreement "
-                f"{row.agreement:.1%}"
+                f"{row.way}, seed {row.seed}, rate {row.lr:g}, {row.steps:,} steps in {row.seconds:.0f} s, {row.nfe} "
+                f"calls: FID {row.fid:.4f} [{row.low:.4f}, {row.high:.4f}] (real {row.floor:.4f}, n = {row.n:,}), "
+                f"agreement {row.agreement:.1%}"
             )
 
 
