@@ -676,7 +676,7 @@ print("w at six digits:", ", ".join(f"{1 / (1 - one):.2f}" for one in p.tolist()
 
 
 # %% tags=["fold"]
-# @title Drawing a sweep
+# @title The stored measurements
 MEASURES = ("fid", "precision", "recall", "agreement")
 LOOKS = {
     "classifier-free": (BLUE, "o"),
@@ -691,6 +691,8 @@ def sweep_of(name: str, n: int) -> list:
     return [row for row in load_guided(name) if row.n == n and row.steps == 10]
 
 
+# %% tags=["fold"]
+# @title Drawing a sweep
 def sweep(rows: list, title: str) -> plt.Figure:
     """Four measures against w, a line a method, with the values of real pictures."""
     figure, axes = plt.subplots(1, 4, figsize=(12, 3))
@@ -707,7 +709,7 @@ def sweep(rows: list, title: str) -> plt.Figure:
             if row.method == method or (row.w == 1 and row.method == shared)
         ]
         mine.sort(key=lambda row: row.w)
-        if len(mine) == 1:
+        if len(mine) < 2:
             continue  # of this method nothing is stored
         ws, style = [row.w for row in mine], {"marker": marker, "ms": 4, "lw": 1.3}
         for axis, what in zip(axes, MEASURES, strict=True):
@@ -795,7 +797,7 @@ assert pushed_digits[1.0].agreement < free_digits[1.0].agreement / 2
 
 # %% [markdown]
 # *Here $w = 1$ has a better FID than insisting at 2, beyond the intervals, and as good a one as real digits have; insisting brings
-# two more in a hundred to their class, and pays with recall.* **Away from a worse self** is the bargain: at $w = 1.5$ it brings
+# two more in a hundred to their class, and pays with recall.* **Away from a worse self** is the better bargain: at $w = 1.5$ it brings
 # 99.0 % to their class where 97.7 % were, and FID and recall are what they were, within their intervals. The worse network is a
 # sixteenth of the size, so its call costs little.
 #
@@ -809,13 +811,15 @@ assert pushed_digits[1.0].agreement < free_digits[1.0].agreement / 2
 for row in load_guided("mnist-unet"):
     if row.n == 10_000:
         print(
-            f"{row.method:16} w = {row.w:<5g} FID {row.fid:.4f} [{row.low:.4f}, {row.high:.4f}], "
-            f"recall {row.recall:.3f}, agreement {row.agreement:.2%}"
+            f"{row.method:16} w = {row.w:<5g} FID {row.fid:.4f} [{row.low:.4f}, "
+            f"{row.high:.4f}], recall {row.recall:.3f}, agreement {row.agreement:.2%}"
         )
 print(f"real digits{'':14} FID {row.floor:.4f}, recall {row.real_recall:.3f}")
 
 # %% [markdown]
-# TODO
+# *Nothing is free, if one looks closely enough.* Away from the worse self, 99.2 % are of their class where 98.6 % were, and FID goes from
+# 0.007 to 0.013: as far as their intervals overlap. Ordinary guidance with $w = 1.25$ brings 99.75 %, and 0.024, beyond them. So even a
+# little of it costs something here; how much a class is worth to you is no question of mathematics.
 #
 # The wall: four of each class, guided, from noises that nobody chose.
 
