@@ -781,10 +781,10 @@ digit_rows = sweep_of("mnist-unet", 2000)
 show(
     sweep(digit_rows, "mnist-unet, n = 2,000, DPM-Solver++ 2M, 10 uniform steps"),
     "Four panels against w. FID is at the floor of real digits at w = 1; away from the "
-    "worse network it stays there up to 2, by the other two it rises slowly; the "
-    "classifier's line is far above. Precision rises by insisting and falls away from "
-    "the worse network; recall falls by all, least by the classifier; agreement is "
-    "nearly one from w = 1 on, but for the classifier.",
+    "worse network it stays there up to 2, and at 5 is the highest of the three that "
+    "are told the class; the classifier's line is far above. Precision rises by "
+    "insisting and falls away from the worse network; recall falls by all, least by "
+    "the classifier; agreement is nearly one from w = 1 on, but for the classifier.",
 )
 varies(best(digit_rows))
 free_digits = {row.w: row for row in digit_rows if row.method == "classifier-free"}
