@@ -797,7 +797,7 @@ assert pushed_digits[1.0].agreement < free_digits[1.0].agreement / 2
 
 # %% [markdown]
 # *Here $w = 1$ has a better FID than insisting at 2, beyond the intervals, and as good a one as real digits have; insisting brings
-# two more in a hundred to their class, and pays with recall.* **Away from a worse self** is the better bargain: at $w = 1.5$ it brings
+# two more in a hundred to their class, and pays with recall.* Away from a worse self is the better bargain: at $w = 1.5$ it brings
 # 99.0 % to their class where 97.7 % were, and FID and recall are what they were, within their intervals. The worse network is a
 # sixteenth of the size, so its call costs little.
 #
