@@ -802,8 +802,8 @@ assert pushed_digits[1.0].agreement < free_digits[1.0].agreement / 2
 # sixteenth of the size, so its call costs little.
 #
 # The classifier's push is another surprise. By Bayes $w = 1$ should be as good as being told the class, and in the world of three
-# hundred digits it was, to rounding. Here a third come to be of the class. Dhariwal and Nichol saw the same on ImageNet, and pushed ten
-# times as hard. The equation is exact; the classifier is not: it was trained to *answer*, and we use its slope.
+# hundred digits it was, to rounding. Here a third come to be of the class. Dhariwal and Nichol saw the like on photographs, and pushed ten
+# times as hard. The equation is exact; the classifier is not: it was trained to answer, and we use its slope.
 #
 # Ten thousand digits and 25 DDPM steps tell finer differences:
 
