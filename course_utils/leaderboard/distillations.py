@@ -7,7 +7,9 @@ way before it goes on; `course bench distillations` calls it, and lesson 14 read
 * Each at the rate of `RATES` that was best for it in one call, in trainings of another seed.
   What its teacher is asked is paid for in `seconds`: so is drawing the `PATHS` paths that regression on ends learns.
 * The teacher is guided as for `mnist-onestep`. Consistency training has none: it knows only images.
-* Mean flow runs on the straight path, the others on the network's own.
+* Mean flow runs on the straight path and jumps on; the others run on the network's own, and go back up with new noise.
+  Its first call is told a noise level that no training reached: the straight path begins where log-SNR is -infinity.
+* Regression alone also learns in the features of `mnist-eyes`, which is not the classifier that measures.
 * Beside them the teacher itself, without any further training, by two samplers.
 """
 
@@ -59,7 +61,7 @@ class DistillationRow:
     @property
     def key(self) -> tuple:
         """What makes a measurement another one."""
-        return self.way, self.seed, self.lr, self.nfe, self.n
+        return self.way, self.seed, self.lr, self.steps, self.nfe, self.n
 
 
 def taught(way: str, lr: float, seed: int = 0, watch: Watch | None = None) -> tuple[Any, float]:
@@ -139,7 +141,8 @@ def load_distillations(folder: Path | None = None) -> list[DistillationRow]:
 
 def chosen_rate(way: str, there: Sequence[DistillationRow]) -> float:
     """The rate that was best in one call, of the rows of `RATE_SEED`. Raises ValueError if some are not there."""
-    tried = {row.lr: row.fid for row in there if (row.way, row.seed, row.nfe) == (way, RATE_SEED, 1)}
+    wanted = way, RATE_SEED, STEPS, 1, N
+    tried = {row.lr: row.fid for row in there if (row.way, row.seed, row.steps, row.nfe, row.n) == wanted}
     if missing := [lr for lr in RATES if lr not in tried]:
         raise ValueError(f"there: wanted {way} at all rates of RATES, got none at {missing}")
     return min(RATES, key=tried.__getitem__)
@@ -158,7 +161,8 @@ def run_distillations(
 
     def missing(way: str, lr: float, seed: int, calls: Sequence[int]) -> list[int]:
         there = {row.key for row in load_distillations(folder)}
-        return [nfe for nfe in calls if (way, seed, lr, nfe, N) not in there]
+        steps = 0 if way in UNTAUGHT else STEPS
+        return [nfe for nfe in calls if (way, seed, lr, steps, nfe, N) not in there]
 
     def made(way: str, lr: float, seed: int, calls: Sequence[int]) -> Iterator[DistillationRow]:
         if not (calls := missing(way, lr, seed, calls)):
@@ -168,7 +172,8 @@ def run_distillations(
         else:
             model, seconds = taught(way, lr, seed, watch)
         found = measure_distillations(way, model, calls, lr=lr, seed=seed, seconds=seconds)
-        rows.write(rows.path_of(TABLE, folder), DistillationRow, [*load_distillations(folder), *found])
+        path = rows.path_of(TABLE, folder)
+        rows.write(path, DistillationRow, [*rows.read(path, DistillationRow), *found])
         yield from found
 
     for way in ways:
