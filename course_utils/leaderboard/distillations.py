@@ -4,8 +4,8 @@
 way before it goes on; `course bench distillations` calls it, and lesson 14 reads it.
 
 * Every way begins with the weights of `mnist-unet`, in the network of `mnist-onestep`, and takes `STEPS` steps of 32.
-* Each at the rate of `RATES` that was best for it in one call, in trainings of another seed.
   What its teacher is asked is paid for in `seconds`: so is drawing the `PATHS` paths that regression on ends learns.
+* Each learns at the rate of `RATES` that was best for it in one call, in trainings of another seed.
 * The teacher is guided as for `mnist-onestep`. Consistency training has none: it knows only images.
 * Mean flow runs on the straight path and jumps on; the others run on the network's own, and go back up with new noise.
   Its first call is told a noise level that no training reached: the straight path begins where log-SNR is -infinity.
@@ -159,13 +159,10 @@ def run_distillations(
     for way in ways:
         require_one_of("way", way, (*UNTAUGHT, *WAYS))
 
-    def missing(way: str, lr: float, seed: int, calls: Sequence[int]) -> list[int]:
-        there = {row.key for row in load_distillations(folder)}
-        steps = 0 if way in UNTAUGHT else STEPS
-        return [nfe for nfe in calls if (way, seed, lr, steps, nfe, N) not in there]
-
     def made(way: str, lr: float, seed: int, calls: Sequence[int]) -> Iterator[DistillationRow]:
-        if not (calls := missing(way, lr, seed, calls)):
+        there, steps = {row.key for row in load_distillations(folder)}, 0 if way in UNTAUGHT else STEPS
+        calls = [nfe for nfe in calls if (way, seed, lr, steps, nfe, N) not in there]
+        if not calls:
             return
         if way in UNTAUGHT:
             model, seconds = pretrained.load_denoiser(TEACHER, runtime.pick_device()), 0.0

@@ -794,7 +794,8 @@ away = {row.w: row for row in digit_rows if row.method == "autoguidance"}
 pushed_digits = {row.w: row for row in digit_rows if row.method == "classifier"}
 assert free_digits[1.0].high < free_digits[2.0].low
 assert away[1.5].low < free_digits[1.0].fid < away[1.5].high
-assert share(1980, 2000).low > free_digits[1.0].agreement
+own_class = share(round(away[1.5].n * away[1.5].agreement), away[1.5].n)
+assert own_class.low > free_digits[1.0].agreement
 assert pushed_digits[1.0].agreement < free_digits[1.0].agreement / 2
 
 # %% [markdown]
